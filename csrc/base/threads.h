@@ -1,0 +1,31 @@
+/* threads - a small pool of workers for one forward pass at a time.
+ *
+ * A job is one function called once on every thread with its index; results must not depend on how the function splits
+ * the work, so that any number of threads gives the same bits (thread law).  Workers spin briefly for the next job
+ * (a forward pass issues hundreds, microseconds apart), then sleep until woken.
+ */
+#ifndef CCH_BASE_THREADS_H
+#define CCH_BASE_THREADS_H
+
+#include "base/status.h"
+
+typedef struct cch_threads cch_threads;
+typedef void (*cch_job)(void *arg, int thread, int n_threads);
+
+/* n_threads 1..256, the caller counted: n_threads - 1 workers are started.  E_ARGUMENT, E_MEMORY (no thread could be
+ * had).  Workers are started after a fork() of the process only if the pool is made after it. */
+cch_status cch_threads_new(int n_threads, cch_threads **out, cch_error *err);
+/* Joins the workers. NULL is a no-op. */
+void cch_threads_free(cch_threads *threads);
+int cch_threads_count(const cch_threads *threads);
+
+/* Runs job(arg, i, n) for i = 0..n-1, i = 0 in the calling thread; returns when all are done.  One caller at a time. */
+void cch_threads_run(cch_threads *threads, cch_job job, void *arg);
+
+/* Part `index` of `count` items split over `parts`: [*first, *last). Contiguous, sizes differ by at most one. */
+static inline void cch_split(size_t count, int parts, int index, size_t *first, size_t *last) {
+    *first = count * (size_t)index / (size_t)parts;
+    *last = count * ((size_t)index + 1) / (size_t)parts;
+}
+
+#endif

@@ -1,0 +1,405 @@
+/* cacher.h - the public C API of the cacher core: the manual of the library.
+ *
+ * The idea.  A language-model call is a pure function: logits = f(model, tokens), bit for bit, whatever else is in
+ * the batch, however the tokens were split into chunks, on however many threads and on whichever instruction set.
+ * So the key/value cache of a token sequence is only a cache: it can be shared, dropped and recomputed.
+ *
+ *   cch_model      immutable weights, tokenizer, fingerprint; owns the page pool and the worker threads
+ *   cch_tokenizer  text <-> token ids
+ *   cch_state      a token sequence; its pages form a tree shared with its forks and with every equal prefix
+ *   cch_eval       runs the model over what is pending in some states: logits of their last tokens
+ *   cch_batch      continuous batching: states join, get a sampled token per step, and leave
+ *   cch_beam       beam search; beams are forks
+ *
+ * Usage
+ *   cch_model *model = NULL; cch_state *state = NULL; cch_error err;
+ *   if (cch_model_open("models/tales", NULL, &model, &err)) { puts(err.message); return 1; }
+ *   cch_state_new(model, &state, &err);
+ *   cch_tokenizer_encode(cch_model_tokenizer_view(model), "Once upon", 9, 0, &ids, &n, &err);
+ *   cch_state_append(state, ids, n, &err);
+ *   cch_eval(model, &state, 1, NULL, logits, &err);      // logits [vocab_size] after the last token
+ *
+ * Errors.  A function that can fail returns cch_status and fills *err (err may be NULL).  Results go through out_
+ * parameters, which are written only on success and set to NULL or 0 on failure.  Nothing here prints, exits,
+ * aborts or keeps a global last error.  Every call that changes a state either finishes or leaves it as it was.
+ *
+ * Threads.  Models and tokenizers are safe to share.  A state, batch or beam search has one user at a time; a second
+ * one gets CCH_E_BUSY at once.  Different states may be used from different threads: forward passes of one model take
+ * turns.  Free functions may run in any thread at any time, do not block on compute, and accept NULL.
+ *
+ * Memory.  "view" results are borrowed from their parent; "copy" results belong to the caller, who gives them to
+ * cch_free.  A state, batch or search holds a reference to its model.
+ */
+#ifndef CCH_INCLUDE_CACHER_H
+#define CCH_INCLUDE_CACHER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define CCH_API __attribute__((visibility("default")))
+#else
+#define CCH_API
+#endif
+
+#define CCH_VERSION "0.1.0"
+#define CCH_PAGE_TOKENS 16 /* tokens of one KV page */
+
+/* ------------------------------------------------------------------------------------------------ status ---- */
+
+/* code, value (append-only), text */
+#define CCH_STATUS_LIST(X)                                                                   \
+    X(OK, 0, "ok")                                                                           \
+    X(E_MEMORY, 1, "memory could not be had")                                                \
+    X(E_ARGUMENT, 2, "a value is outside what is allowed")                                   \
+    X(E_IO, 3, "a file could not be read or written")                                        \
+    X(E_FORMAT, 4, "a file is damaged or not of the expected format")                        \
+    X(E_UNSUPPORTED, 5, "a model or tokenizer option is not supported")                      \
+    X(E_TOKEN_ID, 6, "a token id is outside the vocabulary")                                 \
+    X(E_CONTEXT, 7, "more tokens than the model's context holds")                            \
+    X(E_BUDGET, 8, "the byte budget for KV pages is too small for this request")             \
+    X(E_BUSY, 9, "the object is in use by another call")                                     \
+    X(E_CANCELLED, 10, "the call was cancelled")                                             \
+    X(E_ENCODING, 11, "the text is not valid UTF-8")                                         \
+    X(E_MISMATCH, 12, "objects of different models were combined")                           \
+    X(E_EMPTY, 13, "the state holds no tokens")                                              \
+    X(E_INTERNAL, 14, "a check of the library's own invariants failed")
+
+typedef enum cch_status {
+#define CCH_STATUS_ENUM(name, value, text) CCH_##name = value,
+    CCH_STATUS_LIST(CCH_STATUS_ENUM)
+#undef CCH_STATUS_ENUM
+} cch_status;
+
+typedef struct cch_error {
+    cch_status code;
+    const char *function; /* static: the function that noticed */
+    int64_t position;     /* byte or token position the message is about, -1 when none */
+    char message[400];    /* one sentence holding the wrong value, where it came from and what is allowed */
+} cch_error;
+
+/* "E_FORMAT" and its text; a static string for every input.  Threads: pure. */
+CCH_API const char *cch_status_name(cch_status status);
+CCH_API const char *cch_status_text(cch_status status);
+
+/* Frees a "copy" result.  NULL is a no-op. */
+CCH_API void cch_free(void *ptr);
+
+/* Bytes the library holds right now.  For leak tests and memory reports. */
+CCH_API size_t cch_live_bytes(void);
+
+/* Test hook: the n-th allocation from now on (1 = the next) fails once with CCH_E_MEMORY; 0 switches the hook off.
+ * Returns the allocations made since the last call.  Not for use while other threads are in the library. */
+CCH_API int64_t cch_fail_alloc(int64_t nth);
+
+/* --------------------------------------------------------------------------------------------- tokenizer ---- */
+
+typedef struct cch_tokenizer cch_tokenizer;
+typedef struct cch_decoder cch_decoder;
+
+/* Opens `path`: a folder with tokenizer.json, or with vocab.json and merges.txt (GPT-2 files); or a tokenizer.json.
+ *   E_IO, E_FORMAT, E_UNSUPPORTED (the option is named), E_MEMORY.   *out belongs to the caller. */
+CCH_API cch_status cch_tokenizer_open(const char *path, cch_tokenizer **out, cch_error *err);
+CCH_API cch_tokenizer *cch_tokenizer_ref(cch_tokenizer *tok);
+CCH_API void cch_tokenizer_unref(cch_tokenizer *tok);
+
+enum {
+    CCH_ENCODE_PLAIN_SPECIALS = 1, /* "<|endoftext|>" in the text is ordinary text, not the special token */
+    CCH_ENCODE_ADD_SPECIALS = 2    /* apply the post-processor's template (BOS, EOS) */
+};
+
+/* Text [len bytes, UTF-8, NUL allowed] to ids.  Equal to the `tokenizers` library for the same files.
+ *   E_ENCODING (position of the byte), E_ARGUMENT (over 1 GiB), E_MEMORY.   *out_ids: copy (NULL when *out_n is 0). */
+CCH_API cch_status cch_tokenizer_encode(const cch_tokenizer *tok, const char *text, size_t len, int flags,
+                                        int32_t **out_ids, size_t *out_n, cch_error *err);
+
+/* Ids to text; bytes that form no UTF-8 character become U+FFFD.  skip_special drops special tokens' text.
+ *   E_TOKEN_ID (position of the id), E_MEMORY.   *out_text: copy, NUL-terminated, *out_len without the NUL. */
+CCH_API cch_status cch_tokenizer_decode(const cch_tokenizer *tok, const int32_t *ids, size_t n, bool skip_special,
+                                        char **out_text, size_t *out_len, cch_error *err);
+
+/* Streaming decode: the concatenation of all pieces equals cch_tokenizer_decode of all ids.  Bytes of an unfinished
+ * character are held back until the token that completes it; finish turns leftovers into U+FFFD.
+ *   skip_special: special tokens give no text.   *out_text: view into the decoder, valid until its next call. */
+CCH_API cch_status cch_decoder_new(cch_tokenizer *tok, bool skip_special, cch_decoder **out, cch_error *err);
+CCH_API cch_status cch_decoder_push(cch_decoder *dec, int32_t id, const char **out_text, size_t *out_len, cch_error *err);
+CCH_API cch_status cch_decoder_finish(cch_decoder *dec, const char **out_text, size_t *out_len, cch_error *err);
+CCH_API void cch_decoder_free(cch_decoder *dec);
+
+/* Number of ids (one more than the largest id). */
+CCH_API int32_t cch_tokenizer_size(const cch_tokenizer *tok);
+/* Id of the token whose vocabulary entry is exactly these bytes, as written in the file; -1 when absent. */
+CCH_API int32_t cch_tokenizer_find(const cch_tokenizer *tok, const char *token, size_t len);
+/* The vocabulary entry of `id` as written in the file, NULL for a hole or an id out of range.  View. */
+CCH_API const char *cch_tokenizer_token_view(const cch_tokenizer *tok, int32_t id, size_t *out_len);
+CCH_API bool cch_tokenizer_is_special(const cch_tokenizer *tok, int32_t id);
+
+/* ------------------------------------------------------------------------------------------------- model ---- */
+
+typedef struct cch_model cch_model;
+
+typedef struct cch_model_options {
+    int32_t n_threads;         /* 1..256; 0 = the cores this process may run on */
+    size_t kv_budget_bytes;    /* bytes of KV pages kept at most; 0 = 1 GiB */
+    const char *isa;           /* "avx512", "avx2", "generic"; NULL = CACHER_ISA from the environment, else the best */
+} cch_model_options;
+#define CCH_MODEL_OPTIONS_INIT { 0, 0, NULL }
+
+typedef struct cch_model_info {
+    char model_type[32];       /* as in config.json: "gpt2", "llama", ... */
+    char isa[16];              /* kernels in use */
+    char fingerprint[65];      /* hex: hash of configuration, weights and tokenizer; part of every cache key */
+    int32_t vocab_size, hidden_size, intermediate_size, n_layers, n_heads, n_kv_heads, head_dim;
+    int32_t n_ctx;             /* most tokens of a state */
+    int32_t bos_token_id;      /* -1 when the model has none */
+    int32_t n_eos, eos_token_ids[8];
+    int32_t n_threads;
+    int64_t n_parameters;
+    size_t weight_bytes;       /* bytes held by packed weights */
+    size_t page_bytes;         /* KV bytes of one page */
+} cch_model_info;
+
+typedef struct cch_model_stats {
+    int64_t pages_live;        /* pages reachable from a state */
+    int64_t pages_cached;      /* full pages kept only because their prefix may come again */
+    int64_t pages_shared;      /* live pages with more than one owner */
+    size_t kv_bytes, kv_budget_bytes;
+    int64_t tokens_computed;   /* tokens that went through the model since it was opened */
+    int64_t tokens_reused;     /* tokens a new state or an append found already computed */
+    int64_t pages_evicted;
+    int64_t forwards;          /* forward passes run */
+} cch_model_stats;
+
+/* Opens a folder in the hub's layout: config.json, model.safetensors or its index and shards, and, when there is one,
+ * a tokenizer.  Weights are converted to f32 and packed for the kernels; the file is not kept mapped.
+ *   options may be NULL.   E_IO, E_FORMAT, E_UNSUPPORTED (the option is named), E_ARGUMENT, E_MEMORY. */
+CCH_API cch_status cch_model_open(const char *folder, const cch_model_options *options, cch_model **out, cch_error *err);
+CCH_API cch_model *cch_model_ref(cch_model *model);
+CCH_API void cch_model_unref(cch_model *model);
+CCH_API void cch_model_get_info(const cch_model *model, cch_model_info *out);
+CCH_API void cch_model_get_stats(cch_model *model, cch_model_stats *out);
+/* NULL when the folder had no tokenizer. */
+CCH_API cch_tokenizer *cch_model_tokenizer_view(const cch_model *model);
+/* Changes the budget; pages over it go at the next evaluation.  Drops unowned pages at once when drop_cached. */
+CCH_API void cch_model_set_budget(cch_model *model, size_t kv_budget_bytes, bool drop_cached);
+/* Worker threads from now on, 1..256 (waits for a running forward pass).  E_ARGUMENT, E_MEMORY. */
+CCH_API cch_status cch_model_set_threads(cch_model *model, int32_t n_threads, cch_error *err);
+/* Row `token_id` of the input embedding table, [hidden_size] f32, into dst.  E_TOKEN_ID. */
+CCH_API cch_status cch_model_embedding(const cch_model *model, int32_t token_id, float *dst, cch_error *err);
+/* Verifies the pool's invariants (counts, lists, bytes).  Waits for a running forward pass.  E_INTERNAL with the reason. */
+CCH_API cch_status cch_model_check(cch_model *model, cch_error *err);
+
+/* ------------------------------------------------------------------------------------------------- state ---- */
+
+typedef struct cch_state cch_state;
+
+/* An empty state.  E_MEMORY. */
+CCH_API cch_status cch_state_new(cch_model *model, cch_state **out, cch_error *err);
+/* A second state with the same tokens that shares all pages: constant time and space.  E_MEMORY, E_BUSY. */
+CCH_API cch_status cch_state_fork(cch_state *state, cch_state **out, cch_error *err);
+CCH_API void cch_state_free(cch_state *state);
+CCH_API cch_model *cch_state_model_view(const cch_state *state);
+
+CCH_API int32_t cch_state_len(const cch_state *state);
+/* Adds ids [n] at the end; nothing is computed.  Full pages equal to known ones (same whole prefix) are shared.
+ *   E_TOKEN_ID, E_CONTEXT, E_MEMORY, E_BUSY. */
+CCH_API cch_status cch_state_append(cch_state *state, const int32_t *ids, size_t n, cch_error *err);
+/* Keeps the first `len` tokens.  E_ARGUMENT when len < 0 or > the length; E_BUSY. */
+CCH_API cch_status cch_state_truncate(cch_state *state, int32_t len, cch_error *err);
+/* Copies ids of tokens [first, first + n) into dst.  E_ARGUMENT, E_BUSY. */
+CCH_API cch_status cch_state_tokens(cch_state *state, int32_t first, int32_t n, int32_t *dst, cch_error *err);
+/* Length of the longest common token prefix; shared pages are not compared.  E_BUSY. */
+CCH_API cch_status cch_state_common_prefix(cch_state *a, cch_state *b, int32_t *out, cch_error *err);
+/* How many leading tokens have their KV entries in memory.  E_BUSY. */
+CCH_API cch_status cch_state_ready(cch_state *state, int32_t *out, cch_error *err);
+/* Drops the KV entries of all the state's pages (also for those who share them); they come back when needed. E_BUSY. */
+CCH_API cch_status cch_state_evict(cch_state *state, cch_error *err);
+/* Checks the state's own invariants.  E_INTERNAL with the reason, E_BUSY. */
+CCH_API cch_status cch_state_check(cch_state *state, cch_error *err);
+
+/* What the state remembers of its own evaluation.  logprob[i]: natural log-probability of token first + i given the
+ * tokens before it (position 0: given a lone BOS; -ln(vocab_size) without BOS); NaN when not known yet.
+ * top_ids/top_logits [n * k], may both be NULL: the k largest logits of the prediction made after each token,
+ * largest first, ties by lower id; id -1 where fewer than k are stored.   Runs no model.   E_ARGUMENT, E_BUSY. */
+CCH_API cch_status cch_state_scores(cch_state *state, int32_t first, int32_t n, float *logprob, int32_t k,
+                                    int32_t *top_ids, float *top_logits, cch_error *err);
+/* The inverse, for restoring a saved state: stores what cch_state_scores gave (NaN and -1 entries are skipped).
+ * The caller vouches for the numbers: they must come from a state of the same model and tokens. */
+CCH_API cch_status cch_state_restore_scores(cch_state *state, int32_t first, int32_t n, const float *logprob, int32_t k,
+                                            const int32_t *top_ids, const float *top_logits, cch_error *err);
+
+/* -------------------------------------------------------------------------------------------- evaluation ---- */
+
+typedef struct cch_eval_options {
+    int32_t chunk_tokens;       /* tokens of one forward pass at most, 1..65536; 0 = 512; never changes a result */
+    int32_t store_top_k;        /* scores: 0 = nothing is stored, k >= 1 = logprob and top k of every new token */
+    const volatile int *cancel; /* read between layers; nonzero ends the call with E_CANCELLED; may be NULL */
+    /* Called between forward passes, in the calling thread, with the tokens computed so far and in all. May be NULL. */
+    void (*progress)(void *arg, int64_t done, int64_t total);
+    void *progress_arg;
+} cch_eval_options;
+#define CCH_EVAL_OPTIONS_INIT { 0, 0, NULL, NULL, NULL }
+
+/* Computes whatever is missing for states [n] (distinct objects) and the logits after each one's last token.
+ * An empty state gives the prediction after a lone BOS (a model without BOS: all logits 0, the uniform distribution).
+ *   logits [n, vocab_size] f32, may be NULL (then KV entries and scores are brought up to date, nothing else).
+ *   E_BUDGET, E_BUSY, E_CANCELLED, E_MISMATCH, E_MEMORY.  On failure what was computed so far is kept: it is valid. */
+CCH_API cch_status cch_eval(cch_model *model, cch_state *const *states, size_t n, const cch_eval_options *options,
+                            float *logits, cch_error *err);
+
+/* Logits after each of the tokens [first, first + n): dst [n, vocab_size].  Recomputes those positions.
+ *   E_ARGUMENT, and as cch_eval. */
+CCH_API cch_status cch_state_logits(cch_state *state, int32_t first, int32_t n, float *dst,
+                                    const cch_eval_options *options, cch_error *err);
+/* Softmax attention of query positions [first, first + n) over keys [0, first + n): dst [n_heads, n, first + n] f32
+ * (head >= 0: only that head, dst [1, n, first + n]), zero above the diagonal.  layer 0..n_layers-1. */
+CCH_API cch_status cch_state_attention(cch_state *state, int32_t layer, int32_t head, int32_t first, int32_t n,
+                                       float *dst, const cch_eval_options *options, cch_error *err);
+/* Hidden states of positions [first, first + n): dst [n, hidden_size].  layer 0 = input of the first layer, ...,
+ * n_layers = output of the last, -1 = after the final norm. */
+CCH_API cch_status cch_state_hidden(cch_state *state, int32_t layer, int32_t first, int32_t n, float *dst,
+                                    const cch_eval_options *options, cch_error *err);
+/* Keys and values of positions [first, first + n) of a layer (computed when missing), keys after RoPE:
+ * keys, values [n_kv_heads, n, head_dim]; either may be NULL. */
+CCH_API cch_status cch_state_kv(cch_state *state, int32_t layer, int32_t first, int32_t n, float *keys, float *values,
+                                const cch_eval_options *options, cch_error *err);
+
+/* ---------------------------------------------------------------------------------------------- sampling ---- */
+
+/* Order: repetition penalty, n-gram blocking, temperature, softmax in f64, top_k, top_p, min_p, renormalise, draw. */
+typedef struct cch_sampling {
+    float temperature;            /* 0..10; below 1e-5: greedy, ties to the lowest id, nothing is drawn */
+    int32_t top_k;                /* 0 = off */
+    float top_p;                  /* 0..1; 1 = off; 0 keeps the most probable token */
+    float min_p;                  /* 0..1; 0 = off; drop tokens below min_p x the top probability */
+    float repetition_penalty;     /* > 0; 1 = off; of all tokens in the state: logit > 0 ? l / r : l * r */
+    int32_t no_repeat_ngram_size; /* 0 = off; never complete an n-gram that is in the state already */
+    uint64_t seed;                /* the draw for position p of a stream is a pure function of (seed, stream, p) */
+    uint32_t stream;
+    int32_t min_tokens;           /* EOS is impossible before this many new tokens */
+} cch_sampling;
+#define CCH_SAMPLING_INIT { 1.0f, 0, 1.0f, 0.0f, 1.0f, 0, 0, 0, 0 }
+
+typedef struct cch_sampled {
+    int32_t token_id;
+    float probability; /* the model's own probability of the token: temperature 1, no truncation */
+    float logprob;     /* its natural logarithm, never below -1e9 */
+    float entropy;     /* of the model's own distribution, nats */
+} cch_sampled;
+
+/* E_ARGUMENT naming the field, its value and its range. */
+CCH_API cch_status cch_sampling_check(const cch_sampling *sampling, cch_error *err);
+
+/* Draws one token from logits [vocab].  history [n]: the tokens before it (its position is n).  Threads: pure.
+ *   E_ARGUMENT (also for logits that are all -inf or hold NaN), E_MEMORY. */
+CCH_API cch_status cch_sample(const float *logits, int32_t vocab, const cch_sampling *sampling, const int32_t *history,
+                              int32_t n, cch_sampled *out, cch_error *err);
+/* The distribution cch_sample draws from: dst [vocab] f64, zero where dropped, sums to 1. */
+CCH_API cch_status cch_distribution(const float *logits, int32_t vocab, const cch_sampling *sampling,
+                                    const int32_t *history, int32_t n, double *dst, cch_error *err);
+/* The uniform number in [0, 1) used for position `pos` of (seed, stream): Philox4x32-10, counter (pos, stream). */
+CCH_API double cch_uniform(uint64_t seed, uint32_t stream, uint64_t pos);
+/* The k largest of logits [vocab], largest first, ties by lower id. ids, values [k]. *out_lse (may be NULL) receives
+ * log(sum(exp(logits))) computed in f64. Returns how many were written: min(k, vocab). */
+CCH_API int32_t cch_top_logits(const float *logits, int32_t vocab, int32_t k, int32_t *ids, float *values, double *out_lse);
+
+/* ------------------------------------------------------------------------------------------------- batch ---- */
+
+typedef struct cch_batch cch_batch;
+
+typedef struct cch_batch_options {
+    int32_t max_rows;           /* 1..4096; 0 = 256 */
+    int32_t chunk_tokens;       /* tokens of one forward pass at most; 0 = 512; prompts are read in such chunks */
+    int32_t store_top_k;        /* as in cch_eval_options */
+    const volatile int *cancel; /* as in cch_eval_options */
+} cch_batch_options;
+#define CCH_BATCH_OPTIONS_INIT { 0, 0, 0, NULL }
+
+typedef enum cch_finish {
+    CCH_RUNNING = 0,
+    CCH_FINISH_EOS = 1,     /* EOS was drawn; it is not added to the state */
+    CCH_FINISH_CONTEXT = 2  /* the state is full */
+} cch_finish;
+
+typedef struct cch_step {
+    int32_t row;            /* as given by cch_batch_add */
+    cch_finish finish;      /* not CCH_RUNNING: no token, and the row has left the batch */
+    int32_t position;       /* the token's index in the state */
+    cch_sampled sampled;
+} cch_step;
+
+CCH_API cch_status cch_batch_new(cch_model *model, const cch_batch_options *options, cch_batch **out, cch_error *err);
+/* Frees the batch; states still in it are released as they are. */
+CCH_API void cch_batch_free(cch_batch *batch);
+/* Lets a state join; it stays busy until it leaves.  n_ctx: full at min(this, the model's context); 0 = the model's.
+ *   E_ARGUMENT (sampling; too many rows), E_BUSY, E_MISMATCH, E_MEMORY. */
+CCH_API cch_status cch_batch_add(cch_batch *batch, cch_state *state, const cch_sampling *sampling, int32_t n_ctx,
+                                 int32_t *out_row, cch_error *err);
+/* Lets a row leave; unknown rows are ignored. */
+CCH_API void cch_batch_remove(cch_batch *batch, int32_t row);
+/* One forward pass over what the rows need (at most chunk_tokens; rows that need one token go first), then one token
+ * is drawn and appended for each row that is complete.  out [max_rows]: one entry for each such row.
+ *   E_BUDGET, E_CANCELLED, E_MEMORY, E_BUSY.  On failure no token was appended. */
+CCH_API cch_status cch_batch_step(cch_batch *batch, cch_step *out, size_t *out_n, cch_error *err);
+CCH_API size_t cch_batch_len(const cch_batch *batch);
+/* Logits the last step drew `row`'s token from: [vocab_size] f32, or NULL.  View, valid until the next call on the batch. */
+CCH_API const float *cch_batch_logits_view(const cch_batch *batch, int32_t row);
+
+/* ------------------------------------------------------------------------------------------------- beams ---- */
+
+typedef struct cch_beam_params {
+    int32_t n_beams;              /* 1..1024 */
+    int32_t max_tokens;           /* new tokens of a beam at most, >= 1 */
+    float length_penalty;         /* score = logprob / length^length_penalty, length in new tokens, a drawn EOS counted */
+    int32_t early_stopping;       /* 1: stop when n_beams are complete; 0: when no open beam can beat the worst
+                                     complete one at its present length; 2 ("never"): at its best possible length */
+    int32_t n_groups;             /* 1..n_beams: diverse groups, as equal as possible, larger ones first */
+    float diversity_penalty;      /* >= 0; used between groups */
+    int32_t no_repeat_ngram_size; /* 0 = off */
+    float repetition_penalty;     /* 1 = off */
+    bool trace;                   /* keep every step's beams */
+    const volatile int *cancel;
+} cch_beam_params;
+#define CCH_BEAM_PARAMS_INIT { 5, 50, 1.0f, 1, 1, 0.0f, 0, 1.0f, false, NULL }
+
+typedef struct cch_beam {
+    double score, logprob;
+    int32_t n_tokens;        /* new tokens, EOS not among them */
+    const int32_t *tokens;   /* view into the result */
+    const float *logprobs;   /* view: logprob of each new token */
+    int32_t group;
+    bool eos;                /* ended by EOS */
+} cch_beam;
+
+typedef struct cch_beam_node { /* one beam after one step, for pictures */
+    int32_t step;   /* from 1 */
+    int32_t group, token_id;
+    int32_t parent; /* index into the previous step's beams */
+    double logprob; /* sum so far */
+} cch_beam_node;
+
+typedef struct cch_beams cch_beams;
+
+/* Called after each step with the new tokens of a candidate that is not yet complete; true completes it (a stop
+ * sequence was matched).  tokens [n]. */
+typedef bool (*cch_beam_stop)(void *arg, const int32_t *tokens, int32_t n);
+
+/* Searches from `state`, which is not changed.  Deterministic.  stop may be NULL.
+ *   E_ARGUMENT, and as cch_eval.   *out: copy, freed with cch_beams_free. */
+CCH_API cch_status cch_beam_search(cch_state *state, const cch_beam_params *params, cch_beam_stop stop, void *stop_arg,
+                                   cch_beams **out, cch_error *err);
+CCH_API void cch_beams_free(cch_beams *beams);
+CCH_API size_t cch_beams_len(const cch_beams *beams);
+CCH_API void cch_beams_get(const cch_beams *beams, size_t i, cch_beam *out);
+CCH_API size_t cch_beams_trace_len(const cch_beams *beams);
+CCH_API void cch_beams_trace_get(const cch_beams *beams, size_t i, cch_beam_node *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

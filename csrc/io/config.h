@@ -1,0 +1,43 @@
+/* config - config.json of a model as numbers.
+ *
+ * A family (model/families/) says which keys a model_type has and what they mean; this struct is what the one generic
+ * forward pass reads.  An option that would change the arithmetic and is not supported is refused by its name and value
+ * (CCH_E_UNSUPPORTED), never ignored; training-only keys (dropout, initializer_range, ...) are ignored.
+ * Field names are those of Hugging Face Llama configs.
+ */
+#ifndef CCH_IO_CONFIG_H
+#define CCH_IO_CONFIG_H
+
+#include "base/status.h"
+
+typedef enum cch_norm { CCH_NORM_RMS, CCH_NORM_LAYER } cch_norm;
+typedef enum cch_activation { CCH_ACT_SILU, CCH_ACT_GELU_TANH, CCH_ACT_GELU_ERF, CCH_ACT_RELU } cch_activation;
+typedef enum cch_position { CCH_POSITION_LEARNED, CCH_POSITION_ROPE } cch_position;
+typedef enum cch_rope_type { CCH_ROPE_DEFAULT, CCH_ROPE_LINEAR, CCH_ROPE_LLAMA3 } cch_rope_type;
+
+typedef struct cch_config {
+    char model_type[32];
+    int32_t vocab_size, hidden_size, intermediate_size, n_layers, n_heads, n_kv_heads, head_dim;
+    int32_t max_position_embeddings;
+    cch_norm norm;
+    float norm_eps;              /* rms_norm_eps, layer_norm_epsilon */
+    cch_activation activation;
+    bool gated_mlp;              /* down(act(gate(x)) * up(x)); otherwise down(act(up(x))) */
+    bool qkv_bias, o_bias, mlp_bias;
+    bool qk_norm;                /* RMS norm of each query and key head before RoPE (Qwen3) */
+    bool tie_word_embeddings;
+    cch_position position;
+    float rope_theta;
+    cch_rope_type rope_type;
+    float rope_factor, rope_low_freq_factor, rope_high_freq_factor;
+    int32_t rope_original_max_position;
+    int32_t sliding_window;      /* a query sees at most this many tokens, itself counted; 0 = all */
+    int32_t bos_token_id;        /* -1 = none */
+    int32_t n_eos, eos_token_ids[8];
+} cch_config;
+
+/* Reads <folder>/config.json (and generation_config.json, only for extra eos ids).  E_IO, E_FORMAT, E_UNSUPPORTED,
+ * E_MEMORY. Every number is range-checked here: hidden_size <= 65536, n_layers <= 1024, vocab_size <= 4194304, ... */
+cch_status cch_config_open(const char *folder, cch_config *out, cch_error *err);
+
+#endif

@@ -1,0 +1,64 @@
+/* kernels - the table of arithmetic: one op list, filled once per process, generic first, then overridden per ISA.
+ *
+ * Contract of every op: each output element is computed by one fixed sequence of IEEE operations that does not depend
+ * on how many rows or columns are computed together, on the ISA, or on the thread.  "chain" below means acc = 0, then
+ * acc = fma(a, b, acc) in the stated order.  Row reductions (norms, softmax sums) use 16 lanes: element i belongs to
+ * lane i % 16, each lane is a chain in ascending i, and lanes are added as a tree: l[j] += l[j+8], then +4, +2, +1.
+ * Transcendentals are our own polynomials of fused operations, the same in every ISA.
+ *
+ * Threads: pure, all of them.  Pointers to f32 need no alignment unless stated; no op allocates.
+ */
+#ifndef CCH_KERN_KERNELS_H
+#define CCH_KERN_KERNELS_H
+
+#include "base/status.h"
+
+#define CCH_LANES 16 /* outputs of a weight panel, tokens of a KV page */
+
+typedef struct cch_kernels {
+    const char *name; /* "generic", "avx2", "avx512" */
+
+    /* y[r, 16p + j] = chain over k of x[r, k] * panels[p][k][j], then + bias[16p + j] when bias is not NULL.
+     *   x [rows, ldx], panels [n_panels][k_len][16] 64-byte aligned, y [rows, ldy].  Writes whole panels. */
+    void (*matmul_f32)(const float *x, size_t ldx, size_t rows, const float *panels, size_t n_panels, size_t k_len,
+                       const float *bias, float *y, size_t ldy);
+
+    /* y = x / sqrt(mean(x^2) + eps) * w, one row of n; y may be x. */
+    void (*rms_norm)(const float *x, const float *w, float eps, size_t n, float *y);
+    /* y = (x - mean) / sqrt(var + eps) * w + b, biased variance, two passes; b may be NULL; y may be x. */
+    void (*layer_norm)(const float *x, const float *w, const float *b, float eps, size_t n, float *y);
+    /* y += x */
+    void (*add)(float *y, const float *x, size_t n);
+    /* y = silu(gate) * up; y may be gate */
+    void (*silu_mul)(const float *gate, const float *up, size_t n, float *y);
+    /* y = gelu(gate) * up with the tanh / erf form, for gated GELU MLPs; up may be NULL (plain gelu); y may be gate */
+    void (*gelu_tanh_mul)(const float *gate, const float *up, size_t n, float *y);
+    void (*gelu_erf_mul)(const float *gate, const float *up, size_t n, float *y);
+    /* y = max(x, 0) */
+    void (*relu)(const float *x, size_t n, float *y);
+    /* Rotates one head [dim] in halves (Hugging Face convention): (x[i], x[i+dim/2]) by angle i, i < dim/2.
+     *   cos, sin [dim/2]. In place. */
+    void (*rope)(float *x, const float *cos, const float *sin, size_t dim);
+
+    /* s[r * lds + 16p + j] = scale * chain over d of q[r * ldq + d] * k_pages[p][d * 16 + j]. Writes whole pages. */
+    void (*attn_scores)(const float *q, size_t ldq, size_t rows, const float *const *k_pages, size_t n_pages, size_t dim,
+                        float scale, float *s, size_t lds);
+    /* Softmax of s[first..last) in place: maximum, exp(s - max), sum, times 1/sum.  Lanes by absolute index. */
+    void (*softmax)(float *s, size_t first, size_t last);
+    /* out[r * ldo + c] = chain over t in [first[r], last[r]) ascending of p[r * ldp + t] * v_pages[t / 16][(t % 16) * ldv + c],
+     *   c < dim.  ldv: row length of a V page, dim rounded up to 16. */
+    void (*attn_mix)(const float *p, size_t ldp, size_t rows, const float *const *v_pages, const int32_t *first,
+                     const int32_t *last, size_t dim, size_t ldv, float *out, size_t ldo);
+
+    /* For the sampler, in f64: w[i] = exp((x[i] - max) * inv_t); *sum by lanes (8 lanes: i % 8, tree 4, 2, 1). */
+    void (*exp_f64)(const float *x, size_t n, float max, double inv_t, double *w, double *sum);
+    /* Largest value (NaN if any element is NaN) and the lowest index that holds it. */
+    void (*max_f32)(const float *x, size_t n, float *max, size_t *index);
+} cch_kernels;
+
+/* The table for `isa` ("avx512", "avx2", "generic"), or for NULL: CACHER_ISA from the environment when set, else the
+ * best this CPU has.  E_ARGUMENT when the name is unknown or the CPU lacks it (the message lists what it has).
+ * *out: static.  Threads: any. */
+cch_status cch_kernels_get(const char *isa, const cch_kernels **out, cch_error *err);
+
+#endif

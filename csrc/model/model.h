@@ -1,0 +1,33 @@
+/* model - the parts of an opened model, as the layers from here up see them.  open/model.c builds and frees it.
+ *
+ * Lock order: run_lock, then the pool's lock.  run_lock is held for one forward pass (and the planning and committing
+ * around it), so that evaluations of different states take turns.
+ */
+#ifndef CCH_MODEL_MODEL_H
+#define CCH_MODEL_MODEL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/threads.h"
+#include "io/config.h"
+#include "kern/kernels.h"
+#include "kv/pool.h"
+#include "model/scratch.h"
+#include "model/weights.h"
+
+struct cch_model {
+    atomic_int refs;
+    cch_config config;
+    cch_weights weights;             /* owned, immutable after load */
+    const cch_kernels *kern;         /* static */
+    cch_threads *threads;            /* owned, used under run_lock */
+    cch_scratch scratch;             /* owned, used under run_lock */
+    pthread_mutex_t run_lock;
+    cch_pool *pool;                  /* owned */
+    cch_tokenizer *tokenizer;        /* shared; NULL when the folder has none */
+    char fingerprint[65];
+    atomic_llong tokens_computed, tokens_reused, forwards;
+};
+
+#endif
