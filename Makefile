@@ -1,22 +1,39 @@
-# cacher: every target is listed by `make help`.
+# cacher: `make help` lists every target.
 SHELL := /bin/bash
 CC ?= gcc
 BUILD ?= build
 EXTRA ?=
+N ?= 1000
+T ?= 60
+VENV ?= .venv
+PY := $(VENV)/bin/python
 CFLAGS := $(shell cat tools/cflags.txt) -Icsrc $(EXTRA)
-LDLIBS := -ljson-c -lopenblas -lpthread -lm
+LDLIBS := -ljson-c -lpthread -lm
 
 CORE_SRC := $(filter-out csrc/python/% csrc/tools/%,$(wildcard csrc/*/*.c csrc/*/*/*.c))
 CORE_OBJ := $(CORE_SRC:csrc/%.c=$(BUILD)/%.o)
 CORE_LIB := $(BUILD)/libcacher.a
-TEST_SRC := $(wildcard tests/c/*/test_*.c)
-TEST_BIN := $(TEST_SRC:tests/c/%.c=$(BUILD)/tests/%)
+TEST_BIN := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/*/test_*.c))
 
-.PHONY: help core test-c
+.DEFAULT_GOAL := help
+.PHONY: help demo test core ext dev test-c test-py test-isa laws parity slow bench lint fmt werror asan ubsan tsan \
+        fuzz fuzz-replay sdist clean
+
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/' | sort
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
 
-core: $(CORE_LIB) $(BUILD)/cacher_run ## C library and cacher_run in build/
+# ---- the two commands of the README: each does all its own set-up --------------------------------------------------
+demo: ## the built-in model tells a story, forks it, searches, saves and resumes it
+	@tools/setup.sh venv notebooks
+	@$(PY) -m cacher story
+
+test: ## the default test suite: C tests, then pytest
+	@tools/setup.sh venv dev
+	@$(MAKE) --no-print-directory -j2 test-c
+	@$(MAKE) --no-print-directory test-py
+
+# ---- building ------------------------------------------------------------------------------------------------------
+core: $(CORE_LIB) $(BUILD)/cacher_run ## the C library and cacher_run, without Python, in build/
 
 $(BUILD)/%.o: csrc/%.c tools/cflags.txt
 	@mkdir -p $(@D)
@@ -33,7 +50,74 @@ $(BUILD)/tests/%: tests/c/%.c tests/c/check.h $(CORE_LIB)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -UNDEBUG -Itests/c $< $(CORE_LIB) $(LDLIBS) -o $@
 
-test-c: $(TEST_BIN) ## C tests
+$(BUILD)/bench_kernels: benchmarks/bench_kernels.c $(CORE_LIB)
+	$(CC) $(CFLAGS) $< $(CORE_LIB) $(LDLIBS) -lopenblas -o $@
+
+ext: ## the Python extension, in place, in .venv
+	@tools/setup.sh venv dev
+
+dev: ext ## environment for developers, with the commit hooks
+	@$(VENV)/bin/pre-commit install
+
+sdist: ## source distribution, then a build from it in an empty environment
+	@tools/setup.sh venv dev
+	@$(PY) tools/check_sdist.py
+
+# ---- tests ---------------------------------------------------------------------------------------------------------
+test-c: $(TEST_BIN) ## C tests (BUILD=... EXTRA=... choose another build)
 	@for t in $(TEST_BIN); do $$t || exit 1; done
 
+test-py: ## pytest, default suite
+	@$(PY) -m pytest -q
+
+test-isa: ## C tests and Python kernel tests once per instruction set this CPU has
+	@tools/setup.sh venv dev
+	@for isa in generic avx2 avx512; do \
+	    CACHER_ISA=$$isa $(PY) -c 'import cacher; cacher.load("tales")' 2>/dev/null || { echo "$$isa: not on this CPU"; continue; }; \
+	    echo "== $$isa"; \
+	    CACHER_ISA=$$isa $(MAKE) --no-print-directory test-c && CACHER_ISA=$$isa $(PY) -m pytest -q tests/laws || exit 1; done
+
+laws: ## N random programs against a straight-line run (N=10000)
+	@tools/setup.sh venv dev
+	@$(PY) -m tests.laws.programs $(N)
+
+parity: ## equality with transformers and tokenizers
+	@tools/setup.sh venv dev,parity
+	@$(PY) -m pytest -q -m parity tests/parity -rP
+
+slow: ## tests that take minutes
+	@tools/setup.sh venv dev
+	@$(PY) -m pytest -q -m slow
+
+bench: ## every ratio against transformers+torch, bandwidth and peak; writes docs/benchmarks.md
+	@tools/setup.sh venv dev,parity
+	@$(MAKE) --no-print-directory $(BUILD)/bench_kernels
+	@$(PY) benchmarks/run.py
+
+# ---- quality -------------------------------------------------------------------------------------------------------
+lint: ## ruff, mypy, layers, budgets, each header compiled alone
+	@tools/setup.sh venv dev
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+	@$(PY) tools/check_layers.py
+
+fmt: ## ruff and clang-format, in place
+	@tools/setup.sh venv dev
+	@$(VENV)/bin/ruff check --fix . ; $(VENV)/bin/ruff format .
+
+werror: ## the C library and its tests with warnings as errors
+	@$(MAKE) --no-print-directory -j2 BUILD=$(BUILD)/werror EXTRA=-Werror core $(TEST_BIN:$(BUILD)/%=$(BUILD)/werror/%)
+
+SANITIZE = $(MAKE) --no-print-directory -j2 BUILD=$(BUILD)/$@ \
+    EXTRA="-O1 -UNDEBUG -fno-omit-frame-pointer -fno-sanitize-recover=all -fsanitize=$(1)" test-c
+asan: ## C tests under the address and undefined-behaviour sanitizers
+	@$(call SANITIZE,address$(,)undefined)
+tsan: ## C tests under the thread sanitizer
+	@$(call SANITIZE,thread)
+, := ,
+
+-include mk/fuzz.mk
 -include $(CORE_OBJ:.o=.d)
+
+clean: ## everything that was built
+	rm -rf $(BUILD) dist *.egg-info

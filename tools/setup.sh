@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Makes this machine ready to build cacher: system packages by apt where something is missing, then the virtual
+# environment .venv with the package built in place.
+#
+#   tools/setup.sh system            only the system packages
+#   tools/setup.sh venv EXTRA...     also the environment, with the extras of pyproject.toml that are named
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PYTHON=${PYTHON:-python3}
+VENV=${VENV:-.venv}
+
+say() { printf '\033[2m%s\033[0m\n' "$*"; }
+
+has_header() { printf '#include <%s>\n' "$1" | "${CC:-gcc}" -E -x c - >/dev/null 2>&1; }
+
+has_python_headers() {
+    local dir
+    dir=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
+    [ -f "$dir/Python.h" ]
+}
+
+system_packages() {
+    local missing=()
+    command -v "${CC:-gcc}" >/dev/null || missing+=(gcc libc6-dev)
+    has_header json-c/json.h || missing+=(libjson-c-dev)
+    has_header cblas.h || missing+=(libopenblas-dev)
+    has_python_headers || missing+=(python3-dev)
+    "$PYTHON" -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
+    [ ${#missing[@]} -eq 0 ] && return
+    if ! command -v apt-get >/dev/null; then
+        echo "cacher needs these packages, or what your system calls them: ${missing[*]}" >&2
+        exit 1
+    fi
+    local sudo=()
+    [ "$(id -u)" -eq 0 ] || sudo=(sudo)
+    say "installing system packages: ${missing[*]}"
+    "${sudo[@]}" apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# Installs the package with extras $1 (comma list); nothing happens when the same was installed from the same files.
+environment() {
+    [ -x "$VENV/bin/python" ] || { say "making the virtual environment $VENV"; "$PYTHON" -m venv "$VENV"; }
+    # -prune: the environment's own files must not count as sources.
+    local stamp="$VENV/.cacher-$1" newest
+    newest=$(find setup.py pyproject.toml tools/cflags.txt csrc cacher -newer "$stamp" \
+        \( -name '*.c' -o -name '*.h' -o -name 'setup.py' -o -name 'pyproject.toml' -o -name 'cflags.txt' \) \
+        -print -quit 2>/dev/null || echo first)
+    [ -f "$stamp" ] && [ -z "$newest" ] && return
+    say "building cacher into $VENV (extras: $1)"
+    "$VENV/bin/pip" install --quiet --disable-pip-version-check -e ".[$1]"
+    touch "$stamp"
+}
+
+case "${1:-}" in
+    system) system_packages ;;
+    venv) system_packages; environment "${2:?name the extras}" ;;
+    *) echo "usage: tools/setup.sh system | venv EXTRAS" >&2; exit 2 ;;
+esac
