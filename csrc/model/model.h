@@ -13,6 +13,7 @@
 #include "io/config.h"
 #include "kern/kernels.h"
 #include "kv/pool.h"
+#include "model/rope.h"
 #include "model/scratch.h"
 #include "model/weights.h"
 
@@ -20,6 +21,7 @@ struct cch_model {
     atomic_int refs;
     cch_config config;
     cch_weights weights;             /* owned, immutable after load */
+    cch_rope rope;                   /* owned, immutable after load */
     const cch_kernels *kern;         /* static */
     cch_threads *threads;            /* owned, used under run_lock */
     cch_scratch scratch;             /* owned, used under run_lock */

@@ -1,0 +1,47 @@
+#include "model/rope.h"
+
+#include <math.h>
+
+/* The frequency rule of Llama 3.1: wavelengths over the low bound are stretched by `factor`, those under the high
+ * bound are kept, and in between the two are mixed. */
+static float llama3_scaled(const cch_config *c, float inv_freq) {
+    float old_len = (float)c->rope_original_max_position;
+    float wavelen = (float)(2.0 * M_PI) / inv_freq;
+    if (wavelen > old_len / c->rope_low_freq_factor) return inv_freq / c->rope_factor;
+    if (wavelen < old_len / c->rope_high_freq_factor) return inv_freq;
+    float smooth = (old_len / wavelen - c->rope_low_freq_factor) / (c->rope_high_freq_factor - c->rope_low_freq_factor);
+    return (1.0f - smooth) * inv_freq / c->rope_factor + smooth * inv_freq;
+}
+
+cch_status cch_rope_init(const cch_config *config, cch_rope *out, cch_error *err) {
+    cch_status status = CCH_OK;
+    cch_rope rope = {NULL, 0};
+    *out = rope;
+    if (config->position != CCH_POSITION_ROPE) return CCH_OK;
+    rope.half = (size_t)config->head_dim / 2;
+    CCH_NEW(rope.inv_freq, rope.half, err);
+    for (size_t i = 0; i < rope.half; i++) {
+        float exponent = (float)(2 * i) / (float)config->head_dim;
+        float inv_freq = 1.0f / (float)pow((double)config->rope_theta, (double)exponent);
+        if (config->rope_type == CCH_ROPE_LINEAR) inv_freq /= config->rope_factor;
+        if (config->rope_type == CCH_ROPE_LLAMA3) inv_freq = llama3_scaled(config, inv_freq);
+        rope.inv_freq[i] = inv_freq;
+    }
+    *out = rope;
+done:
+    return status;
+}
+
+void cch_rope_deinit(cch_rope *rope) {
+    cch_free(rope->inv_freq);
+    *rope = (cch_rope){NULL, 0};
+}
+
+void cch_rope_angles(const cch_rope *rope, int32_t pos, float *cos_out, float *sin_out) {
+    for (size_t i = 0; i < rope->half; i++) {
+        double s, c, angle = (double)((float)pos * rope->inv_freq[i]);
+        sincos(angle, &s, &c);
+        cos_out[i] = (float)c;
+        sin_out[i] = (float)s;
+    }
+}

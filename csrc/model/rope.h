@@ -1,0 +1,27 @@
+/* rope - rotary position embedding (arXiv:2104.09864): the angle of each pair of channels at a position.
+ *
+ * Angles follow the reference implementation step by step in f32: inv_freq[i] = 1 / theta^(2i / dim), rescaled for
+ * long contexts ("linear": positions are divided by a factor; "llama3": only the slow channels are, with a smooth
+ * passage), then angle = f32(position) * inv_freq[i].  At position 10,000 an f32 angle is off by up to 4e-4, so any
+ * other order of operations would show in the logits.  Sine and cosine of that angle are taken in f64 and rounded
+ * once, which leaves no room for differences between math libraries.
+ * The rotation itself is the kernel `rope` (halves convention: channel i pairs with channel i + dim / 2).
+ */
+#ifndef CCH_MODEL_ROPE_H
+#define CCH_MODEL_ROPE_H
+
+#include "base/alloc.h"
+#include "io/config.h"
+
+typedef struct cch_rope {
+    float *inv_freq; /* owned: [half]; NULL for learned positions */
+    size_t half;     /* head_dim / 2; 0 for learned positions */
+} cch_rope;
+
+/* E_MEMORY. */
+cch_status cch_rope_init(const cch_config *config, cch_rope *out, cch_error *err);
+void cch_rope_deinit(cch_rope *rope);
+/* cos, sin [half] of the angles at position `pos`.  Threads: pure. */
+void cch_rope_angles(const cch_rope *rope, int32_t pos, float *cos, float *sin);
+
+#endif
