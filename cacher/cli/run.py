@@ -1,0 +1,36 @@
+"""``cacher run``: continue a text with a model, printed as it is generated."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from cacher.hub import load
+
+
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command and its options."""
+    parser = commands.add_parser("run", help="continue a text")
+    parser.add_argument("text", help="the beginning")
+    parser.add_argument("--model", default="tales", help="built-in name, folder or hub id")
+    parser.add_argument("--max-tokens", type=int, default=200)
+    parser.add_argument("--temperature", type=float, default=0.7)
+    parser.add_argument("--top-p", type=float, default=0.9)
+    parser.add_argument("--seed", type=int, default=42)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Stream the continuation to stdout; 0 on success."""
+    state = load(arguments.model).state(arguments.text)
+    sys.stdout.write(arguments.text)
+    for token in state.stream(
+        arguments.max_tokens,
+        temperature=arguments.temperature,
+        top_p=arguments.top_p,
+        seed=arguments.seed,
+    ):
+        sys.stdout.write(token.text)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+    return 0

@@ -1,0 +1,108 @@
+"""``cacher story``: the tour behind ``make demo``.
+
+A story is told by the built-in model, forked into two endings, searched by beams, coloured by
+probability, saved, and resumed by a new process whose bits must equal ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cacher.hub import load
+
+if TYPE_CHECKING:
+    from cacher.model import Model
+    from cacher.state import State
+
+OPENING = "Once upon a time there was a little fox who"
+WIDTH = 96
+
+
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command and its options."""
+    parser = commands.add_parser("story", help="a tour: tell, fork, search, colour, save, resume")
+    parser.add_argument("--opening", default=OPENING, help="how the story begins")
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--resume", type=Path, metavar="FILE", help=argparse.SUPPRESS)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the tour; 0 on success, 1 when the resumed bits differ."""
+    if arguments.resume is not None:
+        print(_continuation(load("tales").restore(arguments.resume)))
+        return 0
+    started = time.perf_counter()
+    model = load("tales")
+    _heading(f"the model: {model.info.model_type}, {model.info.n_parameters / 1e6:.1f} M weights")
+    print(
+        f"loaded in {1e3 * (time.perf_counter() - started):.0f} ms, "
+        f"{model.info.isa} kernels, {model.info.n_threads} threads"
+    )
+    story = _tell(model, arguments.opening, arguments.seed)
+    _two_endings(story)
+    _search(story)
+    _heading("what it was thinking: each token by its probability (red: a surprise, green: certain)")
+    print(story.ansi())
+    return _save_and_resume(story)
+
+
+def _heading(text: str) -> None:
+    print(f"\n\033[1m{text}\033[0m")
+
+
+def _tell(model: Model, opening: str, seed: int) -> State:
+    _heading("a story")
+    state = model.state(opening)
+    sys.stdout.write(opening)
+    started, count = time.perf_counter(), 0
+    for token in state.stream(160, temperature=0.7, top_p=0.9, seed=seed):
+        sys.stdout.write(token.text)
+        sys.stdout.flush()
+        count += 1
+    seconds = time.perf_counter() - started
+    print(f"\n\033[2m{count} tokens, {count / seconds:,.0f} tokens per second\033[0m")
+    return state
+
+
+def _two_endings(story: State) -> None:
+    _heading("one fork, two endings (the story's pages are shared, not copied)")
+    for name, seed in (("one ending", 1), ("another", 2)):
+        ending = story.fork().generate(48, temperature=0.7, top_p=0.9, seed=seed)
+        text = " ".join(ending.text.split())
+        print(textwrap.fill(f"{name}: ...{text}", WIDTH, subsequent_indent="    "))
+
+
+def _search(story: State) -> None:
+    _heading("beam search: the likeliest next words, 4 beams")
+    for beam in story.beam(num_beams=4, max_tokens=14):
+        print(f"  {beam.score:7.3f}  {' '.join(beam.text.split())}")
+
+
+def _continuation(state: State) -> str:
+    """Return a digest of the next logits, bit for bit, and of a sampled continuation."""
+    bits = hashlib.sha256(state.logits().tobytes()).hexdigest()[:16]
+    text = state.fork().generate(24, temperature=0.7, top_p=0.9, seed=3).text
+    return f"{bits}  ...{' '.join(text.split())}"
+
+
+def _save_and_resume(story: State) -> int:
+    _heading("saved, and resumed by a new process")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "story.json"
+        story.save(path)
+        size = path.stat().st_size
+        command = [sys.executable, "-m", "cacher", "story", "--resume", str(path)]
+        there = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    here = _continuation(story)
+    print(f"  {len(story)} tokens in {size:,} bytes of JSON\n  here:  {here}\n  there: {there}")
+    print("  the bits agree" if here == there else "  THE BITS DIFFER")
+    return 0 if here == there else 1
