@@ -1,0 +1,159 @@
+"""Write tiny random models in the hub's layout: small enough for thousands of runs, every code path of a real one.
+
+    python tests/models/make_tiny.py FOLDER     # writes FOLDER/<name>/{config.json,model.safetensors} for each name
+
+Only NumPy and the standard library; the seed is fixed, so the bytes are always the same.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+VOCAB = 97  # odd on purpose: the last weight panel is padded
+CONTEXT = 256
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    # Two query heads per KV head, a head size that is not a multiple of 16, query/key norms.
+    "qwen3": {
+        "model_type": "qwen3",
+        "hidden_size": 48,
+        "intermediate_size": 80,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 24,
+        "max_position_embeddings": CONTEXT,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 10000.0,
+        "hidden_act": "silu",
+        "tie_word_embeddings": True,
+        "attention_bias": False,
+    },
+    "gpt2": {
+        "model_type": "gpt2",
+        "n_embd": 32,
+        "n_layer": 2,
+        "n_head": 2,
+        "n_positions": CONTEXT,
+        "layer_norm_epsilon": 1e-5,
+        "activation_function": "gelu_new",
+    },
+    # A window shorter than the context: early tokens drop out of sight.
+    "mistral": {
+        "model_type": "mistral",
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": CONTEXT,
+        "sliding_window": 40,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "hidden_act": "silu",
+        "tie_word_embeddings": False,
+    },
+}
+
+
+def tensor_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Return the tensors such a model needs, by name."""
+    return _gpt2_shapes(config) if config["model_type"] == "gpt2" else _llama_shapes(config)
+
+
+def _gpt2_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    width = config["n_embd"]
+    shapes: dict[str, tuple[int, ...]] = {
+        "wte.weight": (VOCAB, width),
+        "wpe.weight": (CONTEXT, width),
+    }
+    for layer in range(config["n_layer"]):
+        at = f"h.{layer}."
+        for name, n_in, n_out in (
+            ("attn.c_attn", width, 3 * width),
+            ("attn.c_proj", width, width),
+            ("mlp.c_fc", width, 4 * width),
+            ("mlp.c_proj", 4 * width, width),
+        ):
+            shapes[f"{at}{name}.weight"] = (n_in, n_out)
+            shapes[f"{at}{name}.bias"] = (n_out,)
+        for name in ("ln_1", "ln_2"):
+            shapes[f"{at}{name}.weight"] = shapes[f"{at}{name}.bias"] = (width,)
+    shapes["ln_f.weight"] = shapes["ln_f.bias"] = (width,)
+    return shapes
+
+
+def _llama_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    width, inner = config["hidden_size"], config["intermediate_size"]
+    head = config.get("head_dim", width // config["num_attention_heads"])
+    n_q, n_kv = config["num_attention_heads"] * head, config["num_key_value_heads"] * head
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (VOCAB, width)}
+    for layer in range(config["num_hidden_layers"]):
+        at = f"model.layers.{layer}."
+        shapes |= {
+            f"{at}self_attn.q_proj.weight": (n_q, width),
+            f"{at}self_attn.k_proj.weight": (n_kv, width),
+            f"{at}self_attn.v_proj.weight": (n_kv, width),
+            f"{at}self_attn.o_proj.weight": (width, n_q),
+            f"{at}mlp.gate_proj.weight": (inner, width),
+            f"{at}mlp.up_proj.weight": (inner, width),
+            f"{at}mlp.down_proj.weight": (width, inner),
+            f"{at}input_layernorm.weight": (width,),
+            f"{at}post_attention_layernorm.weight": (width,),
+        }
+        if config["model_type"] == "qwen3":
+            shapes[f"{at}self_attn.q_norm.weight"] = (head,)
+            shapes[f"{at}self_attn.k_norm.weight"] = (head,)
+    shapes["model.norm.weight"] = (width,)
+    if not config["tie_word_embeddings"]:
+        shapes["lm_head.weight"] = (VOCAB, width)
+    return shapes
+
+
+def random_tensor(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Return float32 values large enough that a mistake shows in every logit."""
+    if len(shape) == 1 and name.endswith("weight"):
+        return rng.uniform(0.5, 1.5, shape).astype(np.float32)
+    scale = 0.1 if name.endswith("bias") else 1.0 if "embed" in name or "wte" in name else 0.25
+    return rng.normal(0.0, scale, shape).astype(np.float32)
+
+
+def write_safetensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
+    """Write float32 tensors in the safetensors format: header length, JSON header, data."""
+    header, at = {}, 0
+    for name, value in tensors.items():
+        header[name] = {
+            "dtype": "F32",
+            "shape": list(value.shape),
+            "data_offsets": [at, at + value.nbytes],
+        }
+        at += value.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    body = b"".join(value.tobytes() for value in tensors.values())
+    path.write_bytes(len(text).to_bytes(8, "little") + text + body)
+
+
+def make_tiny(name: str, folder: Path) -> Path:
+    """Write model ``name`` of CONFIGS below ``folder`` and return its own folder."""
+    config = CONFIGS[name] | {"vocab_size": VOCAB, "bos_token_id": 0, "eos_token_id": 1}
+    rng = np.random.default_rng(20260101)
+    target = folder / name
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "config.json").write_text(json.dumps(config, indent=1))
+    shapes = tensor_shapes(config)
+    write_safetensors(
+        target / "model.safetensors",
+        {tensor: random_tensor(tensor, shape, rng) for tensor, shape in shapes.items()},
+    )
+    return target
+
+
+if __name__ == "__main__":
+    for model_name in CONFIGS:
+        print(make_tiny(model_name, Path(sys.argv[1])))
