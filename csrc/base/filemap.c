@@ -1,0 +1,77 @@
+#include "base/filemap.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+
+static const unsigned char empty_file[1];
+
+static cch_status fail_errno(cch_error *err, const char *function, const char *path, int reason) {
+    char text[128];
+    return cch_fail(err, CCH_E_IO, function, -1, "%s: %s", path, strerror_r(reason, text, sizeof text));
+}
+
+cch_status cch_filemap_open(const char *path, cch_filemap *out, cch_error *err) {
+    cch_status status = CCH_OK;
+    struct stat info;
+    *out = (cch_filemap){NULL, 0};
+    /* non-blocking: opening a pipe must fail here, not wait for a writer */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return fail_errno(err, __func__, path, errno);
+    if (fstat(fd, &info) != 0) {
+        status = fail_errno(err, __func__, path, errno);
+    } else if (!S_ISREG(info.st_mode)) {
+        status = cch_fail(err, CCH_E_IO, __func__, -1, "%s: %s, expected a file", path,
+                          S_ISDIR(info.st_mode) ? "is a folder" : "is no regular file");
+    } else if (info.st_size == 0) {
+        out->data = empty_file;
+    } else {
+        void *data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (data != MAP_FAILED) *out = (cch_filemap){data, (size_t)info.st_size};
+        else if (errno == ENOMEM) status = cch_fail(err, CCH_E_MEMORY, __func__, -1, "could not map %lld bytes of %s",
+                                                    (long long)info.st_size, path);
+        else status = fail_errno(err, __func__, path, errno);
+    }
+    close(fd); /* the mapping keeps the file */
+    return status;
+}
+
+/* The mapping was made by mmap and never written; munmap and madvise merely lack const. */
+static void *address(const unsigned char *data) { return (void *)(uintptr_t)data; }
+
+void cch_filemap_close(cch_filemap *map) {
+    if (map->size > 0) munmap(address(map->data), map->size);
+    *map = (cch_filemap){NULL, 0};
+}
+
+void cch_filemap_drop(const cch_filemap *map, size_t first, size_t bytes) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), last;
+    if (!cch_add(first, bytes, &last)) return;
+    if (last > map->size) last = map->size;
+    first = (first + page - 1) / page * page;
+    if (last != map->size) last = last / page * page;
+    if (first < last) madvise(address(map->data + first), last - first, MADV_DONTNEED);
+}
+
+cch_status cch_path_join(const char *folder, const char *name, char **out, cch_error *err) {
+    size_t folder_len = strlen(folder), name_len = strlen(name);
+    bool slash = folder_len > 0 && folder[folder_len - 1] != '/';
+    char *path = cch_alloc(folder_len + name_len + 2, 1);
+    *out = NULL;
+    if (path == NULL) CCH_FAIL(err, CCH_E_MEMORY, -1, "could not allocate the path of %s", name);
+    memcpy(path, folder, folder_len);
+    if (slash) path[folder_len++] = '/';
+    memcpy(path + folder_len, name, name_len + 1);
+    *out = path;
+    return CCH_OK;
+}
+
+bool cch_path_exists(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0;
+}
