@@ -1,0 +1,322 @@
+"""Random operation programs against a straight-line run: the laws of docs/architecture.md in one test.
+
+A program creates, appends to, generates on, forks, rolls back, saves, restores, evicts, batches and
+deletes states on models that differ in threads and instruction set.  A mirror in plain Python holds
+each state's tokens.  The oracle computes the same token sequences on one thread with the portable
+kernels, each from nothing, in one piece.  Logits, KV entries, log-probabilities and drawn tokens
+must be equal bit for bit, and at the end no page may be alive.
+
+    python -m tests.laws.programs 10000      # last line: programs 10000 mismatches 0
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+import cacher
+from tests.models.make_tiny import CONFIGS, VOCAB, make_tiny
+
+ISAS = ("generic", "avx2", "avx512")
+LIMIT = 120  # tokens of a state at most
+NO_SCORES = {"store_logits": "none"}
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a straight-line run says about a token sequence."""
+
+    logits: bytes
+    keys: bytes
+    values: bytes
+
+
+class Oracle:
+    """Computes from nothing: one state, one thread, portable kernels, nothing reused."""
+
+    def __init__(self, folder: Path) -> None:
+        self.model = cacher.load(folder, threads=1, isa="generic")
+        self._seen: dict[tuple[int, ...], Truth] = {}
+
+    def truth(self, tokens: list[int]) -> Truth:
+        """Logits after the last token; keys and values of the last layer."""
+        key = tuple(tokens)
+        if key not in self._seen:
+            self.model.drop_cached()
+            state = self.model.state(tokens, config=NO_SCORES)
+            self._seen[key] = read(state, self.model.info.n_layers - 1)
+        return self._seen[key]
+
+    def continuation(self, tokens: list[int], count: int, sampling: dict) -> tuple[list[int], bytes]:
+        """Token ids and the bits of their log-probabilities."""
+        self.model.drop_cached()
+        done = self.model.state(tokens, config=NO_SCORES).generate(count, **sampling)
+        return list(done.token_ids), np.asarray(done.logprobs, dtype=np.float32).tobytes()
+
+    def forget(self) -> None:
+        """Drop what was remembered, so that memory stays flat over many programs."""
+        self._seen.clear()
+
+
+def read(state: cacher.State, layer: int) -> Truth:
+    """Read what can be seen of a state's evaluation."""
+    logits = state.logits().tobytes()
+    if len(state) == 0:
+        return Truth(logits, b"", b"")
+    keys, values = state.kv(layer)
+    return Truth(logits, np.ascontiguousarray(keys).tobytes(), np.ascontiguousarray(values).tobytes())
+
+
+@dataclass
+class Live:
+    """A state and what it must contain."""
+
+    model: cacher.Model
+    state: cacher.State
+    tokens: list[int]
+
+
+@dataclass
+class Program:
+    """One random program; ``run`` returns a description of the first mismatch, or None."""
+
+    rng: random.Random
+    models: list[cacher.Model]
+    oracle: Oracle
+    folder: Path
+    live: list[Live] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
+
+    def run(self, steps: int) -> str | None:
+        operations: list[Callable[[], None]] = [
+            self.create, self.create, self.append, self.generate, self.generate, self.fork,
+            self.roll_back, self.save_and_restore, self.evict, self.delete, self.batch, self.look,
+        ]  # fmt: skip
+        try:
+            self.create()
+            for _ in range(steps):
+                self.rng.choice(operations)()
+            for live in self.live:
+                self.check(live)
+            self.finish()
+        except Mismatch as mismatch:
+            return f"{mismatch}; program: {' | '.join(self.log)}"
+        return None
+
+    # ---- operations
+
+    def create(self) -> None:
+        model = self.rng.choice(self.models)
+        count = self.rng.choice((0, 1, 5, 15, 16, 17, 33, 60))
+        known = [live.tokens for live in self.live] or [[]]
+        prefix = self.rng.choice(known)[: self.rng.randrange(64)] if self.rng.random() < 0.5 else []
+        tokens = prefix + self.random_tokens(count)
+        config = NO_SCORES if self.rng.random() < 0.5 else {"store_logits": "top_k", "top_k_logits": 5}
+        self.note("create", len(tokens), model.info.isa, model.info.n_threads)
+        self.live.append(Live(model, model.state(tokens, config=config), list(tokens)))
+
+    def append(self) -> None:
+        live = self.pick()
+        if live is None or len(live.tokens) > LIMIT:
+            return
+        tokens = self.random_tokens(self.rng.choice((1, 2, 16, 20)))
+        self.note("append", len(tokens))
+        live.state.append(tokens)
+        live.tokens += tokens
+
+    def generate(self) -> None:
+        live = self.pick()
+        if live is None or len(live.tokens) > LIMIT:
+            return
+        count, sampling = self.rng.choice((1, 3, 18)), self.random_sampling()
+        self.note("generate", count, sampling)
+        self.compare_generation(live, live.state.generate(count, **sampling), count, sampling)
+
+    def fork(self) -> None:
+        live = self.pick()
+        if live is None:
+            return
+        at = self.rng.randrange(len(live.tokens) + 1)
+        self.note("fork", at, len(live.tokens))
+        self.live.append(Live(live.model, live.state.fork(at=at), live.tokens[:at]))
+
+    def roll_back(self) -> None:
+        live = self.pick()
+        if live is None:
+            return
+        to = self.rng.randrange(len(live.tokens) + 1)
+        self.note("rollback", to, len(live.tokens))
+        live.state.rollback(to)
+        del live.tokens[to:]
+
+    def save_and_restore(self) -> None:
+        live = self.pick()
+        if live is None:
+            return
+        path = self.folder / "state.json"
+        live.state.save(path)
+        live.model = self.rng.choice(self.models)
+        self.note("restore", live.model.info.isa, live.model.info.n_threads)
+        live.state = live.model.restore(path)
+
+    def evict(self) -> None:
+        live = self.pick()
+        if live is None:
+            return
+        whole = self.rng.random() < 0.3
+        self.note("evict", "all" if whole else "one")
+        for other in self.live if whole else [live]:
+            other.state.evict()
+        if whole:
+            live.model.drop_cached()
+
+    def delete(self) -> None:
+        if len(self.live) > 1:
+            self.note("delete")
+            self.live.pop(self.rng.randrange(len(self.live)))
+
+    def batch(self) -> None:
+        """Several states of one model generate together, with parameters of their own."""
+        model = self.rng.choice(self.models)
+        rows = [live for live in self.live if live.model is model and len(live.tokens) <= LIMIT]
+        self.rng.shuffle(rows)
+        if not rows:
+            return
+        count, chunk = self.rng.choice((1, 4, 17)), self.rng.choice((1, 3, 16, 50, 512))
+        samplings = [self.random_sampling() for _ in rows]
+        self.note("batch", len(rows), count, f"chunk={chunk}", samplings)
+        states = [live.state for live in rows]
+        results = model.generate_all(states, max_tokens=count, params=samplings, chunk_tokens=chunk)
+        for live, result, sampling in zip(rows, results, samplings, strict=True):
+            self.compare_generation(live, result, count, sampling)
+
+    def look(self) -> None:
+        live = self.pick()
+        if live is not None:
+            self.note("look", len(live.tokens))
+            self.check(live)
+
+    # ---- comparisons
+
+    def compare_generation(
+        self, live: Live, got: cacher.Generation, count: int, sampling: dict
+    ) -> None:
+        want_ids, want_bits = self.oracle.continuation(live.tokens, count, sampling)
+        if list(got.token_ids) != want_ids:
+            raise Mismatch(f"tokens {list(got.token_ids)} instead of {want_ids}")
+        if np.asarray(got.logprobs, dtype=np.float32).tobytes() != want_bits:
+            raise Mismatch("log-probabilities differ")
+        live.tokens += want_ids
+
+    def check(self, live: Live) -> None:
+        if live.state.tokens != live.tokens:
+            raise Mismatch(f"the state holds {live.state.tokens} instead of {live.tokens}")
+        got = read(live.state, live.model.info.n_layers - 1)
+        want = self.oracle.truth(live.tokens)
+        for name in ("logits", "keys", "values"):
+            if getattr(got, name) != getattr(want, name):
+                raise Mismatch(f"{name} differ after {len(live.tokens)} tokens")
+        live.model.check()
+
+    def finish(self) -> None:
+        self.live.clear()
+        for model in self.models:
+            model.check()
+            if model.stats.pages_live != 0:
+                raise Mismatch(f"{model.stats.pages_live} pages live after all states are gone")
+            if self.rng.random() < 0.2:
+                model.drop_cached()
+
+    # ---- randomness
+
+    def pick(self) -> Live | None:
+        return self.rng.choice(self.live) if self.live else None
+
+    def random_tokens(self, count: int) -> list[int]:
+        return [self.rng.randrange(2, VOCAB) for _ in range(count)]
+
+    def random_sampling(self) -> dict:
+        return {
+            "seed": self.rng.randrange(5),
+            "temperature": self.rng.choice((0.0, 0.7, 1.5)),
+            "top_p": self.rng.choice((0.5, 0.9, 1.0)),
+            "top_k": self.rng.choice((0, 0, 20)),
+            "min_p": self.rng.choice((0.0, 0.0, 0.05)),
+            "repetition_penalty": self.rng.choice((1.0, 1.0, 1.3)),
+            "no_repeat_ngram_size": self.rng.choice((0, 0, 3)),
+        }
+
+    def note(self, *words: object) -> None:
+        self.log.append(" ".join(map(str, words)))
+
+
+class Mismatch(Exception):
+    """A law was broken."""
+
+
+class Bench:
+    """The models that programs run on: each tiny model with every instruction set and 1 or 2 threads."""
+
+    def __init__(self, folder: Path, kv_pages: int = 24) -> None:
+        self.folder = folder
+        self.families = []
+        for name in CONFIGS:
+            source = make_tiny(name, folder)
+            models = [
+                self._small_budget(source, isa, threads, kv_pages)
+                for isa in available_isas(source)
+                for threads in (1, 2)
+            ]
+            self.families.append((models, Oracle(source)))
+
+    @staticmethod
+    def _small_budget(source: Path, isa: str, threads: int, kv_pages: int) -> cacher.Model:
+        """A model whose page budget is so small that programs evict each other's pages."""
+        page = cacher.load(source, threads=1).info.page_bytes
+        return cacher.load(source, threads=threads, isa=isa, kv_budget=kv_pages * 8 * page)
+
+    def run(self, seed: int) -> str | None:
+        """Run the program with this seed."""
+        rng = random.Random(seed)
+        models, oracle = rng.choice(self.families)
+        chosen = rng.sample(models, k=min(3, len(models)))
+        oracle.forget()
+        found = Program(rng, chosen, oracle, self.folder).run(steps=rng.randrange(4, 16))
+        return None if found is None else f"program {seed}: {found}"
+
+
+def available_isas(source: Path) -> list[str]:
+    """Return the instruction sets this CPU has."""
+    found = []
+    for isa in ISAS:
+        try:
+            cacher.load(source, isa=isa)
+        except ValueError:
+            continue
+        found.append(isa)
+    return found
+
+
+def main(count: int) -> int:
+    """Run programs 0..count-1 and return how many did not agree."""
+    mismatches = 0
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder))
+        for seed in tqdm(range(count), unit="program", disable=None):
+            found = bench.run(seed)
+            if found is not None:
+                mismatches += 1
+                print(found)
+    print(f"programs {count} mismatches {mismatches}")
+    return mismatches
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 1000) > 0)
