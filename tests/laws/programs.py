@@ -187,6 +187,7 @@ class Program:
         model = self.rng.choice(self.models)
         rows = [live for live in self.live if live.model is model and len(live.tokens) <= LIMIT]
         self.rng.shuffle(rows)
+        del rows[3:]  # more might need more pages at once than the budget holds
         if not rows:
             return
         count, chunk = self.rng.choice((1, 4, 17)), self.rng.choice((1, 3, 16, 50, 512))
@@ -264,7 +265,7 @@ class Mismatch(Exception):
 class Bench:
     """The models that programs run on: each tiny model with every instruction set and 1 or 2 threads."""
 
-    def __init__(self, folder: Path, kv_pages: int = 24) -> None:
+    def __init__(self, folder: Path, kv_pages: int = 40) -> None:
         self.folder = folder
         self.families = []
         for name in CONFIGS:
@@ -280,7 +281,7 @@ class Bench:
     def _small_budget(source: Path, isa: str, threads: int, kv_pages: int) -> cacher.Model:
         """A model whose page budget is so small that programs evict each other's pages."""
         page = cacher.load(source, threads=1).info.page_bytes
-        return cacher.load(source, threads=threads, isa=isa, kv_budget=kv_pages * 8 * page)
+        return cacher.load(source, threads=threads, isa=isa, kv_budget=kv_pages * page)
 
     def run(self, seed: int) -> str | None:
         """Run the program with this seed."""
