@@ -24,7 +24,7 @@ help: ## this list
 
 # ---- the two commands of the README: each does all its own set-up --------------------------------------------------
 demo: ## the built-in model tells a story, forks it, searches, saves and resumes it
-	@tools/setup.sh venv notebooks
+	@tools/setup.sh venv
 	@$(PY) -m cacher story
 
 test: ## the default test suite: C tests, then pytest

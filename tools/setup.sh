@@ -3,7 +3,7 @@
 # environment .venv with the package built in place.
 #
 #   tools/setup.sh system            only the system packages
-#   tools/setup.sh venv EXTRA...     also the environment, with the extras of pyproject.toml that are named
+#   tools/setup.sh venv [EXTRA,...]  also the environment, with the extras of pyproject.toml that are named
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
@@ -38,22 +38,23 @@ system_packages() {
     DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
-# Installs the package with extras $1 (comma list); nothing happens when the same was installed from the same files.
+# Installs the package in place with the extras $1 (comma list, may be empty); does nothing when the build and each of
+# the extras are newer than what they are made from.
 environment() {
     [ -x "$VENV/bin/python" ] || { say "making the virtual environment $VENV"; "$PYTHON" -m venv "$VENV"; }
-    # -prune: the environment's own files must not count as sources.
-    local stamp="$VENV/.cacher-$1" newest
-    newest=$(find setup.py pyproject.toml tools/cflags.txt csrc cacher -newer "$stamp" \
-        \( -name '*.c' -o -name '*.h' -o -name 'setup.py' -o -name 'pyproject.toml' -o -name 'cflags.txt' \) \
-        -print -quit 2>/dev/null || echo first)
-    [ -f "$stamp" ] && [ -z "$newest" ] && return
-    say "building cacher into $VENV (extras: $1)"
-    "$VENV/bin/pip" install --quiet --disable-pip-version-check -e ".[$1]"
-    touch "$stamp"
+    local extra up_to_date=yes newer
+    for extra in built ${1//,/ }; do
+        [ "$VENV/.cacher-$extra" -nt pyproject.toml ] || up_to_date=
+    done
+    newer=$(find setup.py tools/cflags.txt csrc -newer "$VENV/.cacher-built" -type f -print -quit 2>/dev/null || true)
+    [ -n "$up_to_date" ] && [ -z "$newer" ] && return
+    say "building cacher into $VENV${1:+ with what it needs for: $1}"
+    "$VENV/bin/pip" install --quiet --disable-pip-version-check -e ".${1:+[$1]}"
+    for extra in built ${1//,/ }; do touch "$VENV/.cacher-$extra"; done
 }
 
 case "${1:-}" in
     system) system_packages ;;
-    venv) system_packages; environment "${2:?name the extras}" ;;
-    *) echo "usage: tools/setup.sh system | venv EXTRAS" >&2; exit 2 ;;
+    venv) system_packages; environment "${2:-}" ;;
+    *) echo "usage: tools/setup.sh system | venv [EXTRA,...]" >&2; exit 2 ;;
 esac
