@@ -1,0 +1,19 @@
+/* cpu - what this machine has: instruction sets the kernels know, and cores this process may run on.
+ * Threads: pure. */
+#ifndef CCH_BASE_CPU_H
+#define CCH_BASE_CPU_H
+
+#include <stdbool.h>
+
+typedef enum cch_cpu_feature {
+    CCH_CPU_AVX2,   /* AVX2 and FMA */
+    CCH_CPU_AVX512, /* AVX-512 F, BW, DQ and VL */
+} cch_cpu_feature;
+
+/* True when the CPU has it and the operating system saves its registers. */
+bool cch_cpu_has(cch_cpu_feature feature);
+
+/* Cores the calling thread may run on (its affinity mask), at least 1. */
+int cch_cpu_cores(void);
+
+#endif

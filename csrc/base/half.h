@@ -1,0 +1,45 @@
+/* half - 16-bit floats to f32, exactly: every bf16 and f16 value is a f32 value (a NaN stays a NaN).  Pure. */
+#ifndef CCH_BASE_HALF_H
+#define CCH_BASE_HALF_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+static inline float cch_float_from_bits(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static inline float cch_bf16_to_f32(uint16_t h) { return cch_float_from_bits((uint32_t)h << 16); }
+
+/* Exponent and mantissa move to their place in f32 and 2^112 corrects the bias, which also turns subnormals into normal
+ * numbers; infinities and NaN have all exponent bits set.  No branch, so loops over it vectorize. */
+static inline float cch_f16_to_f32(uint16_t h) {
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, magnitude = (uint32_t)(h & 0x7FFF) << 13;
+    float value = cch_float_from_bits(magnitude) * 0x1p+112f;
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    bits |= magnitude >= 0x0F800000u ? 0x7F800000u : 0;
+    return cch_float_from_bits(bits | sign);
+}
+
+/* dst[i] = src[i]; src: n little-endian values, any alignment. */
+static inline void cch_bf16_to_f32_n(const void *src, size_t n, float *dst) {
+    for (size_t i = 0; i < n; i++) {
+        uint16_t h;
+        memcpy(&h, (const char *)src + 2 * i, sizeof h);
+        dst[i] = cch_bf16_to_f32(h);
+    }
+}
+
+static inline void cch_f16_to_f32_n(const void *src, size_t n, float *dst) {
+    for (size_t i = 0; i < n; i++) {
+        uint16_t h;
+        memcpy(&h, (const char *)src + 2 * i, sizeof h);
+        dst[i] = cch_f16_to_f32(h);
+    }
+}
+
+#endif

@@ -1,0 +1,141 @@
+/* kern_avx2 - the 16 lanes as two ymm registers (AVX2 and FMA).  The ops themselves are in simd_rows.h and
+ * simd_tiles.h, shared with AVX-512. */
+#if defined(__x86_64__)
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC target("avx2,fma")
+#endif
+
+#include <immintrin.h>
+#include <math.h>
+#include <string.h>
+
+#include "kern/isa.h"
+#include "kern/poly.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+typedef struct v16 {
+    __m256 lo, hi;
+} v16;
+typedef v16 m16; /* all bits of a lane set or clear */
+
+INLINE v16 v_make(__m256 lo, __m256 hi) {
+    v16 v = {lo, hi};
+    return v;
+}
+INLINE v16 v_set1(float a) { return v_make(_mm256_set1_ps(a), _mm256_set1_ps(a)); }
+INLINE v16 v_zero(void) { return v_make(_mm256_setzero_ps(), _mm256_setzero_ps()); }
+INLINE v16 v_load(const float *p) { return v_make(_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)); }
+INLINE void v_store(float *p, v16 a) {
+    _mm256_storeu_ps(p, a.lo);
+    _mm256_storeu_ps(p + 8, a.hi);
+}
+INLINE v16 v_add(v16 a, v16 b) { return v_make(_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)); }
+INLINE v16 v_sub(v16 a, v16 b) { return v_make(_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)); }
+INLINE v16 v_mul(v16 a, v16 b) { return v_make(_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)); }
+INLINE v16 v_div(v16 a, v16 b) { return v_make(_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)); }
+INLINE v16 v_fma(v16 a, v16 b, v16 c) {
+    return v_make(_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi));
+}
+INLINE v16 v_max(v16 a, v16 b) { return v_make(_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)); }
+INLINE v16 v_min(v16 a, v16 b) { return v_make(_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)); }
+INLINE v16 v_and(v16 a, v16 b) { return v_make(_mm256_and_ps(a.lo, b.lo), _mm256_and_ps(a.hi, b.hi)); }
+INLINE v16 v_xor(v16 a, v16 b) { return v_make(_mm256_xor_ps(a.lo, b.lo), _mm256_xor_ps(a.hi, b.hi)); }
+INLINE v16 v_sign(v16 a) { return v_and(a, v_set1(-0.0f)); }
+
+INLINE m16 m_range(size_t first, size_t last) {
+    const __m256i lo = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), hi = _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15);
+    const __m256i from = _mm256_set1_epi32((int)first - 1), to = _mm256_set1_epi32((int)last);
+    return v_make(
+        _mm256_castsi256_ps(_mm256_and_si256(_mm256_cmpgt_epi32(lo, from), _mm256_cmpgt_epi32(to, lo))),
+        _mm256_castsi256_ps(_mm256_and_si256(_mm256_cmpgt_epi32(hi, from), _mm256_cmpgt_epi32(to, hi))));
+}
+INLINE m16 m_or(m16 a, m16 b) { return v_make(_mm256_or_ps(a.lo, b.lo), _mm256_or_ps(a.hi, b.hi)); }
+INLINE unsigned m_bits(m16 m) {
+    return (unsigned)_mm256_movemask_ps(m.lo) | (unsigned)_mm256_movemask_ps(m.hi) << 8;
+}
+INLINE m16 m_less(v16 a, v16 b) {
+    return v_make(_mm256_cmp_ps(a.lo, b.lo, _CMP_LT_OQ), _mm256_cmp_ps(a.hi, b.hi, _CMP_LT_OQ));
+}
+INLINE m16 m_equal(v16 a, v16 b) {
+    return v_make(_mm256_cmp_ps(a.lo, b.lo, _CMP_EQ_OQ), _mm256_cmp_ps(a.hi, b.hi, _CMP_EQ_OQ));
+}
+INLINE m16 m_nan(v16 a) {
+    return v_make(_mm256_cmp_ps(a.lo, a.lo, _CMP_UNORD_Q), _mm256_cmp_ps(a.hi, a.hi, _CMP_UNORD_Q));
+}
+INLINE v16 v_load_m(m16 m, const float *p) {
+    return v_make(_mm256_maskload_ps(p, _mm256_castps_si256(m.lo)), _mm256_maskload_ps(p + 8, _mm256_castps_si256(m.hi)));
+}
+INLINE void v_store_m(float *p, m16 m, v16 a) {
+    _mm256_maskstore_ps(p, _mm256_castps_si256(m.lo), a.lo);
+    _mm256_maskstore_ps(p + 8, _mm256_castps_si256(m.hi), a.hi);
+}
+INLINE v16 v_select(m16 m, v16 a, v16 b) {
+    return v_make(_mm256_blendv_ps(b.lo, a.lo, m.lo), _mm256_blendv_ps(b.hi, a.hi, m.hi));
+}
+
+INLINE __m256 pow2_ps(__m256i n) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
+}
+INLINE __m256 scale_ps(__m256 p, __m256 n) {
+    const __m256i whole = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(whole, 1);
+    return _mm256_mul_ps(_mm256_mul_ps(p, pow2_ps(half)), pow2_ps(_mm256_sub_epi32(whole, half)));
+}
+/* p * 2^n for integral n, rounded once. */
+INLINE v16 v_scale(v16 p, v16 n) { return v_make(scale_ps(p.lo, n.lo), scale_ps(p.hi, n.hi)); }
+
+INLINE __m256 v_fold8(v16 a) { return _mm256_add_ps(a.lo, a.hi); }
+
+typedef struct d8 {
+    __m256d lo, hi;
+} d8;
+INLINE d8 d_make(__m256d lo, __m256d hi) {
+    d8 d = {lo, hi};
+    return d;
+}
+INLINE d8 d_set1(double a) { return d_make(_mm256_set1_pd(a), _mm256_set1_pd(a)); }
+INLINE d8 d_zero(void) { return d_set1(0.0); }
+INLINE d8 d_load_f32(const float *p) {
+    return d_make(_mm256_cvtps_pd(_mm_loadu_ps(p)), _mm256_cvtps_pd(_mm_loadu_ps(p + 4)));
+}
+INLINE void d_store(double *p, d8 a) {
+    _mm256_storeu_pd(p, a.lo);
+    _mm256_storeu_pd(p + 4, a.hi);
+}
+INLINE d8 d_add(d8 a, d8 b) { return d_make(_mm256_add_pd(a.lo, b.lo), _mm256_add_pd(a.hi, b.hi)); }
+INLINE d8 d_sub(d8 a, d8 b) { return d_make(_mm256_sub_pd(a.lo, b.lo), _mm256_sub_pd(a.hi, b.hi)); }
+INLINE d8 d_mul(d8 a, d8 b) { return d_make(_mm256_mul_pd(a.lo, b.lo), _mm256_mul_pd(a.hi, b.hi)); }
+INLINE d8 d_fma(d8 a, d8 b, d8 c) {
+    return d_make(_mm256_fmadd_pd(a.lo, b.lo, c.lo), _mm256_fmadd_pd(a.hi, b.hi, c.hi));
+}
+INLINE d8 d_max(d8 a, d8 b) { return d_make(_mm256_max_pd(a.lo, b.lo), _mm256_max_pd(a.hi, b.hi)); }
+INLINE d8 d_min(d8 a, d8 b) { return d_make(_mm256_min_pd(a.lo, b.lo), _mm256_min_pd(a.hi, b.hi)); }
+INLINE __m256d pow2_pd(__m128i n) {
+    const __m256i biased = _mm256_add_epi64(_mm256_cvtepi32_epi64(n), _mm256_set1_epi64x(1023));
+    return _mm256_castsi256_pd(_mm256_slli_epi64(biased, 52));
+}
+INLINE __m256d scale_pd(__m256d p, __m256d n) {
+    const __m128i whole = _mm256_cvtpd_epi32(n), half = _mm_srai_epi32(whole, 1);
+    return _mm256_mul_pd(_mm256_mul_pd(p, pow2_pd(half)), pow2_pd(_mm_sub_epi32(whole, half)));
+}
+INLINE d8 d_scale(d8 p, d8 n) { return d_make(scale_pd(p.lo, n.lo), scale_pd(p.hi, n.hi)); }
+
+/* 16 registers, two per panel: 12 accumulators, the panel vectors, a broadcast. */
+#define TILE_ROWS 6
+#define TILE_PANELS 4
+#define TILE_WIDTHS { 4, 2, 2, 1, 1, 1 }
+#define TILE_LIST(X) \
+    X(1, 1) X(1, 2) X(1, 4) X(2, 1) X(2, 2) X(2, 4) X(3, 1) X(3, 2) X(3, 4) \
+    X(4, 1) X(4, 2) X(4, 4) X(5, 1) X(5, 2) X(5, 4) X(6, 1) X(6, 2) X(6, 4)
+
+#include "kern/simd_rows.h"
+#include "kern/simd_tiles.h"
+
+const cch_kernels cch_kernels_avx2 = SIMD_TABLE("avx2");
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#endif

@@ -1,0 +1,232 @@
+/* kern_generic - the truth: every op as a plain loop over scalars, in the order that the contract in kernels.h states.
+ *
+ * Fused operations are written as fmaf and fma, and the build says -ffp-contract=off, so no compiler may fuse, split or
+ * reorder anything here.  Slow where the baseline CPU has no FMA (fmaf is a library call then), never different.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "kern/isa.h"
+#include "kern/poly.h"
+
+/* ---------------------------------------------------------------------------------------- functions of one x ---- */
+
+/* a < b ? b : a with NaN b returned: what MAXPS does. */
+static float max_or_second(float a, float b) { return a > b ? a : b; }
+static float min_or_second(float a, float b) { return a < b ? a : b; }
+
+static float pow2_f32(int32_t n) {
+    uint32_t bits = (uint32_t)(n + 127) << 23;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static double pow2_f64(int64_t n) {
+    uint64_t bits = (uint64_t)(n + 1023) << 52;
+    double value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static float exp_one(float x) {
+    static const float q[EXP_F32_N_Q] = EXP_F32_Q;
+    if (isnan(x)) return x;
+    x = min_or_second(EXP_F32_HIGH, max_or_second(EXP_F32_LOW, x));
+    float n = fmaf(x, EXP_F32_LOG2E, EXP_F32_MAGIC) - EXP_F32_MAGIC;
+    float r = fmaf(n, -EXP_F32_LN2_HI, x);
+    r = fmaf(n, -EXP_F32_LN2_LO, r);
+    float p = q[EXP_F32_N_Q - 1];
+    for (int i = EXP_F32_N_Q - 2; i >= 0; i--) p = fmaf(p, r, q[i]);
+    p = fmaf(fmaf(p, r, 1.0f), r, 1.0f);
+    int32_t half = (int32_t)n >> 1;
+    return p * pow2_f32(half) * pow2_f32((int32_t)n - half);
+}
+
+static double exp_one_f64(double x) {
+    static const double q[EXP_F64_N_Q] = EXP_F64_Q;
+    if (isnan(x)) return x;
+    x = x < EXP_F64_LOW ? EXP_F64_LOW : x;
+    x = x > EXP_F64_HIGH ? EXP_F64_HIGH : x;
+    double n = fma(x, EXP_F64_LOG2E, EXP_F64_MAGIC) - EXP_F64_MAGIC;
+    double r = fma(n, -EXP_F64_LN2_HI, x);
+    r = fma(n, -EXP_F64_LN2_LO, r);
+    double p = q[EXP_F64_N_Q - 1];
+    for (int i = EXP_F64_N_Q - 2; i >= 0; i--) p = fma(p, r, q[i]);
+    p = fma(fma(p, r, 1.0), r, 1.0);
+    int64_t half = (int64_t)n >> 1;
+    return p * pow2_f64(half) * pow2_f64((int64_t)n - half);
+}
+
+static float erf_one(float z) {
+    static const float small[ERF_N_SMALL] = ERF_SMALL, large[ERF_N_LARGE] = ERF_LARGE;
+    float t = min_or_second(ERF_HIGH, fabsf(z));
+    if (t < ERF_SPLIT) {
+        float s = z * z, p = small[ERF_N_SMALL - 1];
+        for (int i = ERF_N_SMALL - 2; i >= 0; i--) p = fmaf(p, s, small[i]);
+        return fmaf(p, z, z);
+    }
+    float p = large[ERF_N_LARGE - 1];
+    for (int i = ERF_N_LARGE - 2; i >= 0; i--) p = fmaf(p, t, large[i]);
+    return copysignf(1.0f - exp_one(p), z);
+}
+
+/* ------------------------------------------------------------------------------------- rows: sums and norms ---- */
+
+static float lane_tree(float *lane) {
+    for (size_t width = CCH_LANES / 2; width > 0; width /= 2)
+        for (size_t j = 0; j < width; j++) lane[j] += lane[j + width];
+    return lane[0];
+}
+
+static void rms_norm(const float *x, const float *w, float eps, size_t n, float *y) {
+    float lane[CCH_LANES] = {0};
+    for (size_t i = 0; i < n; i++) lane[i % CCH_LANES] = fmaf(x[i], x[i], lane[i % CCH_LANES]);
+    float inv = 1.0f / sqrtf(lane_tree(lane) / (float)n + eps);
+    for (size_t i = 0; i < n; i++) y[i] = x[i] * inv * w[i];
+}
+
+static void layer_norm(const float *x, const float *w, const float *b, float eps, size_t n, float *y) {
+    float lane[CCH_LANES] = {0};
+    for (size_t i = 0; i < n; i++) lane[i % CCH_LANES] += x[i];
+    float mean = lane_tree(lane) / (float)n;
+    memset(lane, 0, sizeof lane);
+    for (size_t i = 0; i < n; i++) {
+        float d = x[i] - mean;
+        lane[i % CCH_LANES] = fmaf(d, d, lane[i % CCH_LANES]);
+    }
+    float inv = 1.0f / sqrtf(lane_tree(lane) / (float)n + eps);
+    for (size_t i = 0; i < n; i++) {
+        float d = (x[i] - mean) * inv;
+        y[i] = b != NULL ? fmaf(d, w[i], b[i]) : d * w[i];
+    }
+}
+
+static void softmax(float *s, size_t first, size_t last) {
+    float lane[CCH_LANES] = {0}, max = -INFINITY;
+    for (size_t i = first; i < last; i++) max = max_or_second(max, s[i]);
+    for (size_t i = first; i < last; i++) {
+        s[i] = exp_one(s[i] - max);
+        lane[i % CCH_LANES] += s[i];
+    }
+    float inv = 1.0f / lane_tree(lane);
+    for (size_t i = first; i < last; i++) s[i] *= inv;
+}
+
+static void exp_f64(const float *x, size_t n, float max, double inv_t, double *w, double *sum) {
+    double lane[8] = {0};
+    for (size_t i = 0; i < n; i++) {
+        w[i] = exp_one_f64(((double)x[i] - (double)max) * inv_t);
+        lane[i % 8] += w[i];
+    }
+    for (size_t width = 4; width > 0; width /= 2)
+        for (size_t j = 0; j < width; j++) lane[j] += lane[j + width];
+    *sum = lane[0];
+}
+
+static void max_f32(const float *x, size_t n, float *max, size_t *index) {
+    *index = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (isnan(x[i])) {
+            *index = i;
+            break;
+        }
+        if (x[i] > x[*index]) *index = i;
+    }
+    *max = x[*index];
+}
+
+/* --------------------------------------------------------------------------------------------- element-wise ---- */
+
+static void add(float *y, const float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) y[i] += x[i];
+}
+
+static void silu_mul(const float *gate, const float *up, size_t n, float *y) {
+    for (size_t i = 0; i < n; i++) y[i] = gate[i] / (1.0f + exp_one(-gate[i])) * up[i];
+}
+
+static void gelu_tanh_mul(const float *gate, const float *up, size_t n, float *y) {
+    for (size_t i = 0; i < n; i++) {
+        float x = gate[i], u = x * fmaf(x * x, GELU_TANH_B, GELU_TANH_A);
+        float gelu = x / (1.0f + exp_one(-u));
+        y[i] = up != NULL ? gelu * up[i] : gelu;
+    }
+}
+
+static void gelu_erf_mul(const float *gate, const float *up, size_t n, float *y) {
+    for (size_t i = 0; i < n; i++) {
+        float half = 0.5f * gate[i];
+        float gelu = fmaf(half, erf_one(gate[i] * SQRT_HALF), half);
+        y[i] = up != NULL ? gelu * up[i] : gelu;
+    }
+}
+
+static void relu(const float *x, size_t n, float *y) {
+    for (size_t i = 0; i < n; i++) y[i] = max_or_second(0.0f, x[i]);
+}
+
+static void rope(float *x, const float *cos, const float *sin, size_t dim) {
+    size_t half = dim / 2;
+    for (size_t i = 0; i < half; i++) {
+        float a = x[i], b = x[i + half];
+        x[i] = fmaf(a, cos[i], -(b * sin[i]));
+        x[i + half] = fmaf(b, cos[i], a * sin[i]);
+    }
+}
+
+/* ------------------------------------------------------------------------------------- matrix and attention ---- */
+
+static void matmul_f32(const float *x, size_t ldx, size_t rows, const float *panels, size_t n_panels, size_t k_len,
+                       const float *bias, float *y, size_t ldy) {
+    for (size_t r = 0; r < rows; r++) {
+        for (size_t n = 0; n < n_panels * CCH_LANES; n++) {
+            const float *w = panels + n / CCH_LANES * CCH_LANES * k_len + n % CCH_LANES;
+            float sum = 0.0f;
+            for (size_t k = 0; k < k_len; k++) sum = fmaf(x[r * ldx + k], w[k * CCH_LANES], sum);
+            y[r * ldy + n] = bias != NULL ? sum + bias[n] : sum;
+        }
+    }
+}
+
+static void attn_scores(const float *q, size_t ldq, size_t rows, const float *const *k_pages, size_t n_pages, size_t dim,
+                        float scale, float *s, size_t lds) {
+    for (size_t r = 0; r < rows; r++) {
+        for (size_t t = 0; t < n_pages * CCH_LANES; t++) {
+            const float *key = k_pages[t / CCH_LANES] + t % CCH_LANES;
+            float sum = 0.0f;
+            for (size_t d = 0; d < dim; d++) sum = fmaf(q[r * ldq + d], key[d * CCH_LANES], sum);
+            s[r * lds + t] = sum * scale;
+        }
+    }
+}
+
+static void attn_mix(const float *p, size_t ldp, size_t rows, const float *const *v_pages, const int32_t *first,
+                     const int32_t *last, size_t dim, size_t ldv, float *out, size_t ldo) {
+    for (size_t r = 0; r < rows; r++) {
+        for (size_t c = 0; c < dim; c++) {
+            float sum = 0.0f;
+            for (size_t t = (size_t)first[r]; t < (size_t)last[r]; t++)
+                sum = fmaf(p[r * ldp + t], v_pages[t / CCH_LANES][t % CCH_LANES * ldv + c], sum);
+            out[r * ldo + c] = sum;
+        }
+    }
+}
+
+const cch_kernels cch_kernels_generic = {
+    .name = "generic",
+    .matmul_f32 = matmul_f32,
+    .rms_norm = rms_norm,
+    .layer_norm = layer_norm,
+    .add = add,
+    .silu_mul = silu_mul,
+    .gelu_tanh_mul = gelu_tanh_mul,
+    .gelu_erf_mul = gelu_erf_mul,
+    .relu = relu,
+    .rope = rope,
+    .attn_scores = attn_scores,
+    .softmax = softmax,
+    .attn_mix = attn_mix,
+    .exp_f64 = exp_f64,
+    .max_f32 = max_f32,
+};

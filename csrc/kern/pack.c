@@ -1,0 +1,95 @@
+#include <string.h>
+
+#if defined(__linux__)
+#include <sys/mman.h> /* madvise */
+#endif
+
+#include "base/alloc.h"
+#include "kern/matmul.h"
+
+#define HUGE_PAGE ((uintptr_t)2 << 20)
+
+/* A hint, so a failure means nothing: streaming weights through 2 MiB pages spares most address translations. */
+static void prefer_huge_pages(void *ptr, size_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    uintptr_t first = ((uintptr_t)ptr + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    uintptr_t last = ((uintptr_t)ptr + bytes) / HUGE_PAGE * HUGE_PAGE;
+    if (first < last) (void)madvise((char *)ptr + (first - (uintptr_t)ptr), last - first, MADV_HUGEPAGE);
+#else
+    (void)ptr, (void)bytes;
+#endif
+}
+
+cch_status cch_packed_init(size_t n, size_t k, bool with_bias, cch_packed *out, cch_error *err) {
+    cch_status status = CCH_OK;
+    cch_packed w = {0};
+    size_t padded, count;
+    memset(out, 0, sizeof *out);
+    if (!cch_add(n, CCH_LANES - 1, &padded) || !cch_mul(padded, k, &count))
+        CCH_THROW(err, CCH_E_MEMORY, -1, "a weight matrix of %zu x %zu does not fit in memory", n, k);
+    w.n = n;
+    w.k = k;
+    w.n_panels = padded / CCH_LANES;
+    count = w.n_panels * CCH_LANES * k;
+    CCH_NEW(w.panels, count, err);
+    prefer_huge_pages(w.panels, count * sizeof *w.panels);
+    if (w.n_panels > 0) memset(w.panels + (w.n_panels - 1) * CCH_LANES * k, 0, CCH_LANES * k * sizeof *w.panels);
+    if (with_bias) CCH_ZNEW(w.bias, w.n_panels * CCH_LANES, err);
+    *out = w;
+    return CCH_OK;
+done:
+    cch_packed_deinit(&w);
+    return status;
+}
+
+void cch_packed_deinit(cch_packed *w) {
+    cch_free(w->panels);
+    cch_free(w->bias);
+    memset(w, 0, sizeof *w);
+}
+
+size_t cch_packed_bytes(const cch_packed *w) {
+    return w->n_panels * CCH_LANES * (w->k + (w->bias != NULL ? 1 : 0)) * sizeof(float);
+}
+
+static inline float *element(const cch_packed *w, size_t row, size_t k) {
+    return w->panels + (row / CCH_LANES * w->k + k) * CCH_LANES + row % CCH_LANES;
+}
+
+/* Up to 16 rows of one panel, a block of inputs at a time: 16 reading streams that stay in cache. */
+static void pack_panel(float *dst, size_t rows, size_t k_len, const float *src, size_t row_stride, size_t col_stride) {
+    for (size_t k = 0; k < k_len; k += CCH_LANES) {
+        const size_t end = k_len - k < CCH_LANES ? k_len : k + CCH_LANES;
+        for (size_t r = 0; r < rows; r++)
+            for (size_t i = k; i < end; i++) dst[i * CCH_LANES + r] = src[r * row_stride + i * col_stride];
+    }
+}
+
+/* Rows are adjacent in src: one source line at a time, dealt to its panels. */
+static void pack_transposed(cch_packed *w, size_t row, size_t rows, const float *src, size_t col_stride) {
+    for (size_t k = 0; k < w->k; k++) {
+        const float *line = src + k * col_stride;
+        for (size_t r = 0, n; r < rows; r += n) {
+            const size_t lane = (row + r) % CCH_LANES;
+            n = rows - r < CCH_LANES - lane ? rows - r : CCH_LANES - lane;
+            memcpy(element(w, row + r, k), line + r, n * sizeof *line);
+        }
+    }
+}
+
+#define ROWS_AT_ONCE 256 /* of a transposed source: 16 panels written, 1 KiB read per line */
+
+void cch_pack_rows(cch_packed *w, size_t row, size_t rows, const float *src, size_t row_stride, size_t col_stride) {
+    const size_t step = row_stride == 1 ? ROWS_AT_ONCE : CCH_LANES;
+    for (size_t r = 0, n; r < rows; r += n) {
+        const size_t room = step - (row + r) % step;
+        n = rows - r < room ? rows - r : room;
+        if (row_stride == 1) pack_transposed(w, row + r, n, src + r, col_stride);
+        else pack_panel(element(w, row + r, 0), n, w->k, src + r * row_stride, row_stride, col_stride);
+    }
+}
+
+void cch_packed_row(const cch_packed *w, size_t row, float *dst) {
+    const float *src = element(w, row, 0);
+    for (size_t k = 0; k < w->k; k++) dst[k] = src[k * CCH_LANES];
+}

@@ -1,0 +1,204 @@
+/* simd_tiles - matrix products and attention as tiles of R rows x C panels; included once by each kern_<isa>.c after
+ * simd_rows.h.
+ *
+ * A tile keeps R * C accumulators of 16 lanes in registers and walks k upwards: one load per panel and one broadcast per
+ * row feed R * C fused multiply-adds.  Whatever R and C are, an output element is the same chain, so the walks below are
+ * free to choose tiles by speed alone: panels outside and rows inside, so that a group of panels comes from memory once
+ * and is reused from cache by all rows.
+ *
+ * The ISA gives TILE_ROWS (most rows), TILE_PANELS (most panels), TILE_WIDTHS (panels for 1.. rows) and TILE_LIST (the
+ * tiles to be compiled). */
+
+typedef struct tile {
+    const float *x; /* R rows */
+    size_t ldx;
+    const float *w[TILE_PANELS]; /* panels, [k_len][16] each */
+    size_t k_len;
+    bool resume;       /* continue the chains held in y */
+    float scale;       /* y = chain * scale + bias; an intermediate result has scale 1 and no bias */
+    const float *bias; /* 16 per panel, NULL for none */
+    float *y;
+    size_t ldy;
+} tile;
+
+/* acc[r][c] continues over k: x[r * ldx + k] * w[c][k * step ..]. */
+INLINE void walk(v16 acc[TILE_ROWS][TILE_PANELS], const int R, const int C, const float *x, size_t ldx,
+                 const float *const *w, size_t step, size_t k_len) {
+    for (size_t k = 0; k < k_len; k++) {
+        v16 wk[TILE_PANELS];
+#pragma GCC unroll 8
+        for (int c = 0; c < C; c++) wk[c] = v_load(w[c] + k * step);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; r++) {
+            const v16 xk = v_set1(x[(size_t)r * ldx + k]);
+#pragma GCC unroll 8
+            for (int c = 0; c < C; c++) acc[r][c] = v_fma(xk, wk[c], acc[r][c]);
+        }
+    }
+}
+
+INLINE void run_tile(const tile *t, const int R, const int C) {
+    v16 acc[TILE_ROWS][TILE_PANELS];
+    const float *w[TILE_PANELS];
+#pragma GCC unroll 8
+    for (int c = 0; c < C; c++) w[c] = t->w[c];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++) {
+#pragma GCC unroll 8
+        for (int c = 0; c < C; c++)
+            acc[r][c] = t->resume ? v_load(t->y + (size_t)r * t->ldy + CCH_LANES * c) : v_zero();
+    }
+    walk(acc, R, C, t->x, t->ldx, w, CCH_LANES, t->k_len);
+    const v16 scale = v_set1(t->scale);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++) {
+#pragma GCC unroll 8
+        for (int c = 0; c < C; c++) {
+            v16 a = v_mul(acc[r][c], scale);
+            if (t->bias != NULL) a = v_add(a, v_load(t->bias + CCH_LANES * c));
+            v_store(t->y + (size_t)r * t->ldy + CCH_LANES * c, a);
+        }
+    }
+}
+
+#define TILE_FUNCTION(R, C) static void tile_##R##x##C(const tile *t) { run_tile(t, R, C); }
+TILE_LIST(TILE_FUNCTION)
+#define TILE_ENTRY(R, C) [(R) - 1][(C) - 1] = tile_##R##x##C,
+static void (*const tiles[TILE_ROWS][TILE_PANELS])(const tile *) = {TILE_LIST(TILE_ENTRY)};
+static const size_t tile_widths[TILE_ROWS] = TILE_WIDTHS;
+
+/* Rows of tile i when `rows` are spread evenly over `n` tiles: [first, last). */
+INLINE size_t rows_before(size_t rows, size_t n, size_t i) { return rows * i / n; }
+
+INLINE size_t panels_at_once(size_t width, size_t left) {
+    while (width > left) width /= 2;
+    return width;
+}
+
+/* All rows over one group of C panels. */
+static void run_rows(tile t, size_t rows, size_t n_tiles, size_t C) {
+    const float *x = t.x;
+    float *y = t.y;
+    for (size_t i = 0; i < n_tiles; i++) {
+        const size_t first = rows_before(rows, n_tiles, i), last = rows_before(rows, n_tiles, i + 1);
+        t.x = x + first * t.ldx;
+        t.y = y + first * t.ldy;
+        tiles[last - first - 1][C - 1](&t);
+    }
+}
+
+#define K_BLOCK 1024 /* a group of 4 panels stays in half of a 512 KiB cache while the rows pass over it */
+
+static void matmul_f32(const float *x, size_t ldx, size_t rows, const float *panels, size_t n_panels, size_t k_len,
+                       const float *bias, float *y, size_t ldy) {
+    if (rows == 0) return;
+    const size_t n_tiles = (rows + TILE_ROWS - 1) / TILE_ROWS, most = (rows + n_tiles - 1) / n_tiles;
+    const size_t block = n_tiles == 1 ? k_len : K_BLOCK;
+    for (size_t p = 0, C; p < n_panels; p += C) {
+        C = panels_at_once(tile_widths[most - 1], n_panels - p);
+        for (size_t k = 0; k == 0 || k < k_len; k += block) {
+            const size_t len = k_len - k < block ? k_len - k : block;
+            const bool done = k + len == k_len;
+            tile t = {.x = x + k, .ldx = ldx, .k_len = len, .resume = k > 0, .scale = 1.0f,
+                      .bias = done && bias != NULL ? bias + CCH_LANES * p : NULL, .y = y + CCH_LANES * p, .ldy = ldy};
+            for (size_t c = 0; c < C; c++) t.w[c] = panels + ((p + c) * k_len + k) * CCH_LANES;
+            run_rows(t, rows, n_tiles, C);
+        }
+    }
+}
+
+static void attn_scores(const float *q, size_t ldq, size_t rows, const float *const *k_pages, size_t n_pages, size_t dim,
+                        float scale, float *s, size_t lds) {
+    if (rows == 0) return;
+    const size_t n_tiles = (rows + TILE_ROWS - 1) / TILE_ROWS, most = (rows + n_tiles - 1) / n_tiles;
+    for (size_t p = 0, C; p < n_pages; p += C) {
+        C = panels_at_once(tile_widths[most - 1], n_pages - p);
+        tile t = {.x = q, .ldx = ldq, .k_len = dim, .scale = scale, .y = s + CCH_LANES * p, .ldy = lds};
+        for (size_t c = 0; c < C; c++) t.w[c] = k_pages[p + c];
+        run_rows(t, rows, n_tiles, C);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------------- mix ---- */
+
+typedef struct mix {
+    const float *p; /* R rows */
+    size_t ldp;
+    const float *const *v_pages;
+    size_t ldv, channel; /* first channel */
+    float (*acc)[TILE_PANELS * CCH_LANES]; /* R chains, continued */
+} mix;
+
+/* Chains of R rows x C channel groups continue over tokens [first, last). */
+INLINE void run_mix(const mix *m, size_t first, size_t last, const int R, const int C) {
+    v16 acc[TILE_ROWS][TILE_PANELS];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++) {
+#pragma GCC unroll 8
+        for (int c = 0; c < C; c++) acc[r][c] = v_load(m->acc[r] + CCH_LANES * c);
+    }
+    for (size_t t = first, n; t < last; t += n) {
+        const size_t slot = t % CCH_LANES;
+        const float *v = m->v_pages[t / CCH_LANES] + slot * m->ldv + m->channel, *w[TILE_PANELS];
+        n = last - t < CCH_LANES - slot ? last - t : CCH_LANES - slot;
+#pragma GCC unroll 8
+        for (int c = 0; c < C; c++) w[c] = v + CCH_LANES * c;
+        walk(acc, R, C, m->p + t, m->ldp, w, m->ldv, n);
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++) {
+#pragma GCC unroll 8
+        for (int c = 0; c < C; c++) v_store(m->acc[r] + CCH_LANES * c, acc[r][c]);
+    }
+}
+
+#define MIX_FUNCTION(R, C) \
+    static void mix_##R##x##C(const mix *m, size_t first, size_t last) { run_mix(m, first, last, R, C); }
+TILE_LIST(MIX_FUNCTION)
+#define MIX_ENTRY(R, C) [(R) - 1][(C) - 1] = mix_##R##x##C,
+static void (*const mixes[TILE_ROWS][TILE_PANELS])(const mix *, size_t, size_t) = {TILE_LIST(MIX_ENTRY)};
+
+static void mix_one(const mix *m, size_t row, size_t first, size_t last, size_t C) {
+    const mix one = {m->p + row * m->ldp, m->ldp, m->v_pages, m->ldv, m->channel, m->acc + row};
+    if (first < last) mixes[0][C - 1](&one, first, last);
+}
+
+/* R rows x C channel groups: what only some rows see before and after the common range goes row by row, in order. */
+static void mix_rows(const mix *m, const int32_t *first, const int32_t *last, size_t R, size_t C) {
+    size_t begin = 0, end = SIZE_MAX;
+    for (size_t r = 0; r < R; r++) {
+        if ((size_t)first[r] > begin) begin = (size_t)first[r];
+        if ((size_t)last[r] < end) end = (size_t)last[r];
+    }
+    if (end < begin) end = begin;
+    for (size_t r = 0; r < R; r++) mix_one(m, r, (size_t)first[r], (size_t)last[r] < begin ? (size_t)last[r] : begin, C);
+    if (begin < end) mixes[R - 1][C - 1](m, begin, end);
+    for (size_t r = 0; r < R; r++) mix_one(m, r, end, (size_t)last[r], C);
+}
+
+static void attn_mix(const float *p, size_t ldp, size_t rows, const float *const *v_pages, const int32_t *first,
+                     const int32_t *last, size_t dim, size_t ldv, float *out, size_t ldo) {
+    if (rows == 0) return;
+    const size_t n_tiles = (rows + TILE_ROWS - 1) / TILE_ROWS, most = (rows + n_tiles - 1) / n_tiles;
+    const size_t n_groups = (dim + CCH_LANES - 1) / CCH_LANES;
+    for (size_t i = 0; i < n_tiles; i++) {
+        const size_t row = rows_before(rows, n_tiles, i), R = rows_before(rows, n_tiles, i + 1) - row;
+        for (size_t g = 0, C; g < n_groups; g += C) {
+            float acc[TILE_ROWS][TILE_PANELS * CCH_LANES] = {{0}};
+            const size_t c = g * CCH_LANES;
+            C = panels_at_once(tile_widths[most - 1], n_groups - g);
+            const size_t width = C * CCH_LANES < dim - c ? C * CCH_LANES : dim - c;
+            const mix m = {p + row * ldp, ldp, v_pages, ldv, c, acc};
+            mix_rows(&m, first + row, last + row, R, C);
+            for (size_t r = 0; r < R; r++) memcpy(out + (row + r) * ldo + c, acc[r], width * sizeof(float));
+        }
+    }
+}
+
+#define SIMD_TABLE(isa)                                                                                          \
+    {                                                                                                            \
+        .name = isa, .matmul_f32 = matmul_f32, .rms_norm = rms_norm, .layer_norm = layer_norm, .add = add,       \
+        .silu_mul = silu_mul, .gelu_tanh_mul = gelu_tanh_mul, .gelu_erf_mul = gelu_erf_mul, .relu = relu,        \
+        .rope = rope, .attn_scores = attn_scores, .softmax = softmax, .attn_mix = attn_mix, .exp_f64 = exp_f64,  \
+        .max_f32 = max_f32                                                                                       \
+    }

@@ -1,0 +1,220 @@
+/* agree - runs one op of two kernel tables on the same drawn input and compares every bit of every output buffer,
+ * padding and sentinels included.  Shared by the ISA tests (input from a seed) and the fuzzer (input from its bytes).
+ *
+ * Inputs lie in blocks of exactly their size, so that ASan sees a read outside.  Any NaN equals any NaN. */
+#ifndef CCH_TESTS_AGREE_H
+#define CCH_TESTS_AGREE_H
+
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kern/kernels.h"
+
+typedef struct draw {
+    const uint8_t *bytes; /* used up first, then the generator */
+    size_t n;
+    uint64_t state;
+    bool wild; /* any bit pattern, not only tame numbers */
+} draw;
+
+static uint64_t draw_u64(draw *d) {
+    uint64_t value = 0;
+    if (d->n >= 8) {
+        memcpy(&value, d->bytes, 8);
+        d->bytes += 8;
+        d->n -= 8;
+        return value;
+    }
+    value = d->state += 0x9E3779B97F4A7C15u;
+    value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9u;
+    value = (value ^ value >> 27) * 0x94D049BB133111EBu;
+    return value ^ value >> 31;
+}
+
+static size_t draw_size(draw *d, size_t least, size_t most) { return least + draw_u64(d) % (most - least + 1); }
+
+static float draw_float(draw *d) {
+    static const float special[] = {0.0f, -0.0f, INFINITY, -INFINITY, NAN, 1e-45f, -1e-40f, 3.4e38f, 88.5f, 89.5f, -87.5f,
+                                    -103.5f, -104.5f, 0.92f, 4.0f, 1.0f};
+    uint64_t u = draw_u64(d);
+    if (d->wild && u % 8 == 0) return special[u >> 8 & 15];
+    if (d->wild && u % 8 == 1) {
+        uint32_t bits = (uint32_t)(u >> 32);
+        float any;
+        memcpy(&any, &bits, sizeof any);
+        return any;
+    }
+    return (float)((double)(int64_t)u / 0x1p+63) * (u & 16 ? 1.0f : 20.0f);
+}
+
+static float *draw_floats(draw *d, size_t n) {
+    float *x = malloc(n > 0 ? n * sizeof *x : 1);
+    for (size_t i = 0; i < n; i++) x[i] = draw_float(d);
+    return x;
+}
+
+static float *aligned_floats(draw *d, size_t n) {
+    float *x = aligned_alloc(64, (n * sizeof *x + 63) / 64 * 64 + 64);
+    for (size_t i = 0; i < n; i++) x[i] = draw_float(d);
+    return x;
+}
+
+static float *copy_floats(const float *x, size_t n) {
+    float *y = malloc(n > 0 ? n * sizeof *y : 1);
+    memcpy(y, x, n * sizeof *y);
+    return y;
+}
+
+/* Frees both. */
+static bool same_take(const char *op, float *a, float *b, size_t n) {
+    bool same = true;
+    for (size_t i = 0; i < n && same; i++) {
+        same = memcmp(a + i, b + i, sizeof *a) == 0 || (isnan(a[i]) && isnan(b[i]));
+        if (!same) fprintf(stderr, "%s: element %zu of %zu is %a and %a\n", op, i, n, (double)a[i], (double)b[i]);
+    }
+    free(a);
+    free(b);
+    return same;
+}
+
+static bool agree_matmul(const cch_kernels *a, const cch_kernels *b, draw *d) {
+    const size_t rows = draw_size(d, 0, 20), k = draw_size(d, 1, d->n > 0 ? 40 : 90), panels = draw_size(d, 0, 11);
+    const size_t ldx = k + draw_size(d, 0, 5), ldy = 16 * panels + draw_size(d, 0, 5);
+    float *x = draw_floats(d, rows * ldx), *w = aligned_floats(d, panels * k * 16);
+    float *bias = draw_size(d, 0, 1) ? draw_floats(d, panels * 16) : NULL;
+    float *y = draw_floats(d, rows * ldy), *z = copy_floats(y, rows * ldy);
+    a->matmul_f32(x, ldx, rows, w, panels, k, bias, y, ldy);
+    b->matmul_f32(x, ldx, rows, w, panels, k, bias, z, ldy);
+    free(x), free(w), free(bias);
+    return same_take("matmul_f32", y, z, rows * ldy);
+}
+
+/* Pages as the KV cache has them: K [dim][16], V [16][ldv]. */
+static float **draw_pages(draw *d, size_t n, size_t floats) {
+    float **pages = calloc(n + 1, sizeof *pages);
+    for (size_t p = 0; p < n; p++) pages[p] = aligned_floats(d, floats);
+    return pages;
+}
+
+static void free_pages(float **pages, size_t n) {
+    for (size_t p = 0; p < n; p++) free(pages[p]);
+    free(pages);
+}
+
+static bool agree_scores(const cch_kernels *a, const cch_kernels *b, draw *d) {
+    const size_t rows = draw_size(d, 0, 14), dim = draw_size(d, 1, 40), pages = draw_size(d, 0, 7);
+    const size_t ldq = dim + draw_size(d, 0, 5), lds = 16 * pages + draw_size(d, 0, 3);
+    const float scale = draw_float(d);
+    float *q = draw_floats(d, rows * ldq), **k = draw_pages(d, pages, dim * 16);
+    float *s = draw_floats(d, rows * lds), *t = copy_floats(s, rows * lds);
+    a->attn_scores(q, ldq, rows, (const float *const *)k, pages, dim, scale, s, lds);
+    b->attn_scores(q, ldq, rows, (const float *const *)k, pages, dim, scale, t, lds);
+    free(q), free_pages(k, pages);
+    return same_take("attn_scores", s, t, rows * lds);
+}
+
+static bool agree_mix(const cch_kernels *a, const cch_kernels *b, draw *d) {
+    const size_t rows = draw_size(d, 0, 14), dim = draw_size(d, 1, 100), pages = draw_size(d, 1, 5);
+    const size_t ldv = (dim + 15) / 16 * 16, ldp = 16 * pages + draw_size(d, 0, 3), ldo = dim + draw_size(d, 0, 3);
+    const bool causal = draw_size(d, 0, 1);
+    int32_t first[14], last[14];
+    for (size_t r = 0; r < rows; r++) {
+        first[r] = causal ? 0 : (int32_t)draw_size(d, 0, 16 * pages);
+        last[r] = causal ? (int32_t)(r < 16 * pages ? r + 1 : 16 * pages) : (int32_t)draw_size(d, (size_t)first[r], 16 * pages);
+    }
+    float *p = draw_floats(d, rows * ldp), **v = draw_pages(d, pages, 16 * ldv);
+    float *o = draw_floats(d, rows * ldo), *u = copy_floats(o, rows * ldo);
+    a->attn_mix(p, ldp, rows, (const float *const *)v, first, last, dim, ldv, o, ldo);
+    b->attn_mix(p, ldp, rows, (const float *const *)v, first, last, dim, ldv, u, ldo);
+    free(p), free_pages(v, pages);
+    return same_take("attn_mix", o, u, rows * ldo);
+}
+
+static bool agree_softmax(const cch_kernels *a, const cch_kernels *b, draw *d) {
+    const size_t n = draw_size(d, 1, 100), first = draw_size(d, 0, n - 1), last = draw_size(d, first + 1, n);
+    float *s = draw_floats(d, n), *t = copy_floats(s, n);
+    a->softmax(s, first, last);
+    b->softmax(t, first, last);
+    return same_take("softmax", s, t, n);
+}
+
+static bool agree_norms(const cch_kernels *a, const cch_kernels *b, draw *d) {
+    const size_t n = draw_size(d, 1, 100);
+    const float eps = 1e-5f;
+    float *x = draw_floats(d, n), *w = draw_floats(d, n), *shift = draw_size(d, 0, 1) ? draw_floats(d, n) : NULL;
+    float *y = draw_floats(d, n), *z = copy_floats(y, n), *u = copy_floats(x, n), *v = copy_floats(x, n);
+    a->rms_norm(x, w, eps, n, y);
+    b->rms_norm(x, w, eps, n, z);
+    a->layer_norm(u, w, shift, eps, n, u);
+    b->layer_norm(v, w, shift, eps, n, v);
+    free(x), free(w), free(shift);
+    return same_take("rms_norm", y, z, n) & same_take("layer_norm", u, v, n);
+}
+
+static bool agree_rope(const cch_kernels *a, const cch_kernels *b, draw *d) {
+    const size_t dim = 2 * draw_size(d, 1, 64);
+    float *cosine = draw_floats(d, dim / 2), *sine = draw_floats(d, dim / 2);
+    float *x = draw_floats(d, dim), *y = copy_floats(x, dim);
+    a->rope(x, cosine, sine, dim);
+    b->rope(y, cosine, sine, dim);
+    free(cosine), free(sine);
+    return same_take("rope", x, y, dim);
+}
+
+typedef void (*gated)(const float *, const float *, size_t, float *);
+
+static bool agree_gated(const char *op, gated a, gated b, draw *d) {
+    const size_t n = draw_size(d, 0, 100);
+    float *gate = draw_floats(d, n), *up = draw_floats(d, n), *y = draw_floats(d, n), *z = copy_floats(y, n);
+    a(gate, up, n, y);
+    b(gate, up, n, z);
+    free(gate), free(up);
+    return same_take(op, y, z, n);
+}
+
+static bool agree_elements(const cch_kernels *a, const cch_kernels *b, draw *d) {
+    const size_t n = draw_size(d, 0, 100);
+    float *x = draw_floats(d, n), *y = draw_floats(d, n), *z = copy_floats(y, n), *u = copy_floats(y, n);
+    float *v = copy_floats(y, n), *g = copy_floats(y, n), *h = copy_floats(y, n);
+    a->add(y, x, n);
+    b->add(z, x, n);
+    a->relu(x, n, u);
+    b->relu(x, n, v);
+    a->gelu_erf_mul(x, NULL, n, g);
+    b->gelu_erf_mul(x, NULL, n, h);
+    free(x);
+    return agree_gated("silu_mul", a->silu_mul, b->silu_mul, d) &
+           agree_gated("gelu_tanh_mul", a->gelu_tanh_mul, b->gelu_tanh_mul, d) &
+           agree_gated("gelu_erf_mul", a->gelu_erf_mul, b->gelu_erf_mul, d) & same_take("add", y, z, n) &
+           same_take("relu", u, v, n) & same_take("gelu_erf_mul without up", g, h, n);
+}
+
+static bool agree_sampler(const cch_kernels *a, const cch_kernels *b, draw *d) {
+    const size_t n = draw_size(d, 1, 100);
+    const double inv_t = fabs((double)draw_float(d));
+    float *x = draw_floats(d, n), max[2];
+    double *w = malloc(n * sizeof *w), *v = malloc(n * sizeof *v), sum[2];
+    size_t index[2];
+    bool same = true;
+    a->max_f32(x, n, &max[0], &index[0]);
+    b->max_f32(x, n, &max[1], &index[1]);
+    a->exp_f64(x, n, max[0], inv_t, w, &sum[0]);
+    b->exp_f64(x, n, max[0], inv_t, v, &sum[1]);
+    for (size_t i = 0; i < n; i++) same &= memcmp(w + i, v + i, sizeof *w) == 0 || (isnan(w[i]) && isnan(v[i]));
+    same &= memcmp(&sum[0], &sum[1], sizeof *sum) == 0 || (isnan(sum[0]) && isnan(sum[1]));
+    if (!same) fprintf(stderr, "exp_f64: weights or sums %a and %a differ\n", sum[0], sum[1]);
+    if (index[0] != index[1]) fprintf(stderr, "max_f32: index %zu and %zu\n", index[0], index[1]);
+    same &= index[0] == index[1] && (memcmp(&max[0], &max[1], sizeof *max) == 0 || (isnan(max[0]) && isnan(max[1])));
+    free(x), free(w), free(v);
+    return same;
+}
+
+static bool (*const agree_ops[])(const cch_kernels *, const cch_kernels *, draw *) = {
+    agree_matmul, agree_scores, agree_mix, agree_softmax, agree_norms, agree_rope, agree_elements, agree_sampler,
+};
+#define N_AGREE_OPS (sizeof agree_ops / sizeof *agree_ops)
+
+#endif
