@@ -1,0 +1,325 @@
+#include "gen/sampler.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/rng.h"
+#include "gen/logits.h"
+
+#define BLOCK 16
+#define GREEDY_BELOW 1e-5f
+#define MAX_FRACTION_BITS 50
+#define MAGIC 0x1p52 /* x + MAGIC rounds 0 <= x < 2^51 to an integer and leaves it in the low bits of the double */
+
+/* One row, its weights as integers (head comment of sampler.h, 1 and 2). */
+typedef struct row {
+    const double *weights, *tops; /* MAGIC + q, padded with q = 0 to whole blocks; the largest of each block */
+    uint64_t *keys;
+    size_t n, n_blocks;
+    int id_bits;
+    uint64_t total, largest; /* sum and maximum of q */
+} row;
+
+static uint64_t to_integer(double weight) {
+    uint64_t bits;
+    memcpy(&bits, &weight, sizeof bits);
+    return bits & ((UINT64_C(1) << 52) - 1);
+}
+
+static double to_weight(uint64_t q) { return MAGIC + (double)q; }
+
+static uint64_t key_mass(const row *r, uint64_t key) { return key >> r->id_bits; }
+
+static int32_t key_id(const row *r, uint64_t key) {
+    uint64_t mask = (UINT64_C(1) << r->id_bits) - 1;
+    return (int32_t)(mask - (key & mask));
+}
+
+/* Turns exp() weights into integers, in place, and sums them up.  weights has room for whole blocks. */
+static void make_row(cch_sampler_scratch *scratch, int32_t vocab, row *r) {
+    int id_bits = 1;
+    uint64_t sums[BLOCK] = {0}, total = 0;
+    double largest = MAGIC;
+    while ((UINT64_C(1) << id_bits) < (uint64_t)vocab) id_bits++;
+    int fraction_bits = 63 - id_bits < MAX_FRACTION_BITS ? 63 - id_bits : MAX_FRACTION_BITS;
+    double scale = ldexp(1.0, fraction_bits);
+    size_t n = (size_t)vocab, n_blocks = (n + BLOCK - 1) / BLOCK;
+    for (size_t i = n; i < n_blocks * BLOCK; i++) scratch->weights[i] = 0.0;
+    for (size_t b = 0; b < n_blocks; b++) {
+        double *w = scratch->weights + b * BLOCK, top = MAGIC;
+        uint64_t bits[BLOCK];
+        for (size_t j = 0; j < BLOCK; j++) w[j] = w[j] * scale + MAGIC;
+        memcpy(bits, w, sizeof bits);
+        for (size_t j = 0; j < BLOCK; j++) sums[j] += bits[j] & ((UINT64_C(1) << 52) - 1);
+        for (size_t j = 0; j < BLOCK; j++) top = w[j] > top ? w[j] : top;
+        scratch->tops[b] = top;
+        largest = top > largest ? top : largest;
+    }
+    for (size_t j = 0; j < BLOCK; j++) total += sums[j];
+    *r = (row){.weights = scratch->weights, .tops = scratch->tops, .keys = scratch->keys, .n = n, .n_blocks = n_blocks,
+               .id_bits = id_bits, .total = total, .largest = to_integer(largest)};
+}
+
+/* Keys of all tokens with q >= least, into r->keys; returns how many. */
+static size_t gather(const row *r, uint64_t least) {
+    double bound = to_weight(least);
+    uint64_t mask = (UINT64_C(1) << r->id_bits) - 1;
+    size_t found = 0;
+    for (size_t b = 0; b < r->n_blocks; b++) {
+        if (r->tops[b] < bound) continue;
+        size_t end = (b + 1) * BLOCK < r->n ? (b + 1) * BLOCK : r->n;
+        for (size_t i = b * BLOCK; i < end; i++) {
+            r->keys[found] = to_integer(r->weights[i]) << r->id_bits | (mask - i);
+            found += r->weights[i] >= bound;
+        }
+    }
+    return found;
+}
+
+/* Index of the middle one of the first, central and last key of [low, high). */
+static size_t pick_pivot(const uint64_t *keys, size_t low, size_t high) {
+    size_t a = low, b = low + (high - low) / 2, c = high - 1, swap = a;
+    if (keys[a] > keys[b]) {
+        a = b;
+        b = swap;
+    }
+    return keys[c] < keys[a] ? a : keys[c] > keys[b] ? b : c;
+}
+
+/* Moves the shortest prefix of the descending order that measures at least `need` >= 1 to the front of keys [n]; its
+ * last key stands last.  A key measures its mass (key >> shift), or 1 when counting.  Returns the prefix's length, n
+ * when all keys together measure less.  *measured (may be NULL): what the prefix measures. */
+static inline size_t select_prefix(uint64_t *keys, size_t n, bool counting, int shift, uint64_t need,
+                                   uint64_t *measured) {
+    size_t low = 0, high = n; /* keys before low are in the prefix and measure have < need; keys from high on are not */
+    uint64_t have = 0;
+    while (low < high) {
+        size_t at = pick_pivot(keys, low, high), store = low + 1;
+        uint64_t pivot = keys[at], above = 0;
+        keys[at] = keys[low];
+        for (size_t i = low + 1; i < high; i++) {
+            uint64_t key = keys[i], is_above = key > pivot;
+            keys[i] = keys[store];
+            keys[store] = key;
+            store += is_above;
+            above += is_above ? (counting ? 1 : key >> shift) : 0;
+        }
+        keys[low] = keys[store - 1];
+        keys[store - 1] = pivot;
+        if (have + above >= need) {
+            high = store - 1;
+            continue;
+        }
+        have += above + (counting ? 1 : pivot >> shift);
+        low = store;
+        if (have >= need) break;
+    }
+    if (measured != NULL) *measured = have;
+    return low;
+}
+
+static size_t keep_mass(const row *r, size_t n, uint64_t need, uint64_t *mass) {
+    return select_prefix(r->keys, n, false, r->id_bits, need, mass);
+}
+
+/* The `count` largest tokens of the row. */
+static size_t keep_count(const row *r, size_t count, uint64_t *mass) {
+    uint64_t bound = 0;
+    if (count <= r->n_blocks) {
+        for (size_t b = 0; b < r->n_blocks; b++) r->keys[b] = to_integer(r->tops[b]);
+        bound = r->keys[select_prefix(r->keys, r->n_blocks, true, 0, count, NULL) - 1];
+    }
+    size_t kept = select_prefix(r->keys, gather(r, bound), true, 0, count, NULL);
+    *mass = 0;
+    for (size_t i = 0; i < kept; i++) *mass += key_mass(r, r->keys[i]);
+    return kept;
+}
+
+static size_t keep_least(const row *r, size_t n, uint64_t least, uint64_t *mass) {
+    size_t kept = 0;
+    *mass = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t key = r->keys[i], q = key_mass(r, key);
+        r->keys[kept] = key;
+        kept += q >= least;
+        *mass += q >= least ? q : 0;
+    }
+    return kept;
+}
+
+/* Least q whose tokens hold a prefix of mass `need` (head comment, 4). */
+static uint64_t bound_of(const row *r, uint64_t need) { return (r->total - need) / r->n + 1; }
+
+static uint64_t share(float part, uint64_t of) {
+    double wanted = ceil((double)part * (double)of);
+    return wanted < 1.0 ? 1 : wanted < (double)of ? (uint64_t)wanted : of;
+}
+
+static uint64_t draw_target(uint64_t bits53, uint64_t mass) {
+    return (uint64_t)((unsigned __int128)bits53 * mass >> 53) + 1;
+}
+
+/* Keys of the tokens that the cuts leave, in any order; *mass: their sum.  Without cuts, only keys needed for the
+ * prefix that answers a draw of bits53. */
+static size_t cut(const row *r, const cch_sampling *s, uint64_t bits53, uint64_t *mass) {
+    bool use_k = s->top_k > 0 && (size_t)s->top_k < r->n;
+    uint64_t least = share(s->min_p, r->largest);
+    size_t n;
+    *mass = r->total;
+    if (use_k)
+        n = keep_count(r, (size_t)s->top_k, mass);
+    else if (s->top_p < 1.0f)
+        n = gather(r, bound_of(r, share(s->top_p, r->total)));
+    else if (s->min_p > 0.0f)
+        n = gather(r, least);
+    else
+        n = gather(r, bound_of(r, draw_target(bits53, r->total)));
+    if (s->top_p < 1.0f) n = keep_mass(r, n, share(s->top_p, *mass), mass);
+    if (s->min_p > 0.0f) n = keep_least(r, n, least, mass);
+    return n;
+}
+
+/* The logits to choose from: those given, or a penalised copy in the scratch.  *max, *argmax are theirs. */
+static cch_status effective_logits(const cch_kernels *kern, cch_sampler_scratch *scratch, const float *logits,
+                                   int32_t vocab, const cch_sampling *s, const int32_t *history, int32_t n,
+                                   const int32_t *banned, int32_t n_banned, const float **out, float *max,
+                                   int32_t *argmax, cch_error *err) {
+    size_t at;
+    *out = logits;
+    if (s->repetition_penalty == 1.0f && s->no_repeat_ngram_size == 0 && n_banned == 0) return CCH_OK;
+    CCH_RETURN_IF(cch_logits_penalize(logits, vocab, s->repetition_penalty, s->no_repeat_ngram_size, history, n, banned,
+                                      n_banned, scratch->logits, err));
+    kern->max_f32(scratch->logits, (size_t)vocab, max, &at);
+    if (!isfinite(*max))
+        CCH_FAIL(err, CCH_E_ARGUMENT, -1,
+                 "no token is left to draw: repetition_penalty %g, no_repeat_ngram_size %d and %d forbidden ids leave "
+                 "%g as the largest logit",
+                 (double)s->repetition_penalty, (int)s->no_repeat_ngram_size, (int)n_banned, (double)*max);
+    *argmax = (int32_t)at;
+    *out = scratch->logits;
+    return CCH_OK;
+}
+
+/* What cch_sample and cch_distribution share: summary of the raw row; the logits to choose from, their largest (greedy
+ * choice); unless greedy, the row of integer weights. */
+static cch_status prepare(const cch_kernels *kern, cch_sampler_scratch *scratch, const float *logits, int32_t vocab,
+                          const cch_sampling *s, const int32_t *history, int32_t n, const int32_t *banned,
+                          int32_t n_banned, cch_logits_summary *summary, int32_t *best, row *r, cch_error *err) {
+    const float *chosen_from;
+    bool greedy = s->temperature < GREEDY_BELOW;
+    float max;
+    double unused;
+    CCH_RETURN_IF(cch_sampling_check(s, err));
+    CCH_RETURN_IF(cch_sampler_scratch_reserve(scratch, vocab, err));
+    CCH_RETURN_IF(cch_logits_summarize(kern, logits, vocab, scratch->weights, summary, err));
+    max = summary->max;
+    *best = summary->argmax;
+    CCH_RETURN_IF(effective_logits(kern, scratch, logits, vocab, s, history, n, banned, n_banned, &chosen_from, &max,
+                                   best, err));
+    if (greedy) return CCH_OK;
+    if (chosen_from != logits || s->temperature != 1.0f)
+        kern->exp_f64(chosen_from, (size_t)vocab, max, 1.0 / (double)s->temperature, scratch->weights, &unused);
+    make_row(scratch, vocab, r);
+    return CCH_OK;
+}
+
+cch_status cch_sampler_scratch_reserve(cch_sampler_scratch *scratch, int32_t vocab, cch_error *err) {
+    cch_status status = CCH_OK;
+    cch_sampler_scratch fresh = CCH_SAMPLER_SCRATCH_INIT;
+    if (vocab < 1) CCH_FAIL(err, CCH_E_ARGUMENT, vocab, "the vocabulary has %d tokens, at least 1 is needed", (int)vocab);
+    if (vocab <= scratch->cap) return CCH_OK;
+    size_t n = (size_t)vocab, n_blocks = (n + BLOCK - 1) / BLOCK;
+    fresh.cap = vocab;
+    CCH_NEW(fresh.weights, n_blocks * BLOCK, err);
+    CCH_NEW(fresh.tops, n_blocks, err);
+    CCH_NEW(fresh.keys, n, err);
+    CCH_NEW(fresh.logits, n, err);
+    cch_sampler_scratch_deinit(scratch);
+    *scratch = fresh;
+    return CCH_OK;
+done:
+    cch_sampler_scratch_deinit(&fresh);
+    return status;
+}
+
+void cch_sampler_scratch_deinit(cch_sampler_scratch *scratch) {
+    cch_free(scratch->weights);
+    cch_free(scratch->tops);
+    cch_free(scratch->keys);
+    cch_free(scratch->logits);
+    *scratch = (cch_sampler_scratch)CCH_SAMPLER_SCRATCH_INIT;
+}
+
+cch_status cch_sample_scratch(const cch_kernels *kern, cch_sampler_scratch *scratch, const float *logits, int32_t vocab,
+                              const cch_sampling *sampling, const int32_t *history, int32_t n, const int32_t *banned,
+                              int32_t n_banned, cch_sampled *out, cch_error *err) {
+    cch_logits_summary summary;
+    row r;
+    int32_t token_id;
+    *out = (cch_sampled){0};
+    CCH_RETURN_IF(prepare(kern, scratch, logits, vocab, sampling, history, n, banned, n_banned, &summary, &token_id, &r,
+                          err));
+    if (sampling->temperature >= GREEDY_BELOW) {
+        uint64_t mass, bits53 = cch_rng_bits53(sampling->seed, sampling->stream, (uint64_t)n);
+        size_t kept = cut(&r, sampling, bits53, &mass);
+        kept = keep_mass(&r, kept, draw_target(bits53, mass), NULL);
+        token_id = key_id(&r, r.keys[kept - 1]);
+    }
+    out->token_id = token_id;
+    out->probability = (float)cch_logits_probability(kern, logits, &summary, token_id);
+    out->logprob = (float)cch_logits_logprob(logits, &summary, token_id);
+    out->entropy = (float)summary.entropy;
+    return CCH_OK;
+}
+
+/* value as printed, not NaN and within [low, high] (low itself excluded when open) */
+static cch_status check_field(const char *name, double value, double low, double high, bool open, cch_error *err) {
+    if (value <= high && (open ? value > low : value >= low)) return CCH_OK;
+    if (isinf(high)) CCH_FAIL(err, CCH_E_ARGUMENT, -1, "%s is %g, allowed: %s %g", name, value,
+                              open ? "more than" : "at least", low);
+    CCH_FAIL(err, CCH_E_ARGUMENT, -1, "%s is %g, allowed: %s%g to %g", name, value, open ? "more than " : "", low, high);
+}
+
+cch_status cch_sampling_check(const cch_sampling *s, cch_error *err) {
+    CCH_RETURN_IF(check_field("temperature", (double)s->temperature, 0.0, 10.0, false, err));
+    CCH_RETURN_IF(check_field("top_k", s->top_k, 0.0, INT32_MAX, false, err));
+    CCH_RETURN_IF(check_field("top_p", (double)s->top_p, 0.0, 1.0, false, err));
+    CCH_RETURN_IF(check_field("min_p", (double)s->min_p, 0.0, 1.0, false, err));
+    CCH_RETURN_IF(check_field("repetition_penalty", (double)s->repetition_penalty, 0.0, 1e6, true, err));
+    CCH_RETURN_IF(check_field("no_repeat_ngram_size", s->no_repeat_ngram_size, 0.0, INT32_MAX, false, err));
+    return check_field("min_tokens", s->min_tokens, 0.0, INT32_MAX, false, err);
+}
+
+cch_status cch_sample(const float *logits, int32_t vocab, const cch_sampling *sampling, const int32_t *history,
+                      int32_t n, cch_sampled *out, cch_error *err) {
+    cch_sampler_scratch scratch = CCH_SAMPLER_SCRATCH_INIT;
+    cch_status status = cch_sample_scratch(cch_logits_kernels(), &scratch, logits, vocab, sampling, history, n, NULL, 0,
+                                           out, err);
+    cch_sampler_scratch_deinit(&scratch);
+    return status;
+}
+
+cch_status cch_distribution(const float *logits, int32_t vocab, const cch_sampling *sampling, const int32_t *history,
+                            int32_t n, double *dst, cch_error *err) {
+    cch_status status = CCH_OK;
+    cch_sampler_scratch scratch = CCH_SAMPLER_SCRATCH_INIT;
+    cch_logits_summary summary;
+    int32_t best;
+    row r;
+    uint64_t mass;
+    size_t kept;
+    CCH_TRY(prepare(cch_logits_kernels(), &scratch, logits, vocab, sampling, history, n, NULL, 0, &summary, &best, &r,
+                    err));
+    memset(dst, 0, (size_t)vocab * sizeof *dst);
+    if (sampling->temperature < GREEDY_BELOW) {
+        dst[best] = 1.0;
+        goto done;
+    }
+    kept = cut(&r, sampling, (UINT64_C(1) << 53) - 1, &mass);
+    for (size_t i = 0; i < kept; i++)
+        dst[key_id(&r, r.keys[i])] = (double)key_mass(&r, r.keys[i]) / (double)mass;
+done:
+    cch_sampler_scratch_deinit(&scratch);
+    return status;
+}
