@@ -1,0 +1,61 @@
+/* weights - a model's tensors, packed for the kernels and ready to multiply.
+ *
+ * The generic forward pass sees one layout, whatever the family: q, k and v are one matrix and gate and up are one
+ * matrix, so that a layer is four matrix products.  Which tensor of the file goes where is said by the family's table
+ * (model/families/).  Every tensor's shape is checked against the config, every value must be finite, a missing tensor
+ * and one that the family does not know are refused by name.
+ *
+ * Loading maps the files and converts and packs them tile by tile on all threads, giving the file's pages back behind
+ * itself: at no time are there two copies.  On the way each tensor is hashed as f32 values, so that equal weights have
+ * equal digests whatever their file format, sharding or order.
+ *
+ * Threads: immutable after cch_weights_open.
+ */
+#ifndef CCH_MODEL_WEIGHTS_H
+#define CCH_MODEL_WEIGHTS_H
+
+#include "base/hash.h"
+#include "io/config.h"
+#include "kern/matmul.h"
+
+typedef struct cch_norm_weights {
+    float *w; /* owned [n]; NULL when the family has no such norm */
+    float *b; /* owned [n]; NULL for RMS norms */
+} cch_norm_weights;
+
+/* Rows of fused matrices follow each other without gaps; biases lie in the packed matrices. */
+typedef struct cch_layer {
+    cch_norm_weights attention_norm, mlp_norm; /* [hidden_size], each before its block */
+    cch_norm_weights q_norm, k_norm;           /* [head_dim], w NULL without qk_norm */
+    cch_packed qkv;  /* [(n_heads + 2 n_kv_heads) * head_dim, hidden_size]: rows of q, then k, then v */
+    cch_packed o;    /* [hidden_size, n_heads * head_dim] */
+    cch_packed up;   /* gated MLP: [2 * intermediate_size, hidden_size], rows of gate, then up; else up alone */
+    cch_packed down; /* [hidden_size, intermediate_size] */
+} cch_layer;
+
+typedef struct cch_weights {
+    cch_layer *layers;           /* owned [n_layers] */
+    size_t n_layers;
+    cch_norm_weights final_norm; /* [hidden_size] */
+    cch_packed head;             /* [vocab_size, hidden_size]: the output matrix; when tied also the embeddings */
+    float *embedding;            /* owned [vocab_size, hidden_size]; NULL when tied */
+    float *positions;            /* owned [max_position_embeddings, hidden_size]; NULL with RoPE */
+    int64_t n_parameters;        /* as in the file; a tied matrix counts once */
+    size_t bytes;                /* held by all of the above */
+    uint8_t digest[CCH_HASH_BYTES]; /* of the names, shapes and f32 values */
+} cch_weights;
+
+/* Loads model.safetensors, or the shards of model.safetensors.index.json, from `folder`.
+ *   threads: convert and pack, used only during the call.
+ *   E_IO, E_FORMAT (damaged file, wrong shape, missing tensor, NaN or infinity: by tensor name and index),
+ *   E_UNSUPPORTED (tensor type, or a tensor that this family and config have no place for), E_MEMORY.
+ *   On failure *out is all zeros. */
+cch_status cch_weights_open(const char *folder, const cch_config *config, cch_threads *threads, cch_weights *out,
+                            cch_error *err);
+/* A zeroed struct is a no-op. */
+void cch_weights_close(cch_weights *weights);
+
+/* Row `token_id` of the embedding table into dst [hidden_size].  0 <= token_id < vocab_size.  Threads: pure. */
+void cch_weights_embedding(const cch_weights *weights, int32_t token_id, float *dst);
+
+#endif
