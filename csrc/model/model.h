@@ -23,13 +23,14 @@ struct cch_model {
     cch_weights weights;             /* owned, immutable after load */
     cch_rope rope;                   /* owned, immutable after load */
     const cch_kernels *kern;         /* static */
-    cch_threads *threads;            /* owned, used under run_lock */
+    cch_threads *threads;            /* owned, used and exchanged under run_lock */
+    atomic_int n_threads;            /* of `threads`, for readers without the lock */
     cch_scratch scratch;             /* owned, used under run_lock */
     pthread_mutex_t run_lock;
     cch_pool *pool;                  /* owned */
     cch_tokenizer *tokenizer;        /* shared; NULL when the folder has none */
     char fingerprint[65];
-    atomic_llong tokens_computed, tokens_reused, forwards;
+    atomic_llong tokens_computed, forwards;
 };
 
 #endif

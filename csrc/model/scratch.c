@@ -16,7 +16,7 @@ void *cch_scratch_take(cch_scratch *s, size_t n, size_t size) {
         s->used = SIZE_MAX;
         return NULL;
     }
-    void *place = end <= s->cap ? s->block + s->used : NULL;
+    void *place = s->block != NULL && end <= s->cap ? s->block + s->used : NULL;
     s->used = end;
     return place;
 }

@@ -25,8 +25,7 @@ class ModelConfig:
 class TokenizerConfig:
     """How the byte-level BPE vocabulary is learnt."""
 
-    end_of_text: str = "<|endoftext|>"  # opens and closes every document
-    end_of_text_id: int = 0  # prepare.py checks that the trainer agrees
+    end_of_text: str = "<|endoftext|>"  # id 0; it opens and closes every document
     # Words that must be one token each though the corpus alone might not make
     # them so; each is repeated this many times in the tokenizer's training text.
     wanted_words: tuple[str, ...] = ("Hello", " world", "The")

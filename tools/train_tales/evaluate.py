@@ -59,7 +59,7 @@ def bits_per_byte(model: Llama, tokenizer: Tokenizer, documents: list[str]) -> d
 
     A document's closing end-of-text token is scored too, but adds no byte.
     """
-    end = TOKENIZER.end_of_text_id
+    end = tokenizer.token_to_id(TOKENIZER.end_of_text)
     bits: dict[str, float] = collections.defaultdict(float)
     size: dict[str, int] = collections.defaultdict(int)
     for document in documents:
@@ -74,7 +74,7 @@ def bits_per_byte(model: Llama, tokenizer: Tokenizer, documents: list[str]) -> d
 def sample(model: Llama, tokenizer: Tokenizer, prompt: str, seed: int) -> str:
     """Continue `prompt`, placed at the start of a document, by plain sampling."""
     generator = torch.Generator().manual_seed(seed)
-    end = TOKENIZER.end_of_text_id
+    end = tokenizer.token_to_id(TOKENIZER.end_of_text)
     ids = [end, *tokenizer.encode(prompt).ids]
     for _ in range(SAMPLE_TOKENS):
         logits = model(torch.tensor([ids]))[0, -1]
@@ -99,8 +99,7 @@ def main() -> None:
     figures = bits_per_byte(model, tokenizer, read_documents(args.corpus / VALID_FILE))
     samples = [
         {"prompt": prompt, "seed": seed, "text": sample(model, tokenizer, prompt, seed)}
-        for prompt in SAMPLE_PROMPTS
-        for seed in SAMPLE_SEEDS
+        for prompt in SAMPLE_PROMPTS for seed in SAMPLE_SEEDS
     ]
     report = json.dumps({"bits_per_byte": figures, "samples": samples}, indent=2) + "\n"
     print(report)

@@ -1,6 +1,6 @@
 """Write a checkpoint as a model folder in the layout of the Hugging Face hub.
 
-python export.py --work ../train-work --out cacher/models/tales
+    python export.py --work ../train-work --out cacher/models/tales
 """
 
 from __future__ import annotations
@@ -8,18 +8,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from tokenizers import Tokenizer
 
 from card import model_card
 from config import MODEL, TOKENIZER
 
 
-def model_config() -> dict[str, Any]:
+def model_config(end_id: int) -> dict:
     """The contents of config.json."""
     return {
         "architectures": ["LlamaForCausalLM"],
@@ -35,16 +34,16 @@ def model_config() -> dict[str, Any]:
         "tie_word_embeddings": True,
         "torch_dtype": "bfloat16",
         "use_cache": True,
-        "bos_token_id": TOKENIZER.end_of_text_id,
-        "eos_token_id": TOKENIZER.end_of_text_id,
+        "bos_token_id": end_id,
+        "eos_token_id": end_id,
     }
 
 
-def generation_config() -> dict[str, Any]:
+def generation_config(end_id: int) -> dict:
     """The contents of generation_config.json: how the model reads best."""
     return {
-        "bos_token_id": TOKENIZER.end_of_text_id,
-        "eos_token_id": TOKENIZER.end_of_text_id,
+        "bos_token_id": end_id,
+        "eos_token_id": end_id,
         "do_sample": True,
         "temperature": 0.7,
         "top_p": 0.95,
@@ -52,7 +51,7 @@ def generation_config() -> dict[str, Any]:
     }
 
 
-def tokenizer_config() -> dict[str, Any]:
+def tokenizer_config() -> dict:
     """The contents of tokenizer_config.json."""
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -66,7 +65,7 @@ def tokenizer_config() -> dict[str, Any]:
     }
 
 
-def write_json(path: Path, value: dict[str, Any]) -> None:
+def write_json(path: Path, value: dict) -> None:
     """Write readable JSON with a closing newline."""
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
@@ -81,13 +80,16 @@ def export(work: Path, out: Path) -> None:
 
     (out / "model.safetensors").chmod(0o644)  # save_file makes it private
 
-    shutil.copyfile(work / "tokenizer.json", out / "tokenizer.json")
-    write_json(out / "config.json", model_config())
-    write_json(out / "generation_config.json", generation_config())
+    tokenizer = Tokenizer.from_file(str(work / "tokenizer.json"))
+    tokenizer.save(str(out / "tokenizer.json"))
+    end_id = tokenizer.token_to_id(TOKENIZER.end_of_text)
+    write_json(out / "config.json", model_config(end_id))
+    write_json(out / "generation_config.json", generation_config(end_id))
     write_json(out / "tokenizer_config.json", tokenizer_config())
 
     count = sum(w.numel() for w in weights.values())
-    (out / "README.md").write_text(model_card(count, state["step"], state["seconds"], work), encoding="utf-8")
+    (out / "README.md").write_text(
+        model_card(count, state["step"], state["seconds"], work), encoding="utf-8")
     size = sum(file.stat().st_size for file in out.iterdir())
     print(f"{out}: {count} weights after step {state['step']}, {size} bytes in all")
 

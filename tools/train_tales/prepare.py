@@ -1,6 +1,6 @@
 """Turn the compressed corpus into a tokenizer and arrays of token ids.
 
-python prepare.py --corpus ../shared/corpus --work ../train-work
+    python prepare.py --corpus ../shared/corpus --work ../train-work
 """
 
 from __future__ import annotations
@@ -42,8 +42,6 @@ def train_tokenizer(documents: Iterable[str]) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(_with_wanted_words(documents), trainer)
-    if tokenizer.token_to_id(TOKENIZER.end_of_text) != TOKENIZER.end_of_text_id:
-        raise SystemExit(f"{TOKENIZER.end_of_text} did not get id {TOKENIZER.end_of_text_id}")
     for word in TOKENIZER.wanted_words:
         if len(tokenizer.encode(word).ids) != 1:
             raise SystemExit(f"{word!r} is not one token; raise wanted_repeats")
@@ -64,7 +62,7 @@ def tokenise(tokenizer: Tokenizer, documents: list[str]) -> tuple[np.ndarray, np
     The end-of-text token stands before the first document, between any two,
     and after the last: a lone one is thus the natural way to ask for a story.
     """
-    end = TOKENIZER.end_of_text_id
+    end = tokenizer.token_to_id(TOKENIZER.end_of_text)
     stream: list[int] = [end]
     starts: list[int] = []
     for encoding in tokenizer.encode_batch(documents):
@@ -80,7 +78,8 @@ def save(work: Path, name: str, tokenizer: Tokenizer, documents: list[str]) -> N
     np.save(work / f"{name}.npy", stream)
     np.save(work / f"{name}-starts.npy", starts)
     size = sum(len(document.encode()) for document in documents)
-    print(f"{name}: {len(documents)} documents, {len(stream)} tokens, {size / len(stream):.3f} bytes per token")
+    print(f"{name}: {len(documents)} documents, {len(stream)} tokens, "
+          f"{size / len(stream):.3f} bytes per token")
 
 
 def main() -> None:
@@ -98,7 +97,7 @@ def main() -> None:
     tokenizer.save(str(args.work / "tokenizer.json"))
 
     save(args.work, "all", tokenizer, documents)
-    series = [d for d, style in zip(documents, styles, strict=True) if style != FAIRY_TALES]
+    series = [d for d, style in zip(documents, styles) if style != FAIRY_TALES]
     save(args.work, "series", tokenizer, series)
     save(args.work, "valid", tokenizer, read_documents(args.corpus / VALID_FILE))
 

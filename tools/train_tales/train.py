@@ -1,6 +1,6 @@
 """Train the model; can be stopped at any time and resumed from its checkpoint.
 
-python train.py --work ../train-work [--resume]
+    python train.py --work ../train-work [--resume]
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -71,55 +71,32 @@ def make_optimizers(model: Llama) -> list[torch.optim.Optimizer]:
     matrices = [p for n, p in named if p.dim() == 2 and "embed" not in n]
     others = [p for n, p in named if p.dim() != 2 or "embed" in n]
     muon = Muon(matrices, TRAIN.muon_lr, TRAIN.muon_momentum, TRAIN.muon_weight_decay)
-    adam = torch.optim.AdamW(others, lr=TRAIN.adam_lr, betas=TRAIN.adam_betas, eps=TRAIN.adam_eps, weight_decay=0.0)
+    adam = torch.optim.AdamW(others, lr=TRAIN.adam_lr, betas=TRAIN.adam_betas,
+                             eps=TRAIN.adam_eps, weight_decay=0.0)
     for optimizer in (muon, adam):
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]
     return [muon, adam]
 
 
-def save(path: Path, step: int, seconds: float, model: Llama, optimizers: list[torch.optim.Optimizer]) -> None:
+def save(path: Path, step: int, seconds: float, model: Llama,
+         optimizers: list[torch.optim.Optimizer]) -> None:
     """Write a checkpoint so that a crash never leaves half of one."""
-    state = {
-        "step": step,
-        "seconds": seconds,
-        "model": model.state_dict(),
-        "optimizers": [o.state_dict() for o in optimizers],
-        "config": dataclasses.asdict(TRAIN),
-    }
+    state = {"step": step, "seconds": seconds, "model": model.state_dict(),
+             "optimizers": [o.state_dict() for o in optimizers],
+             "config": dataclasses.asdict(TRAIN)}
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
-    partial.replace(path)
+    os.replace(partial, path)
 
 
 def load(path: Path, model: Llama, optimizers: list[torch.optim.Optimizer]) -> tuple[int, float]:
     """Restore a checkpoint; return its step and the seconds spent so far."""
     state = torch.load(path, weights_only=True)
     model.load_state_dict(state["model"])
-    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+    for optimizer, saved in zip(optimizers, state["optimizers"]):
         optimizer.load_state_dict(saved)
     return state["step"], state["seconds"]
-
-
-def compiled_loss(model: Llama, compile_model: bool) -> Callable[[Tensor], Tensor]:
-    """Return a function from ids to the mean loss, its products in bfloat16."""
-
-    def loss_of(ids: Tensor) -> Tensor:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = model(ids[:, :-1])
-        return F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
-
-    return torch.compile(loss_of, dynamic=False) if compile_model else loss_of
-
-
-def update(model: Llama, optimizers: list[torch.optim.Optimizer], step: int) -> None:
-    """Apply the gradients at this step's learning rate, then drop them."""
-    torch.nn.utils.clip_grad_norm_(model.parameters(), TRAIN.clip_norm)
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak_lr"] * rate_at(step)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
 
 
 def train(work: Path, resume: bool, steps: int, compile_model: bool) -> None:
@@ -127,32 +104,40 @@ def train(work: Path, resume: bool, steps: int, compile_model: bool) -> None:
     torch.manual_seed(TRAIN.seed)
     model = Llama(MODEL)
     optimizers = make_optimizers(model)
-    checkpoint = work / "checkpoint.pt"
-    step, spent = load(checkpoint, model, optimizers) if resume else (0, 0.0)
+    step, spent = 0, 0.0
+    if resume:
+        step, spent = load(work / "checkpoint.pt", model, optimizers)
     data = Data(work)
-    loss_of = compiled_loss(model, compile_model)
 
+    def loss_of(ids: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = model(ids[:, :-1])
+        return F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+
+    run = torch.compile(loss_of, dynamic=False) if compile_model else loss_of
     began = saved_at = reported_at = time.monotonic()
     losses: list[float] = []
     while step < steps:
-        loss = loss_of(data.batch(step))
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak_lr"] * rate_at(step)
+        loss = run(data.batch(step))
         loss.backward()
-        update(model, optimizers, step)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), TRAIN.clip_norm)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         step += 1
         losses.append(loss.item())
         now = time.monotonic()
         if step % REPORT_EVERY == 0 or step == steps:
             rate = len(losses) * TRAIN.batch_tokens / (now - reported_at)
-            line = {
-                "step": step,
-                "loss": round(sum(losses) / len(losses), 4),
-                "tokens_per_s": round(rate),
-                "seconds": round(spent + now - began),
-            }
-            print(json.dumps(line), flush=True)
+            print(json.dumps({"step": step, "loss": round(sum(losses) / len(losses), 4),
+                              "tokens_per_s": round(rate),
+                              "seconds": round(spent + now - began)}), flush=True)
             losses, reported_at = [], now
         if now - saved_at > SAVE_EVERY_SECONDS or step == steps:
-            save(checkpoint, step, spent + now - began, model, optimizers)
+            save(work / "checkpoint.pt", step, spent + now - began, model, optimizers)
             saved_at = now
 
 

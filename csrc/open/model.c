@@ -1,0 +1,207 @@
+/* model - opens a model folder, wires the parts together, and owns them. */
+#include "model/model.h"
+
+#include <sched.h> /* sched_getaffinity */
+#include <stdio.h> /* snprintf */
+#include <string.h>
+
+#include "base/filemap.h"
+
+#define DEFAULT_BUDGET ((size_t)1 << 30)
+#define MAX_THREADS 256
+
+/* ------------------------------------------------------------------------------------------------ opening ---- */
+
+/* Cores this process may run on. */
+static int32_t usable_cores(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+    int32_t cores = CPU_COUNT(&set);
+    return cores < 1 ? 1 : cores > MAX_THREADS ? MAX_THREADS : cores;
+}
+
+static cch_status check_threads(int32_t n_threads, int32_t least, cch_error *err) {
+    if (n_threads < least || n_threads > MAX_THREADS)
+        CCH_FAIL(err, CCH_E_ARGUMENT, -1, "n_threads is %d, allowed: %d to %d", n_threads, least, MAX_THREADS);
+    return CCH_OK;
+}
+
+/* Which of these files a folder holds decides whether it has a tokenizer; their bytes are part of the fingerprint. */
+static const char *const tokenizer_files[] = {"tokenizer.json", "vocab.json", "merges.txt"};
+#define N_TOKENIZER_FILES (sizeof tokenizer_files / sizeof *tokenizer_files)
+
+/* Hashes the tokenizer's files that exist, each with its name. */
+static cch_status hash_tokenizer(const char *folder, cch_hash *hash, bool *out_found, cch_error *err) {
+    cch_status status = CCH_OK;
+    cch_filemap map = {0};
+    char *path = NULL;
+    *out_found = false;
+    for (size_t i = 0; i < N_TOKENIZER_FILES; i++) {
+        CCH_TRY(cch_path_join(folder, tokenizer_files[i], &path, err));
+        if (cch_path_exists(path)) {
+            *out_found = true;
+            CCH_TRY(cch_filemap_open(path, &map, err));
+            cch_hash_update(hash, tokenizer_files[i], strlen(tokenizer_files[i]) + 1);
+            cch_hash_update(hash, map.data, map.size);
+            cch_filemap_close(&map);
+            map = (cch_filemap){0};
+        }
+        cch_free(path);
+        path = NULL;
+    }
+done:
+    cch_filemap_close(&map);
+    cch_free(path);
+    return status;
+}
+
+/* Everything in the configuration that the arithmetic or the stop rules depend on, as text. */
+static void hash_config(const cch_config *c, cch_hash *hash) {
+    char text[1024];
+    int n = snprintf(text, sizeof text, "%s %d %d %d %d %d %d %d %d norm %d %a act %d %d bias %d %d %d qk %d tied %d "
+                     "position %d %a %d %a %a %a %d window %d bos %d eos",
+                     c->model_type, c->vocab_size, c->hidden_size, c->intermediate_size, c->n_layers, c->n_heads,
+                     c->n_kv_heads, c->head_dim, c->max_position_embeddings, (int)c->norm, (double)c->norm_eps,
+                     (int)c->activation, c->gated_mlp, c->qkv_bias, c->o_bias, c->mlp_bias, c->qk_norm,
+                     c->tie_word_embeddings, (int)c->position, (double)c->rope_theta, (int)c->rope_type,
+                     (double)c->rope_factor, (double)c->rope_low_freq_factor, (double)c->rope_high_freq_factor,
+                     c->rope_original_max_position, c->sliding_window, c->bos_token_id);
+    for (int32_t i = 0; i < c->n_eos; i++)
+        n += snprintf(text + n, sizeof text - (size_t)n, " %d", c->eos_token_ids[i]);
+    cch_hash_update(hash, text, (size_t)n + 1);
+}
+
+/* The tokenizer, when the folder has one, and the fingerprint of all parts. */
+static cch_status open_tokenizer(const char *folder, cch_model *m, cch_error *err) {
+    cch_hash hash;
+    uint8_t digest[CCH_HASH_BYTES];
+    bool found;
+    cch_hash_init(&hash);
+    hash_config(&m->config, &hash);
+    cch_hash_update(&hash, m->weights.digest, sizeof m->weights.digest);
+    CCH_RETURN_IF(hash_tokenizer(folder, &hash, &found, err));
+    cch_hash_digest(&hash, digest);
+    cch_hash_hex(digest, m->fingerprint);
+    if (!found) return CCH_OK;
+    CCH_RETURN_IF(cch_tokenizer_open(folder, &m->tokenizer, err));
+    int32_t size = cch_tokenizer_size(m->tokenizer);
+    if (size > m->config.vocab_size)
+        CCH_FAIL(err, CCH_E_FORMAT, -1, "the tokenizer in %s has %d ids, but the model's vocab_size is %d", folder, size,
+                 m->config.vocab_size);
+    return CCH_OK;
+}
+
+static void close_parts(cch_model *m) {
+    cch_tokenizer_unref(m->tokenizer);
+    cch_pool_free(m->pool);
+    cch_scratch_deinit(&m->scratch);
+    cch_rope_deinit(&m->rope);
+    cch_weights_close(&m->weights);
+    cch_threads_free(m->threads);
+    pthread_mutex_destroy(&m->run_lock);
+    cch_free(m);
+}
+
+static cch_status open_parts(const char *folder, const cch_model_options *o, cch_model *m, cch_error *err) {
+    const cch_config *c = &m->config;
+    int32_t n_threads = o->n_threads == 0 ? usable_cores() : o->n_threads;
+    CCH_RETURN_IF(cch_config_open(folder, &m->config, err));
+    CCH_RETURN_IF(cch_kernels_get(o->isa, &m->kern, err));
+    CCH_RETURN_IF(cch_threads_new(n_threads, &m->threads, err));
+    atomic_init(&m->n_threads, n_threads);
+    CCH_RETURN_IF(cch_weights_open(folder, c, m->threads, &m->weights, err));
+    CCH_RETURN_IF(cch_rope_init(c, &m->rope, err));
+    CCH_RETURN_IF(cch_pool_new(cch_page_geometry_make(c->n_layers, c->n_kv_heads, c->head_dim),
+                               o->kv_budget_bytes == 0 ? DEFAULT_BUDGET : o->kv_budget_bytes, &m->pool, err));
+    return open_tokenizer(folder, m, err);
+}
+
+cch_status cch_model_open(const char *folder, const cch_model_options *options, cch_model **out, cch_error *err) {
+    cch_model_options defaults = CCH_MODEL_OPTIONS_INIT;
+    cch_status status = CCH_OK;
+    cch_model *m = NULL;
+    *out = NULL;
+    if (options == NULL) options = &defaults;
+    if (folder == NULL) CCH_FAIL(err, CCH_E_ARGUMENT, -1, "folder is NULL, allowed: the path of a model folder");
+    CCH_RETURN_IF(check_threads(options->n_threads, 0, err));
+    CCH_ZNEW(m, 1, err);
+    if (pthread_mutex_init(&m->run_lock, NULL) != 0) {
+        cch_free(m);
+        CCH_FAIL(err, CCH_E_MEMORY, -1, "the system has no room for a lock");
+    }
+    atomic_init(&m->refs, 1);
+    CCH_TRY(open_parts(folder, options, m, err));
+    *out = m;
+    m = NULL;
+done:
+    if (m != NULL) close_parts(m);
+    return status;
+}
+
+cch_model *cch_model_ref(cch_model *model) {
+    atomic_fetch_add_explicit(&model->refs, 1, memory_order_relaxed);
+    return model;
+}
+
+void cch_model_unref(cch_model *model) {
+    if (model != NULL && atomic_fetch_sub_explicit(&model->refs, 1, memory_order_acq_rel) == 1) close_parts(model);
+}
+
+/* --------------------------------------------------------------------------------------- what a model says ---- */
+
+void cch_model_get_info(const cch_model *model, cch_model_info *out) {
+    const cch_config *c = &model->config;
+    *out = (cch_model_info){
+        .vocab_size = c->vocab_size, .hidden_size = c->hidden_size, .intermediate_size = c->intermediate_size,
+        .n_layers = c->n_layers, .n_heads = c->n_heads, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim,
+        .n_ctx = c->max_position_embeddings, .bos_token_id = c->bos_token_id, .n_eos = c->n_eos,
+        .n_threads = atomic_load(&model->n_threads), .n_parameters = model->weights.n_parameters,
+        .weight_bytes = model->weights.bytes, .page_bytes = model->pool->page_bytes};
+    memcpy(out->eos_token_ids, c->eos_token_ids, sizeof out->eos_token_ids);
+    memcpy(out->fingerprint, model->fingerprint, sizeof out->fingerprint);
+    snprintf(out->model_type, sizeof out->model_type, "%s", c->model_type);
+    snprintf(out->isa, sizeof out->isa, "%s", model->kern->name);
+}
+
+void cch_model_get_stats(cch_model *model, cch_model_stats *out) {
+    *out = (cch_model_stats){0};
+    cch_pool_stats(model->pool, out);
+    out->tokens_computed = atomic_load(&model->tokens_computed);
+    out->forwards = atomic_load(&model->forwards);
+}
+
+cch_tokenizer *cch_model_tokenizer_view(const cch_model *model) { return model->tokenizer; }
+
+cch_status cch_model_embedding(const cch_model *model, int32_t token_id, float *dst, cch_error *err) {
+    if (token_id < 0 || token_id >= model->config.vocab_size)
+        CCH_FAIL(err, CCH_E_TOKEN_ID, -1, "token id %d is outside the vocabulary, allowed: 0 to %d", token_id,
+                 model->config.vocab_size - 1);
+    cch_weights_embedding(&model->weights, token_id, dst);
+    return CCH_OK;
+}
+
+/* ---------------------------------------------------------------------------------------- what can change ---- */
+
+void cch_model_set_budget(cch_model *model, size_t kv_budget_bytes, bool drop_cached) {
+    cch_pool_set_budget(model->pool, kv_budget_bytes == 0 ? DEFAULT_BUDGET : kv_budget_bytes, drop_cached);
+}
+
+cch_status cch_model_set_threads(cch_model *model, int32_t n_threads, cch_error *err) {
+    cch_threads *threads = NULL;
+    CCH_RETURN_IF(check_threads(n_threads, 1, err));
+    CCH_RETURN_IF(cch_threads_new(n_threads, &threads, err));
+    pthread_mutex_lock(&model->run_lock);
+    cch_threads *old = model->threads;
+    model->threads = threads;
+    atomic_store(&model->n_threads, n_threads);
+    pthread_mutex_unlock(&model->run_lock);
+    cch_threads_free(old);
+    return CCH_OK;
+}
+
+cch_status cch_model_check(cch_model *model, cch_error *err) {
+    pthread_mutex_lock(&model->run_lock);
+    cch_status status = cch_pool_check(model->pool, err);
+    pthread_mutex_unlock(&model->run_lock);
+    return status;
+}

@@ -1,0 +1,124 @@
+/* Attention against the formula in f64, for every kind of head grouping, window and block. */
+#include "model/attention.h"
+#include "toy.h"
+
+#define N 70
+
+typedef struct shape {
+    int32_t n_heads, n_kv_heads, head_dim, window;
+} shape;
+static const shape shapes[] = {{4, 2, 12, 0}, {3, 3, 16, 0}, {6, 1, 8, 0}, {40, 1, 4, 0}, {4, 2, 20, 21}, {2, 2, 16, 1}};
+
+static cch_config config_of(const shape *s) {
+    cch_config c = toy_llama();
+    c.n_layers = 2;
+    c.n_heads = s->n_heads;
+    c.n_kv_heads = s->n_kv_heads;
+    c.head_dim = s->head_dim;
+    c.sliding_window = s->window;
+    return c;
+}
+
+/* Random keys and values for all positions of layer 1. */
+static void fill_pages(const cch_model *m, const toy_sequence *s) {
+    for (size_t i = 0; i * CCH_PAGE_TOKENS < N; i++)
+        for (size_t f = 0; f < cch_pool_geometry(m->pool)->page_floats; f++) s->pages[i]->kv[f] = toy_random();
+}
+
+static float key_of(const cch_model *m, const toy_sequence *s, int32_t pos, int32_t head, int32_t d) {
+    const cch_page_geometry *g = cch_pool_geometry(m->pool);
+    return cch_page_k(g, s->pages[pos / 16]->kv, 1, head)[d * 16 + pos % 16];
+}
+
+static float value_of(const cch_model *m, const toy_sequence *s, int32_t pos, int32_t head, int32_t d) {
+    const cch_page_geometry *g = cch_pool_geometry(m->pool);
+    return cch_page_v(g, s->pages[pos / 16]->kv, 1, head)[(pos % 16) * g->ldv + d];
+}
+
+/* out [head_dim]: the formula for one query head q [head_dim] at `pos`. */
+static void naive(const cch_model *m, const toy_sequence *s, const float *q, int32_t pos, int32_t head, double *out) {
+    int32_t dim = m->config.head_dim, kv = head / (m->config.n_heads / m->config.n_kv_heads);
+    int32_t window = m->config.sliding_window, first = window > 0 && pos >= window ? pos - window + 1 : 0;
+    double weight[N], sum = 0;
+    for (int32_t key = first; key <= pos; key++) {
+        double score = 0;
+        for (int32_t d = 0; d < dim; d++) score += (double)q[d] * (double)key_of(m, s, key, kv, d);
+        sum += weight[key] = exp(score / sqrt(dim));
+    }
+    for (int32_t d = 0; d < dim; d++) {
+        out[d] = 0;
+        for (int32_t key = first; key <= pos; key++) out[d] += weight[key] / sum * (double)value_of(m, s, key, kv, d);
+    }
+}
+
+static double worst_error(const cch_model *m, const toy_sequence *s, const float *qkv, size_t ld, int32_t first,
+                          const float *out, size_t ldo) {
+    double worst = 0, want[32];
+    for (int32_t pos = first; pos < N; pos++)
+        for (int32_t h = 0; h < m->config.n_heads; h++) {
+            size_t at = (size_t)(h * m->config.head_dim);
+            naive(m, s, qkv + (size_t)(pos - first) * ld + at, pos, h, want);
+            for (int32_t d = 0; d < m->config.head_dim; d++)
+                worst = fmax(worst, fabs((double)out[(size_t)(pos - first) * ldo + at + (size_t)d] - want[d]));
+        }
+    return worst;
+}
+
+/* Queries from `first` on, in blocks of `block` positions. */
+static void attend(cch_model *m, const toy_sequence *s, int32_t first, int32_t block, const float *qkv, size_t ld,
+                   float *out, size_t ldo) {
+    float *kv[TOY_MAX_PAGES];
+    cch_queries blocks[N];
+    cch_attention_work work[2];
+    size_t n_blocks = 0;
+    cch_error err;
+    for (int32_t i = 0; i * CCH_PAGE_TOKENS < N; i++) kv[i] = s->pages[i]->kv;
+    for (int32_t at = first; at < N; at += block, n_blocks++)
+        blocks[n_blocks] = (cch_queries){kv, at, N - at < block ? N - at : block, (size_t)(at - first), (size_t)(at - first)};
+    for (int pass = 0; pass < 2; pass++) {
+        cch_scratch_begin(&m->scratch);
+        for (size_t t = 0; t < 2; t++) cch_attention_take(&m->config, N, &m->scratch, &work[t]);
+        CHECK_OK(cch_scratch_reserve(&m->scratch, &err), err);
+    }
+    cch_attention(m, 1, blocks, n_blocks, qkv, ld, out, ldo, work, NULL, 0);
+}
+
+TEST(equals_the_formula_whatever_the_blocks) {
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        cch_model m;
+        toy_sequence s;
+        toy_open(&m, config_of(&shapes[i]), NULL, 2);
+        toy_sequence_new(&m, N, 9, &s);
+        fill_pages(&m, &s);
+        size_t width = (size_t)(m.config.n_heads * m.config.head_dim), ld = width + 7, ldo = width + 3;
+        float *qkv = toy_vector(N * ld, 0.0f, 2.0f), *whole = toy_vector(N * ldo, 0.0f, 0.0f), *part;
+        int32_t best = cch_attention_block(&m.config, N);
+        CHECK(best >= 1);
+        attend(&m, &s, 0, best, qkv, ld, whole, ldo);
+        CHECK(worst_error(&m, &s, qkv, ld, 0, whole, ldo) < 1e-5);
+        for (int32_t block = 1; block <= best; block += 3) {
+            part = toy_vector(N * ldo, 0.0f, 0.0f);
+            attend(&m, &s, 33, block, qkv + 33 * ld, ld, part, ldo);
+            CHECK(memcmp(part, whole + 33 * ldo, (N - 33) * ldo * sizeof *part) == 0);
+            cch_free(part);
+        }
+        cch_free(qkv);
+        cch_free(whole);
+        toy_sequence_free(&s);
+        toy_close(&m);
+    }
+}
+
+/* However long the sequence and however many heads share a KV head, a task's rows and scores fit its workspace. */
+TEST(a_block_has_at_least_one_position) {
+    cch_config c = toy_llama();
+    for (c.n_heads = 1; c.n_heads <= 64; c.n_heads *= 2) {
+        c.n_kv_heads = 1;
+        for (int32_t context = 1; context <= 1 << 20; context *= 4) {
+            int32_t block = cch_attention_block(&c, context);
+            CHECK(block >= 1 && (block == 1 || block * c.n_heads * context <= 32768));
+        }
+    }
+}
+
+CHECK_MAIN()
