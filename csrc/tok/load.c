@@ -1,0 +1,330 @@
+/* Tokenizer files: tokenizer.json, and GPT-2's vocab.json with merges.txt.
+ *
+ * Hostile input: every type and range is checked; ids are bounded by CCH_MAX_TOKEN_ID and used once; a merge must name
+ * tokens.  `truncation` and `padding` are the caller's policy and are not applied; everything else that would change
+ * ids or text is either done or refused by name. */
+
+#include "base/alloc.h"
+#include "base/filemap.h"
+#include "base/utf8.h"
+#include "tok/tokenizer.h"
+
+#define MAX_MERGES ((size_t)1 << 24)
+
+static cch_status new_tokenizer(cch_tokenizer **out, cch_error *err) {
+    cch_status status = CCH_OK;
+    cch_tokenizer *tok = NULL;
+    *out = NULL;
+    CCH_ZNEW(tok, 1, err);
+    atomic_init(&tok->refs, 1);
+    tok->bpe.unk_id = -1;
+    CCH_ZNEW(tok->idle, 1, err);
+    if (pthread_mutex_init(&tok->idle->mutex, NULL) != 0) {
+        cch_free(tok->idle);
+        tok->idle = NULL;
+        CCH_THROW(err, CCH_E_MEMORY, -1, "no mutex could be had");
+    }
+    *out = tok;
+    tok = NULL;
+done:
+    cch_tokenizer_unref(tok);
+    return status;
+}
+
+/* -------------------------------------------------------------------------------------------- vocabulary, merges ---- */
+
+static cch_status load_vocab(cch_bpe *bpe, cch_json vocab, cch_error *err) {
+    char where[CCH_JSON_TEXT];
+    const char *token;
+    size_t len;
+    cch_json value;
+    int64_t id;
+    CCH_RETURN_IF(cch_json_expect(vocab, CCH_JSON_OBJECT, err));
+    CCH_RETURN_IF(cch_strmap_reserve(&bpe->vocab, cch_json_len(vocab), 8 * cch_json_len(vocab), err));
+    cch_json_iter it = cch_json_members(vocab);
+    while (cch_json_next(&it, &token, &len, &value)) {
+        CCH_RETURN_IF(cch_json_get_int(value, 0, CCH_MAX_TOKEN_ID, &id, err));
+        CCH_RETURN_IF(cch_strmap_put(&bpe->vocab, token, len, (int32_t)id, NULL, err));
+    }
+    if (bpe->vocab.n == 0) CCH_FAIL(err, CCH_E_FORMAT, -1, "%s is empty", cch_json_where(vocab, where));
+    return CCH_OK;
+}
+
+/* One merge, as "a b" or ["a", "b"]. */
+static cch_status load_merge(cch_bpe *bpe, cch_json merge, size_t rank, cch_error *err) {
+    char where[CCH_JSON_TEXT], shown[CCH_JSON_TEXT];
+    const char *a, *b;
+    size_t a_len, b_len;
+    if (cch_json_get_kind(merge) == CCH_JSON_ARRAY && cch_json_len(merge) == 2) {
+        CCH_RETURN_IF(cch_json_get_string(cch_json_at(merge, 0), &a, &a_len, err));
+        CCH_RETURN_IF(cch_json_get_string(cch_json_at(merge, 1), &b, &b_len, err));
+        return cch_bpe_add_merge(bpe, a, a_len, b, b_len, (uint32_t)rank, err);
+    }
+    CCH_RETURN_IF(cch_json_get_string(merge, &a, &a_len, err));
+    b = memchr(a, ' ', a_len);
+    if (b == NULL || memchr(b + 1, ' ', a_len - (size_t)(b + 1 - a)) != NULL)
+        CCH_FAIL(err, CCH_E_FORMAT, (int64_t)rank, "%s is %s, expected two tokens with one space between",
+                 cch_json_where(merge, where), cch_json_show(merge, shown));
+    return cch_bpe_add_merge(bpe, a, (size_t)(b - a), b + 1, a_len - (size_t)(b + 1 - a), (uint32_t)rank, err);
+}
+
+static cch_status load_merges(cch_bpe *bpe, cch_json merges, cch_error *err) {
+    size_t n = cch_json_len(merges);
+    CCH_RETURN_IF(cch_json_expect(merges, CCH_JSON_ARRAY, err));
+    if (n > MAX_MERGES) CCH_FAIL(err, CCH_E_FORMAT, -1, "%zu merges, allowed: at most %zu", n, MAX_MERGES);
+    CCH_RETURN_IF(cch_bpe_reserve_merges(bpe, n, err));
+    for (size_t i = 0; i < n; i++) CCH_RETURN_IF(load_merge(bpe, cch_json_at(merges, i), i, err));
+    return CCH_OK;
+}
+
+/* The lines of merges.txt: "a b", in order of rank; lines that start with #version and empty ones are skipped. */
+static cch_status load_merge_lines(cch_bpe *bpe, const char *text, size_t len, cch_error *err) {
+    size_t n = 0, rank = 0;
+    for (size_t i = 0; i < len; i++) n += text[i] == '\n';
+    if (n >= MAX_MERGES) CCH_FAIL(err, CCH_E_FORMAT, -1, "merges.txt has %zu lines, allowed: below %zu", n, MAX_MERGES);
+    CCH_RETURN_IF(cch_bpe_reserve_merges(bpe, n + 1, err));
+    for (size_t at = 0, next; at < len; at = next) {
+        const char *line = text + at, *end = memchr(line, '\n', len - at);
+        size_t line_len = end == NULL ? len - at : (size_t)(end - line);
+        next = at + line_len + 1;
+        if (line_len > 0 && line[line_len - 1] == '\r') line_len--;
+        if (line_len == 0 || (line_len >= 8 && memcmp(line, "#version", 8) == 0)) continue;
+        const char *space = memchr(line, ' ', line_len);
+        size_t a_len = space == NULL ? 0 : (size_t)(space - line);
+        if (space == NULL || memchr(space + 1, ' ', line_len - a_len - 1) != NULL)
+            CCH_FAIL(err, CCH_E_FORMAT, (int64_t)at, "merges.txt: line \"%.*s\", expected two tokens with one space between",
+                     (int)cch_utf8_cut(line, line_len, 80), line);
+        CCH_RETURN_IF(cch_bpe_add_merge(bpe, line, a_len, space + 1, line_len - a_len - 1, (uint32_t)rank++, err));
+    }
+    return CCH_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------- model ---- */
+
+static cch_status refuse(cch_json value, const char *supported, cch_error *err) {
+    char where[CCH_JSON_TEXT], shown[CCH_JSON_TEXT];
+    CCH_FAIL(err, CCH_E_UNSUPPORTED, -1, "%s is %s, supported: %s", cch_json_where(value, where),
+             cch_json_show(value, shown), supported);
+}
+
+/* Member `key` of the model; false when it is absent or null. */
+static bool has(cch_json object, const char *key, cch_json *out) {
+    return cch_json_find(object, key, out) && cch_json_get_kind(*out) != CCH_JSON_NULL;
+}
+
+static cch_status load_flag(cch_json model, const char *key, bool *out, cch_error *err) {
+    cch_json value;
+    *out = false;
+    return has(model, key, &value) ? cch_json_get_bool(value, out, err) : CCH_OK;
+}
+
+/* An affix that marks the parts of words: only none, or an empty one. */
+static cch_status check_no_affix(cch_json model, const char *key, cch_error *err) {
+    cch_json value;
+    const char *text;
+    size_t len;
+    if (!has(model, key, &value)) return CCH_OK;
+    CCH_RETURN_IF(cch_json_get_string(value, &text, &len, err));
+    return len == 0 ? CCH_OK : refuse(value, "null", err);
+}
+
+static cch_status load_options(cch_bpe *bpe, cch_json model, cch_error *err) {
+    cch_json value;
+    const char *text;
+    size_t len;
+    double dropout;
+    CCH_RETURN_IF(load_flag(model, "fuse_unk", &bpe->fuse_unk, err));
+    CCH_RETURN_IF(load_flag(model, "byte_fallback", &bpe->byte_fallback, err));
+    CCH_RETURN_IF(load_flag(model, "ignore_merges", &bpe->ignore_merges, err));
+    CCH_RETURN_IF(check_no_affix(model, "continuing_subword_prefix", err));
+    CCH_RETURN_IF(check_no_affix(model, "end_of_word_suffix", err));
+    if (has(model, "dropout", &value)) {
+        CCH_RETURN_IF(cch_json_get_double(value, -1e300, 1e300, &dropout, err));
+        if (dropout != 0) return refuse(value, "null", err);
+    }
+    if (!has(model, "unk_token", &value)) return CCH_OK;
+    CCH_RETURN_IF(cch_json_get_string(value, &text, &len, err));
+    if (!cch_strmap_find(&bpe->vocab, text, len, &bpe->unk_id))
+        CCH_FAIL(err, CCH_E_FORMAT, -1, "model.unk_token \"%.*s\" is not in the vocabulary", (int)cch_utf8_cut(text, len, 80), text);
+    return CCH_OK;
+}
+
+static cch_status load_model(cch_bpe *bpe, cch_json model, cch_error *err) {
+    cch_json type, vocab, merges;
+    const char *text;
+    size_t len;
+    if (has(model, "type", &type)) {
+        CCH_RETURN_IF(cch_json_get_string(type, &text, &len, err));
+        if (len != 3 || memcmp(text, "BPE", 3) != 0) return refuse(type, "BPE", err);
+    }
+    CCH_RETURN_IF(cch_json_get(model, "vocab", &vocab, err));
+    CCH_RETURN_IF(cch_json_get(model, "merges", &merges, err));
+    CCH_RETURN_IF(load_vocab(bpe, vocab, err));
+    CCH_RETURN_IF(load_merges(bpe, merges, err));
+    return load_options(bpe, model, err);
+}
+
+/* ------------------------------------------------------------------------------------------------ added tokens ---- */
+
+/* Puts an added token where it is looked for; one that is `normalized` in its normalized form. */
+static cch_status put_added(cch_tokenizer *tok, const char *text, size_t len, cch_added token, cch_error *err) {
+    cch_status status = CCH_OK;
+    cch_bytes buffers[2] = {{0}, {0}};
+    if (!token.normalized) return cch_added_put(&tok->added, text, len, token, err);
+    CCH_TRY(cch_normalize(&tok->normalizer, buffers, &text, &len, err));
+    if (len > 0) CCH_TRY(cch_added_put(&tok->added_normalized, text, len, token, err));
+done:
+    cch_bytes_deinit(&buffers[0]);
+    cch_bytes_deinit(&buffers[1]);
+    return status;
+}
+
+/* Takes `text` as an added token: known to the model under the same id, or new. */
+static cch_status add_token(cch_tokenizer *tok, const char *text, size_t len, cch_added token, cch_error *err) {
+    int32_t known = cch_tokenizer_find(tok, text, len);
+    if (len == 0) return CCH_OK; /* as the reference does */
+    if (known >= 0 && known != token.id)
+        CCH_FAIL(err, CCH_E_FORMAT, token.id, "added token \"%.*s\" has id %d, but the vocabulary gives it %d",
+                 (int)cch_utf8_cut(text, len, 80), text, token.id, known);
+    if (known < 0) CCH_RETURN_IF(cch_strmap_put(&tok->added_names, text, len, token.id, NULL, err));
+    return put_added(tok, text, len, token, err);
+}
+
+static cch_status load_added(cch_tokenizer *tok, cch_json list, cch_error *err) {
+    CCH_RETURN_IF(cch_json_expect(list, CCH_JSON_ARRAY, err));
+    for (size_t i = 0; i < cch_json_len(list); i++) {
+        cch_json item = cch_json_at(list, i), value;
+        cch_added token = {0};
+        const char *text;
+        size_t len;
+        int64_t id;
+        CCH_RETURN_IF(cch_json_get(item, "id", &value, err));
+        CCH_RETURN_IF(cch_json_get_int(value, 0, CCH_MAX_TOKEN_ID, &id, err));
+        token.id = (int32_t)id;
+        CCH_RETURN_IF(cch_json_get(item, "content", &value, err));
+        CCH_RETURN_IF(cch_json_get_string(value, &text, &len, err));
+        CCH_RETURN_IF(load_flag(item, "special", &token.special, err));
+        CCH_RETURN_IF(load_flag(item, "single_word", &token.single_word, err));
+        CCH_RETURN_IF(load_flag(item, "lstrip", &token.lstrip, err));
+        CCH_RETURN_IF(load_flag(item, "rstrip", &token.rstrip, err));
+        token.normalized = !token.special;
+        if (has(item, "normalized", &value)) CCH_RETURN_IF(cch_json_get_bool(value, &token.normalized, err));
+        CCH_RETURN_IF(add_token(tok, text, len, token, err));
+    }
+    return CCH_OK;
+}
+
+/* ----------------------------------------------------------------------------------------------------- the whole ---- */
+
+static cch_status place_tokens(cch_tokenizer *tok, const cch_strmap *map, size_t first_entry, cch_error *err) {
+    size_t len, other_len;
+    int32_t id;
+    for (size_t i = 0; i < map->n; i++) {
+        const char *text = cch_strmap_key_view(map, i, &len, &id), *other;
+        if (tok->tokens[id].entry >= 0) {
+            other = cch_tokenizer_token_view(tok, id, &other_len);
+            CCH_FAIL(err, CCH_E_FORMAT, id, "id %d is given twice, to \"%.*s\" and \"%.*s\"", id,
+                     (int)cch_utf8_cut(other, other_len, 80), other, (int)cch_utf8_cut(text, len, 80), text);
+        }
+        tok->tokens[id].entry = (int32_t)(first_entry + i);
+    }
+    return CCH_OK;
+}
+
+static void mark_special(cch_tokenizer *tok, const cch_added_set *set) {
+    for (size_t i = 0; i < set->n; i++)
+        if (set->patterns[i].token.special) tok->tokens[set->patterns[i].token.id].special = true;
+}
+
+/* Builds what is derived from vocabulary, merges and added tokens: the table of tokens and the merge data. */
+static cch_status index_tokens(cch_tokenizer *tok, cch_error *err) {
+    cch_status status = CCH_OK;
+    const cch_strmap *maps[2] = {&tok->bpe.vocab, &tok->added_names};
+    size_t len;
+    int32_t id;
+    for (int m = 0; m < 2; m++) {
+        for (size_t i = 0; i < maps[m]->n; i++) {
+            cch_strmap_key_view(maps[m], i, &len, &id);
+            if (id >= tok->size) tok->size = id + 1;
+        }
+    }
+    CCH_NEW(tok->tokens, (size_t)tok->size, err);
+    for (id = 0; id < tok->size; id++) tok->tokens[id] = (cch_token){-1, false};
+    CCH_TRY(place_tokens(tok, &tok->bpe.vocab, 0, err));
+    CCH_TRY(place_tokens(tok, &tok->added_names, tok->bpe.vocab.n, err));
+    mark_special(tok, &tok->added);
+    mark_special(tok, &tok->added_normalized);
+    cch_added_ready(&tok->added);
+    cch_added_ready(&tok->added_normalized);
+    tok->bpe.byte_alphabet = tok->pretok.bytes;
+    CCH_TRY(cch_bpe_finish(&tok->bpe, err));
+done:
+    return status;
+}
+
+static cch_status open_json(const char *path, cch_tokenizer *tok, cch_error *err) {
+    cch_status status = CCH_OK;
+    cch_json_doc *doc = NULL;
+    cch_json root, part;
+    CCH_TRY(cch_json_open(path, CCH_JSON_DEPTH, &doc, err));
+    root = cch_json_root(doc);
+    CCH_TRY(cch_json_get(root, "model", &part, err));
+    CCH_TRY(load_model(&tok->bpe, part, err));
+    if (has(root, "normalizer", &part)) CCH_TRY(cch_load_normalizer(tok, part, err));
+    if (has(root, "pre_tokenizer", &part)) CCH_TRY(cch_load_pretok(tok, part, err));
+    if (has(root, "added_tokens", &part)) CCH_TRY(load_added(tok, part, err));
+    CCH_TRY(index_tokens(tok, err));
+    if (has(root, "post_processor", &part)) CCH_TRY(cch_load_template(tok, part, err));
+    if (has(root, "decoder", &part)) CCH_TRY(cch_load_decoder(tok, part, err));
+    else tok->decode.join_spaces = true;
+    CCH_TRY(cch_decode_plan_finish(&tok->decode, tok, err));
+done:
+    cch_json_close(doc);
+    return status;
+}
+
+/* GPT-2's own files: byte-level with its pattern; <|endoftext|>, where the vocabulary has it, is special. */
+static cch_status open_gpt2(const char *vocab_path, const char *merges_path, cch_tokenizer *tok, cch_error *err) {
+    static const char end_of_text[] = "<|endoftext|>";
+    cch_status status = CCH_OK;
+    cch_json_doc *doc = NULL;
+    cch_filemap map = {0};
+    cch_added token = {.special = true};
+    CCH_TRY(cch_json_open(vocab_path, CCH_JSON_DEPTH, &doc, err));
+    CCH_TRY(load_vocab(&tok->bpe, cch_json_root(doc), err));
+    CCH_TRY(cch_filemap_open(merges_path, &map, err));
+    CCH_TRY(load_merge_lines(&tok->bpe, (const char *)map.data, map.size, err));
+    tok->pretok.stages[0].split = cch_split_gpt2;
+    tok->pretok.n_stages = 1;
+    tok->pretok.bytes = tok->decode.bytes = true;
+    token.id = cch_tokenizer_find(tok, end_of_text, sizeof end_of_text - 1);
+    if (token.id >= 0) CCH_TRY(add_token(tok, end_of_text, sizeof end_of_text - 1, token, err));
+    CCH_TRY(index_tokens(tok, err));
+    CCH_TRY(cch_decode_plan_finish(&tok->decode, tok, err));
+done:
+    cch_filemap_close(&map);
+    cch_json_close(doc);
+    return status;
+}
+
+cch_status cch_tokenizer_open(const char *path, cch_tokenizer **out, cch_error *err) {
+    cch_status status = CCH_OK;
+    cch_tokenizer *tok = NULL;
+    char *json = NULL, *vocab = NULL, *merges = NULL;
+    *out = NULL;
+    CCH_TRY(cch_path_join(path, "tokenizer.json", &json, err));
+    CCH_TRY(cch_path_join(path, "vocab.json", &vocab, err));
+    CCH_TRY(cch_path_join(path, "merges.txt", &merges, err));
+    CCH_TRY(new_tokenizer(&tok, err));
+    if (cch_path_exists(json)) CCH_TRY(open_json(json, tok, err));
+    else if (cch_path_exists(vocab) || cch_path_exists(merges)) CCH_TRY(open_gpt2(vocab, merges, tok, err));
+    else CCH_TRY(open_json(path, tok, err));
+    *out = tok;
+    tok = NULL;
+done:
+    cch_tokenizer_unref(tok);
+    cch_free(json);
+    cch_free(vocab);
+    cch_free(merges);
+    return status;
+}

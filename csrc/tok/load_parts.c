@@ -1,0 +1,421 @@
+/* Normalizer, pre-tokenizer, decoder and template of tokenizer.json.  Every type that is not known is refused by name;
+ * every option that would change the result and is not supported is refused with its value. */
+#include "base/alloc.h"
+#include "base/utf8.h"
+#include "tok/tokenizer.h"
+
+static cch_status unsupported(cch_json value, const char *supported, cch_error *err) {
+    char where[CCH_JSON_TEXT], shown[CCH_JSON_TEXT];
+    CCH_FAIL(err, CCH_E_UNSUPPORTED, -1, "%s is %s, supported: %s", cch_json_where(value, where),
+             cch_json_show(value, shown), supported);
+}
+
+static cch_status get_string(cch_json object, const char *key, const char **out, size_t *out_len, cch_error *err) {
+    cch_json value;
+    CCH_RETURN_IF(cch_json_get(object, key, &value, err));
+    return cch_json_get_string(value, out, out_len, err);
+}
+
+/* Member `key`, `otherwise` when it is absent. */
+static cch_status get_bool(cch_json object, const char *key, bool otherwise, bool *out, cch_error *err) {
+    cch_json value;
+    *out = otherwise;
+    return cch_json_find(object, key, &value) ? cch_json_get_bool(value, out, err) : CCH_OK;
+}
+
+typedef struct part { /* one `type` that is understood */
+    const char *type;
+    cch_status (*load)(cch_tokenizer *tok, cch_json value, cch_error *err);
+} part;
+
+/* Calls the loader of value.type; `supported` lists the types for the message. */
+static cch_status dispatch(const part *parts, size_t n, const char *supported, cch_tokenizer *tok, cch_json value,
+                           cch_error *err) {
+    cch_json type;
+    const char *name;
+    size_t len;
+    CCH_RETURN_IF(cch_json_get(value, "type", &type, err));
+    CCH_RETURN_IF(cch_json_get_string(type, &name, &len, err));
+    for (size_t i = 0; i < n; i++)
+        if (strlen(parts[i].type) == len && memcmp(parts[i].type, name, len) == 0) return parts[i].load(tok, value, err);
+    return unsupported(type, supported, err);
+}
+
+/* Calls `load` for each element of the array `key`. */
+static cch_status each(cch_tokenizer *tok, cch_json object, const char *key,
+                       cch_status (*load)(cch_tokenizer *, cch_json, cch_error *), cch_error *err) {
+    cch_json list;
+    CCH_RETURN_IF(cch_json_get(object, key, &list, err));
+    CCH_RETURN_IF(cch_json_expect(list, CCH_JSON_ARRAY, err));
+    for (size_t i = 0; i < cch_json_len(list); i++) CCH_RETURN_IF(load(tok, cch_json_at(list, i), err));
+    return CCH_OK;
+}
+
+/* The literal pattern {"String": ...} of a Replace. */
+static cch_status get_literal(cch_json object, const char **out, size_t *out_len, cch_error *err) {
+    cch_json pattern, literal;
+    CCH_RETURN_IF(cch_json_get(object, "pattern", &pattern, err));
+    if (!cch_json_find(pattern, "String", &literal)) return unsupported(pattern, "{\"String\": ...}", err);
+    CCH_RETURN_IF(cch_json_get_string(literal, out, out_len, err));
+    return *out_len == 0 ? unsupported(literal, "a text that is not empty", err) : CCH_OK;
+}
+
+static cch_status copy_text(const char *text, size_t len, char **out, size_t *out_len, cch_error *err) {
+    *out = cch_strndup(text, len);
+    if (*out == NULL) CCH_FAIL(err, CCH_E_MEMORY, -1, "could not allocate %zu bytes", len);
+    *out_len = len;
+    return CCH_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------- normalizer ---- */
+
+#define NORMALIZERS "NFC, Prepend, Replace, Sequence"
+
+static cch_status new_normalizer_step(cch_tokenizer *tok, cch_json value, int kind, struct cch_normalizer_step **out,
+                                      cch_error *err) {
+    if (tok->normalizer.n_steps == CCH_NORMALIZER_STEPS) return unsupported(value, "at most 8 normalizers", err);
+    *out = &tok->normalizer.steps[tok->normalizer.n_steps++];
+    (*out)->kind = kind;
+    return CCH_OK;
+}
+
+static cch_status load_nfc(cch_tokenizer *tok, cch_json value, cch_error *err) {
+    struct cch_normalizer_step *step = NULL;
+    return new_normalizer_step(tok, value, CCH_NORMALIZE_NFC, &step, err);
+}
+
+static cch_status load_prepend(cch_tokenizer *tok, cch_json value, cch_error *err) {
+    struct cch_normalizer_step *step = NULL;
+    const char *text;
+    size_t len;
+    CCH_RETURN_IF(get_string(value, "prepend", &text, &len, err));
+    CCH_RETURN_IF(new_normalizer_step(tok, value, CCH_NORMALIZE_PREPEND, &step, err));
+    return copy_text(text, len, &step->to, &step->to_len, err);
+}
+
+static cch_status load_replace(cch_tokenizer *tok, cch_json value, cch_error *err) {
+    struct cch_normalizer_step *step = NULL;
+    const char *from, *to;
+    size_t from_len, to_len;
+    CCH_RETURN_IF(get_literal(value, &from, &from_len, err));
+    CCH_RETURN_IF(get_string(value, "content", &to, &to_len, err));
+    CCH_RETURN_IF(new_normalizer_step(tok, value, CCH_NORMALIZE_REPLACE, &step, err));
+    CCH_RETURN_IF(copy_text(from, from_len, &step->from, &step->from_len, err));
+    return copy_text(to, to_len, &step->to, &step->to_len, err);
+}
+
+static cch_status load_normalizers(cch_tokenizer *tok, cch_json value, cch_error *err) {
+    return each(tok, value, "normalizers", cch_load_normalizer, err);
+}
+
+cch_status cch_load_normalizer(cch_tokenizer *tok, cch_json value, cch_error *err) {
+    static const part parts[] = {
+        {"NFC", load_nfc}, {"Prepend", load_prepend}, {"Replace", load_replace}, {"Sequence", load_normalizers}};
+    return dispatch(parts, sizeof parts / sizeof parts[0], NORMALIZERS, tok, value, err);
+}
+
+/* ---------------------------------------------------------------------------------------------- pre-tokenizer ---- */
+
+static cch_status add_stage(cch_tokenizer *tok, cch_json value, cch_splitter split, bool prefix_space, cch_error *err) {
+    cch_pretok *pretok = &tok->pretok;
+    if (pretok->n_stages == CCH_PRETOK_STAGES) return unsupported(value, "at most 4 pre-tokenizers", err);
+    if (pretok->bytes || pretok->metaspace.len > 0)
+        return unsupported(value, "nothing behind a ByteLevel or Metaspace pre-tokenizer", err);
+    pretok->stages[pretok->n_stages].split = split;
+    pretok->stages[pretok->n_stages++].prefix_space = prefix_space;
+    return CCH_OK;
+}
+
+static cch_status load_byte_level(cch_tokenizer *tok, cch_json value, cch_error *err) {
+    bool prefix_space, use_regex;
+    CCH_RETURN_IF(get_bool(value, "add_prefix_space", true, &prefix_space, err));
+    CCH_RETURN_IF(get_bool(value, "use_regex", true, &use_regex, err));
+    CCH_RETURN_IF(add_stage(tok, value, use_regex ? cch_split_gpt2 : NULL, prefix_space, err));
+    tok->pretok.bytes = true;
+    return CCH_OK;
+}
+
+static bool is_text(const char *text, size_t len, const char *wanted) {
+    return strlen(wanted) == len && memcmp(text, wanted, len) == 0;
+}
+
+static cch_status load_split(cch_tokenizer *tok, cch_json value, cch_error *err) {
+    cch_json pattern, regex, behavior;
+    const char *text;
+    size_t len;
+    bool invert;
+    CCH_RETURN_IF(cch_json_get(value, "pattern", &pattern, err));
+    if (!cch_json_find(pattern, "Regex", &regex)) return unsupported(pattern, "the patterns of docs/tokenizers.md", err);
+    CCH_RETURN_IF(cch_json_get_string(regex, &text, &len, err));
+    cch_splitter split = cch_splitter_find(text, len);
+    if (split == NULL) return unsupported(regex, "the patterns of docs/tokenizers.md", err);
+    CCH_RETURN_IF(get_bool(value, "invert", false, &invert, err));
+    CCH_RETURN_IF(cch_json_get(value, "behavior", &behavior, err));
+    CCH_RETURN_IF(cch_json_get_string(behavior, &text, &len, err));
+    /* The known patterns match everything, so nothing lies between matches: these all mean the same. */
+    if (!is_text(text, len, "Isolated") && !(is_text(text, len, "Removed") && invert))
+        return unsupported(behavior, "\"Isolated\", or \"Removed\" with invert", err);
+    return add_stage(tok, value, split, false, err);
+}
+
+static cch_status load_digits(cch_tokenizer *tok, cch_json value, cch_error *err) {
+    bool each_digit;
+    CCH_RETURN_IF(get_bool(value, "individual_digits", false, &each_digit, err));
+    return add_stage(tok, value, each_digit ? cch_split_digits : cch_split_numbers, false, err);
+}
+
+/* replacement, prepend_scheme (older files: add_prefix_space) and split, shared by pre-tokenizer and decoder. */
+static cch_status get_metaspace(cch_json value, cch_metaspace *out, cch_error *err) {
+    cch_json member;
+    const char *text;
+    size_t len;
+    bool add;
+    CCH_RETURN_IF(get_string(value, "replacement", &text, &len, err));
+    if (cch_utf8_decode(text, len, NULL) != len || len == 0) {
+        CCH_RETURN_IF(cch_json_get(value, "replacement", &member, err));
+        return unsupported(member, "one character", err);
+    }
+    memcpy(out->replacement, text, len);
+    out->len = len;
+    CCH_RETURN_IF(get_bool(value, "split", true, &out->split, err));
+    CCH_RETURN_IF(get_bool(value, "add_prefix_space", true, &add, err));
+    out->prepend = add ? CCH_PREPEND_ALWAYS : CCH_PREPEND_NEVER;
+    if (!cch_json_find(value, "prepend_scheme", &member)) return CCH_OK;
+    CCH_RETURN_IF(cch_json_get_string(member, &text, &len, err));
+    if (is_text(text, len, "always")) out->prepend = CCH_PREPEND_ALWAYS;
+    else if (is_text(text, len, "first")) out->prepend = CCH_PREPEND_FIRST;
+    else if (is_text(text, len, "never")) out->prepend = CCH_PREPEND_NEVER;
+    else return unsupported(member, "\"always\", \"first\", \"never\"", err);
+    return CCH_OK;
+}
+
+static cch_status load_metaspace(cch_tokenizer *tok, cch_json value, cch_error *err) {
+    cch_metaspace metaspace;
+    CCH_RETURN_IF(get_metaspace(value, &metaspace, err));
+    if (tok->pretok.bytes || tok->pretok.metaspace.len > 0)
+        return unsupported(value, "nothing behind a ByteLevel or Metaspace pre-tokenizer", err);
+    tok->pretok.metaspace = metaspace;
+    return CCH_OK;
+}
+
+static cch_status load_pretoks(cch_tokenizer *tok, cch_json value, cch_error *err) {
+    return each(tok, value, "pretokenizers", cch_load_pretok, err);
+}
+
+cch_status cch_load_pretok(cch_tokenizer *tok, cch_json value, cch_error *err) {
+    static const part parts[] = {{"ByteLevel", load_byte_level}, {"Split", load_split}, {"Digits", load_digits},
+                                 {"Metaspace", load_metaspace}, {"Sequence", load_pretoks}};
+    return dispatch(parts, sizeof parts / sizeof parts[0], "ByteLevel, Split, Digits, Metaspace, Sequence", tok, value, err);
+}
+
+/* --------------------------------------------------------------------------------------------------- decoder ---- */
+
+static cch_status new_decode_step(cch_tokenizer *tok, cch_json value, int kind, cch_decode_step **out, cch_error *err) {
+    cch_decode_plan *plan = &tok->decode;
+    if (plan->n_steps == CCH_DECODE_STEPS) return unsupported(value, "at most 8 decoders", err);
+    *out = &plan->steps[plan->n_steps++];
+    (*out)->kind = kind;
+    if (!plan->byte_fallback) plan->n_before = plan->n_steps;
+    return CCH_OK;
+}
+
+static cch_status decode_replace(cch_tokenizer *tok, cch_json value, cch_error *err) {
+    cch_decode_step *step = NULL;
+    const char *from, *to;
+    size_t from_len, to_len;
+    CCH_RETURN_IF(get_literal(value, &from, &from_len, err));
+    CCH_RETURN_IF(get_string(value, "content", &to, &to_len, err));
+    CCH_RETURN_IF(new_decode_step(tok, value, CCH_DECODE_REPLACE, &step, err));
+    CCH_RETURN_IF(copy_text(from, from_len, &step->from, &step->from_len, err));
+    return copy_text(to, to_len, &step->to, &step->to_len, err);
+}
+
+static cch_status decode_strip(cch_tokenizer *tok, cch_json value, cch_error *err) {
+    cch_decode_step *step = NULL;
+    cch_json start, stop;
+    const char *text;
+    size_t len;
+    int64_t count, behind;
+    CCH_RETURN_IF(get_string(value, "content", &text, &len, err));
+    CCH_RETURN_IF(cch_json_get(value, "start", &start, err));
+    CCH_RETURN_IF(cch_json_get_int(start, 0, 1 << 30, &count, err));
+    CCH_RETURN_IF(cch_json_get(value, "stop", &stop, err));
+    CCH_RETURN_IF(cch_json_get_int(stop, 0, 1 << 30, &behind, err));
+    if (behind != 0) return unsupported(stop, "0", err);
+    if (len == 0 || cch_utf8_decode(text, len, NULL) != len) return unsupported(value, "a Strip of one character", err);
+    CCH_RETURN_IF(new_decode_step(tok, value, CCH_DECODE_STRIP, &step, err));
+    step->count = (size_t)count;
+    return copy_text(text, len, &step->from, &step->from_len, err);
+}
+
+static cch_status decode_metaspace(cch_tokenizer *tok, cch_json value, cch_error *err) {
+    cch_decode_step *step = NULL;
+    cch_metaspace m;
+    CCH_RETURN_IF(get_metaspace(value, &m, err));
+    CCH_RETURN_IF(new_decode_step(tok, value, CCH_DECODE_METASPACE, &step, err));
+    step->drops_first = m.prepend != CCH_PREPEND_NEVER;
+    CCH_RETURN_IF(copy_text(m.replacement, m.len, &step->from, &step->from_len, err));
+    return copy_text(" ", 1, &step->to, &step->to_len, err);
+}
+
+static cch_status decode_byte_fallback(cch_tokenizer *tok, cch_json value, cch_error *err) {
+    if (tok->decode.byte_fallback) return unsupported(value, "one ByteFallback", err);
+    tok->decode.byte_fallback = true;
+    return CCH_OK;
+}
+
+static cch_status decode_step(cch_tokenizer *tok, cch_json value, cch_error *err) {
+    static const part parts[] = {{"Replace", decode_replace}, {"Strip", decode_strip}, {"Metaspace", decode_metaspace},
+                                 {"ByteFallback", decode_byte_fallback}};
+    return dispatch(parts, sizeof parts / sizeof parts[0], "Replace, Strip, Metaspace, ByteFallback, Fuse in a Sequence",
+                    tok, value, err);
+}
+
+/* Behind a Fuse there is one text: only a Strip of its start can follow. */
+static cch_status decode_fused(cch_tokenizer *tok, cch_json value, cch_error *err) {
+    cch_decode_plan *plan = &tok->decode;
+    size_t n_steps = plan->n_steps, n_before = plan->n_before;
+    CCH_RETURN_IF(decode_step(tok, value, err));
+    cch_decode_step *step = &plan->steps[n_steps];
+    if (plan->n_steps == n_steps || step->kind != CCH_DECODE_STRIP || plan->strip_len > 0)
+        return unsupported(value, "one Strip behind Fuse", err);
+    memcpy(plan->strip_char, step->from, step->from_len);
+    plan->strip_len = step->from_len;
+    plan->strip = step->count;
+    cch_free(step->from);
+    step->from = NULL;
+    plan->n_steps = n_steps;
+    plan->n_before = n_before;
+    return CCH_OK;
+}
+
+static cch_status load_decoders(cch_tokenizer *tok, cch_json value, cch_error *err) {
+    cch_json list, type;
+    const char *text;
+    size_t len;
+    bool fused = false;
+    CCH_RETURN_IF(cch_json_get(value, "decoders", &list, err));
+    CCH_RETURN_IF(cch_json_expect(list, CCH_JSON_ARRAY, err));
+    if (cch_json_len(list) == 1) return cch_load_decoder(tok, cch_json_at(list, 0), err);
+    for (size_t i = 0; i < cch_json_len(list); i++) {
+        cch_json item = cch_json_at(list, i);
+        CCH_RETURN_IF(cch_json_get(item, "type", &type, err));
+        CCH_RETURN_IF(cch_json_get_string(type, &text, &len, err));
+        if (is_text(text, len, "Fuse")) fused = true;
+        else CCH_RETURN_IF(fused ? decode_fused(tok, item, err) : decode_step(tok, item, err));
+    }
+    return CCH_OK;
+}
+
+static cch_status decode_bytes(cch_tokenizer *tok, cch_json value, cch_error *err) {
+    (void)value, (void)err; /* its options only concern the way in */
+    tok->decode.bytes = true;
+    return CCH_OK;
+}
+
+static cch_status decode_fuse(cch_tokenizer *tok, cch_json value, cch_error *err) {
+    (void)tok, (void)value, (void)err; /* joining is what happens anyway */
+    return CCH_OK;
+}
+
+cch_status cch_load_decoder(cch_tokenizer *tok, cch_json value, cch_error *err) {
+    static const part parts[] = {{"ByteLevel", decode_bytes}, {"Sequence", load_decoders}, {"Metaspace", decode_metaspace},
+                                 {"Replace", decode_replace}, {"Strip", decode_strip},
+                                 {"ByteFallback", decode_byte_fallback}, {"Fuse", decode_fuse}};
+    return dispatch(parts, sizeof parts / sizeof parts[0],
+                    "ByteLevel, ByteFallback, Fuse, Metaspace, Replace, Strip, Sequence", tok, value, err);
+}
+
+/* --------------------------------------------------------------------------------------------------- template ---- */
+
+typedef struct id_list {
+    int32_t *ids; /* owned */
+    size_t n;
+} id_list;
+
+static cch_status append_ids(id_list *list, const int32_t *ids, size_t n, cch_error *err) {
+    size_t total;
+    if (n == 0) return CCH_OK;
+    int32_t *grown = cch_add(list->n, n, &total) ? cch_resize(list->ids, total, sizeof *grown) : NULL;
+    if (grown == NULL) CCH_FAIL(err, CCH_E_MEMORY, -1, "could not allocate %zu ids", n);
+    memcpy(grown + list->n, ids, n * sizeof *ids);
+    list->ids = grown;
+    list->n = total;
+    return CCH_OK;
+}
+
+/* The ids of special token `name` of the template. */
+static cch_status append_special(const cch_tokenizer *tok, cch_json tokens, cch_json piece, id_list *list, cch_error *err) {
+    cch_json ids, entry, item;
+    const char *name;
+    size_t len;
+    int64_t id;
+    CCH_RETURN_IF(get_string(piece, "id", &name, &len, err));
+    CCH_RETURN_IF(cch_json_get(tokens, name, &entry, err));
+    CCH_RETURN_IF(cch_json_get(entry, "ids", &ids, err));
+    CCH_RETURN_IF(cch_json_expect(ids, CCH_JSON_ARRAY, err));
+    for (size_t i = 0; i < cch_json_len(ids); i++) {
+        item = cch_json_at(ids, i);
+        CCH_RETURN_IF(cch_json_get_int(item, 0, tok->size - 1, &id, err));
+        CCH_RETURN_IF(append_ids(list, &(int32_t){(int32_t)id}, 1, err));
+    }
+    return CCH_OK;
+}
+
+/* The ids in front of and behind sequence A of `single`. */
+static cch_status read_single(const cch_tokenizer *tok, cch_json value, id_list *front, id_list *behind, cch_error *err) {
+    cch_json single, tokens, piece, id;
+    const char *name;
+    size_t len;
+    bool seen = false;
+    CCH_RETURN_IF(cch_json_get(value, "single", &single, err));
+    CCH_RETURN_IF(cch_json_expect(single, CCH_JSON_ARRAY, err));
+    CCH_RETURN_IF(cch_json_get(value, "special_tokens", &tokens, err));
+    CCH_RETURN_IF(cch_json_expect(tokens, CCH_JSON_OBJECT, err));
+    for (size_t i = 0; i < cch_json_len(single); i++) {
+        cch_json item = cch_json_at(single, i);
+        if (cch_json_find(item, "SpecialToken", &piece)) {
+            CCH_RETURN_IF(append_special(tok, tokens, piece, seen ? behind : front, err));
+            continue;
+        }
+        CCH_RETURN_IF(cch_json_get(item, "Sequence", &piece, err));
+        CCH_RETURN_IF(cch_json_get(piece, "id", &id, err));
+        CCH_RETURN_IF(cch_json_get_string(id, &name, &len, err));
+        if (!is_text(name, len, "A") || seen) return unsupported(id, "\"A\" once in a template for one text", err);
+        seen = true;
+    }
+    return seen ? CCH_OK : unsupported(single, "a template with sequence \"A\"", err);
+}
+
+static cch_status load_template(cch_tokenizer *tok, cch_json value, cch_error *err) {
+    cch_status status = CCH_OK;
+    id_list front = {NULL, 0}, behind = {NULL, 0}, suffix = {tok->suffix, tok->n_suffix};
+    CCH_TRY(read_single(tok, value, &front, &behind, err));
+    CCH_TRY(append_ids(&front, tok->prefix, tok->n_prefix, err)); /* a second template goes around the first */
+    CCH_TRY(append_ids(&suffix, behind.ids, behind.n, err));
+    tok->suffix = suffix.ids;
+    tok->n_suffix = suffix.n;
+    cch_free(tok->prefix);
+    tok->prefix = front.ids;
+    tok->n_prefix = front.n;
+    front.ids = NULL;
+done:
+    cch_free(front.ids);
+    cch_free(behind.ids);
+    return status;
+}
+
+static cch_status skip_byte_level(cch_tokenizer *tok, cch_json value, cch_error *err) {
+    (void)tok, (void)value, (void)err; /* trims offsets, which we do not give; ids stay */
+    return CCH_OK;
+}
+
+static cch_status load_templates(cch_tokenizer *tok, cch_json value, cch_error *err) {
+    return each(tok, value, "processors", cch_load_template, err);
+}
+
+cch_status cch_load_template(cch_tokenizer *tok, cch_json value, cch_error *err) {
+    static const part parts[] = {
+        {"ByteLevel", skip_byte_level}, {"TemplateProcessing", load_template}, {"Sequence", load_templates}};
+    return dispatch(parts, sizeof parts / sizeof parts[0], "ByteLevel, TemplateProcessing, Sequence", tok, value, err);
+}

@@ -1,0 +1,40 @@
+/* normalize - what happens to a text before it is cut: NFC, Prepend, Replace, in the order of the file.
+ *
+ * NFC here is Unicode canonical composition with the data the `tokenizers` library has.  Text without a character that
+ * could change is left where it is: one pass over the bytes, no copy.
+ * Threads: a normalizer is immutable after loading; the buffers are the caller's.
+ */
+#ifndef CCH_TOK_NORMALIZE_H
+#define CCH_TOK_NORMALIZE_H
+
+#include "base/status.h"
+#include "tok/bytes.h"
+
+#define CCH_NORMALIZER_STEPS 8
+
+typedef struct cch_normalizer {
+    struct cch_normalizer_step {
+        enum { CCH_NORMALIZE_NFC, CCH_NORMALIZE_PREPEND, CCH_NORMALIZE_REPLACE } kind;
+        char *from; /* owned: what Replace looks for, never empty */
+        char *to;   /* owned: what Replace writes, what Prepend adds */
+        size_t from_len, to_len;
+    } steps[CCH_NORMALIZER_STEPS];
+    size_t n_steps;
+} cch_normalizer;
+
+void cch_normalizer_deinit(cch_normalizer *n);
+
+/* Applies all steps to text [*len > 0] of valid UTF-8.  *text and *len then name the result, which lies in one of the
+ * buffers, or is the text itself where nothing changed.  The text must not lie in the buffers.   E_MEMORY. */
+cch_status cch_normalize(const cch_normalizer *n, cch_bytes buffers[2], const char **text, size_t *len, cch_error *err);
+
+/* Adds NFC of text [len], valid UTF-8, to out.   E_MEMORY. */
+cch_status cch_nfc(const char *text, size_t len, cch_bytes *out, cch_error *err);
+/* Length of the prefix of the text that NFC certainly leaves as it is, whatever follows. */
+size_t cch_nfc_unchanged(const char *text, size_t len);
+
+/* Adds text [len] to out with every `from` replaced by `to`, left to right.  from_len > 0.   E_MEMORY. */
+cch_status cch_replace(const char *text, size_t len, const char *from, size_t from_len, const char *to, size_t to_len,
+                       cch_bytes *out, cch_error *err);
+
+#endif

@@ -1,0 +1,65 @@
+/* tokenizer - what a tokenizer file becomes; the public functions are in include/cacher.h.
+ *
+ *   text -> added tokens -> normalizer -> pre-tokenizer -> BPE -> template -> ids        (tokenizer.c)
+ *   ids -> tokens -> decoder -> text                                                     (decode.c)
+ *   tokenizer.json, vocab.json + merges.txt -> cch_tokenizer                             (load.c, load_parts.c)
+ *
+ * Threads: all fields but refs and idle are written while loading and only read afterwards.  Encoding takes a scratch
+ * from the idle list, so that calls in several threads never share one and its word cache lives on.
+ */
+#ifndef CCH_TOK_TOKENIZER_H
+#define CCH_TOK_TOKENIZER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/status.h"
+#include "base/strmap.h"
+#include "io/json.h"
+#include "tok/added.h"
+#include "tok/bpe.h"
+#include "tok/decode.h"
+#include "tok/normalize.h"
+#include "tok/pretok.h"
+
+#define CCH_MAX_TOKEN_ID 4194303 /* the largest vocabulary a config may have, less one */
+
+typedef struct cch_scratch {
+    cch_bpe_work *work;   /* owned */
+    cch_bytes normal[2], metaspace, prefixed[CCH_PRETOK_STAGES];
+    struct cch_scratch *next;
+} cch_scratch;
+
+typedef struct cch_idle {
+    pthread_mutex_t mutex;
+    cch_scratch *first; /* owned list */
+} cch_idle;
+
+typedef struct cch_token {
+    int32_t entry; /* index into bpe.vocab, or, from bpe.vocab.n on, into added_names; -1: a hole */
+    bool special;
+} cch_token;
+
+struct cch_tokenizer {
+    atomic_int refs;
+    cch_idle *idle;        /* owned */
+    cch_bpe bpe;
+    cch_pretok pretok;
+    cch_normalizer normalizer;
+    cch_added_set added, added_normalized;
+    cch_strmap added_names; /* added tokens that the model's vocabulary lacks */
+    cch_token *tokens;      /* owned [size] */
+    int32_t size;
+    int32_t *prefix, *suffix; /* owned: what the template puts around a text */
+    size_t n_prefix, n_suffix;
+    cch_decode_plan decode;
+};
+
+/* One part of tokenizer.json each, into tok.   E_FORMAT, E_UNSUPPORTED (named), E_MEMORY.
+ * The template needs the tokens. */
+cch_status cch_load_normalizer(cch_tokenizer *tok, cch_json value, cch_error *err);
+cch_status cch_load_pretok(cch_tokenizer *tok, cch_json value, cch_error *err);
+cch_status cch_load_decoder(cch_tokenizer *tok, cch_json value, cch_error *err);
+cch_status cch_load_template(cch_tokenizer *tok, cch_json value, cch_error *err);
+
+#endif
