@@ -1,0 +1,214 @@
+/* py_batch - Batch of the extension: states join, get a token per step, and leave.
+ *
+ * The core's batch borrows the states that are in it; `rows` keeps their objects alive until they leave.
+ */
+#include "python/pycommon.h"
+
+typedef struct batch {
+    PyObject_HEAD
+    cch_batch *batch;   /* owned */
+    PyObject *rows;     /* owned dict: row number -> State */
+    cch_step *steps;    /* owned [max_rows] */
+    int32_t vocab_size;
+    bool stepping;      /* a step runs without the GIL: rows must stay */
+    volatile int cancel;
+} batch;
+
+static PyObject *batch_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"model", "max_rows", "chunk_tokens", "store_top_k", NULL};
+    const cch_py_module *module = PyType_GetModuleState(type);
+    cch_batch_options options = CCH_BATCH_OPTIONS_INIT;
+    PyObject *model = NULL;
+    cch_model_info info;
+    cch_error err = {0};
+    cch_status status = CCH_OK;
+    options.max_rows = 256;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!|iii:Batch", names, module->model_type, &model, &options.max_rows,
+                                     &options.chunk_tokens, &options.store_top_k))
+        return NULL;
+    batch *self = PyObject_New(batch, type);
+    if (self == NULL) return NULL;
+    self->batch = NULL;
+    self->steps = NULL;
+    self->stepping = false;
+    self->cancel = 0;
+    self->rows = PyDict_New();
+    if (self->rows == NULL) goto failed;
+    cch_model_get_info(((cch_py_model *)model)->model, &info);
+    self->vocab_size = info.vocab_size;
+    options.cancel = &self->cancel;
+    status = cch_batch_new(((cch_py_model *)model)->model, &options, &self->batch, &err);
+    if (status != CCH_OK) {
+        cch_py_raise(module, status, &err);
+        goto failed;
+    }
+    self->steps = PyMem_New(cch_step, (size_t)options.max_rows); /* in range: the core took it */
+    if (self->steps == NULL) {
+        PyErr_NoMemory();
+        goto failed;
+    }
+    return (PyObject *)self;
+failed:
+    Py_DECREF(self);
+    return NULL;
+}
+
+static void batch_dealloc(PyObject *object) {
+    batch *self = (batch *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    cch_batch_free(self->batch); /* releases the states, which must still be there */
+    PyMem_Free(self->steps);
+    Py_XDECREF(self->rows);
+    PyObject_Free(object);
+    Py_DECREF(type);
+}
+
+static bool refuse_while_stepping(batch *self) {
+    if (!self->stepping) return false;
+    PyErr_SetString(cch_py_module_of((PyObject *)self)->errors[CCH_E_BUSY], "the batch is in a step of another thread");
+    return true;
+}
+
+static PyObject *batch_add(PyObject *object, PyObject *args) {
+    batch *self = (batch *)object;
+    const cch_py_module *module = cch_py_module_of(object);
+    PyObject *state = NULL, *tuple = NULL;
+    cch_sampling sampling;
+    int n_ctx = 0;
+    if (!PyArg_ParseTuple(args, "O!O|i:add", module->state_type, &state, &tuple, &n_ctx)) return NULL;
+    if (cch_py_sampling(tuple, &sampling) < 0 || refuse_while_stepping(self)) return NULL;
+    int32_t row = 0;
+    cch_error err = {0};
+    cch_status status = cch_batch_add(self->batch, ((cch_py_state *)state)->state, &sampling, n_ctx, &row, &err);
+    if (status != CCH_OK) return cch_py_raise(module, status, &err);
+    PyObject *key = PyLong_FromLong(row);
+    if (key == NULL || PyDict_SetItem(self->rows, key, state) < 0) {
+        cch_batch_remove(self->batch, row);
+        Py_CLEAR(key);
+    }
+    return key;
+}
+
+static int forget_row(batch *self, int32_t row) {
+    PyObject *key = PyLong_FromLong(row);
+    if (key == NULL) return -1;
+    int result = PyDict_DelItem(self->rows, key);
+    if (result < 0 && PyErr_ExceptionMatches(PyExc_KeyError)) {
+        PyErr_Clear();
+        result = 0;
+    }
+    Py_DECREF(key);
+    return result;
+}
+
+static PyObject *batch_remove(PyObject *object, PyObject *args) {
+    batch *self = (batch *)object;
+    int row = 0;
+    if (!PyArg_ParseTuple(args, "i:remove", &row) || refuse_while_stepping(self)) return NULL;
+    cch_batch_remove(self->batch, row);
+    if (forget_row(self, row) < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *batch_step(PyObject *object, PyObject *unused) {
+    (void)unused;
+    batch *self = (batch *)object;
+    if (refuse_while_stepping(self)) return NULL;
+    cch_py_call call;
+    cch_error err = {0};
+    size_t n = 0;
+    self->stepping = true;
+    cch_py_call_begin(&call, &self->cancel, NULL);
+    cch_status status = cch_batch_step(self->batch, self->steps, &n, &err);
+    bool ok = cch_py_call_end(&call, cch_py_module_of(object), status, &err);
+    self->stepping = false;
+    if (!ok) return NULL;
+    PyObject *list = PyList_New((Py_ssize_t)n);
+    for (size_t i = 0; list != NULL && i < n; i++) {
+        const cch_step *step = &self->steps[i];
+        if (step->finish != CCH_RUNNING && forget_row(self, step->row) < 0) Py_CLEAR(list);
+        PyObject *item = list == NULL ? NULL
+                                      : Py_BuildValue("(iiiifff)", step->row, (int)step->finish, step->position,
+                                                      step->sampled.token_id, (double)step->sampled.probability,
+                                                      (double)step->sampled.logprob, (double)step->sampled.entropy);
+        if (item == NULL) Py_CLEAR(list);
+        else PyList_SET_ITEM(list, (Py_ssize_t)i, item);
+    }
+    return list;
+}
+
+static PyObject *batch_logits(PyObject *object, PyObject *args) {
+    batch *self = (batch *)object;
+    int row = 0;
+    if (!PyArg_ParseTuple(args, "i:logits", &row) || refuse_while_stepping(self)) return NULL;
+    const float *logits = cch_batch_logits_view(self->batch, row);
+    if (logits == NULL) Py_RETURN_NONE;
+    float *data = NULL;
+    Py_ssize_t shape = self->vocab_size;
+    PyObject *result = cch_py_array_new(cch_py_module_of(object), 'f', 1, &shape, &data);
+    if (result != NULL) memcpy(data, logits, (size_t)shape * sizeof *data);
+    return result;
+}
+
+/* ((id, logprob), ...), most probable first: what a stream shows beside each token. */
+static PyObject *batch_top(PyObject *object, PyObject *args) {
+    enum { MOST = 100 };
+    batch *self = (batch *)object;
+    int row = 0, k = 0;
+    int32_t ids[MOST];
+    float values[MOST];
+    double lse = 0.0;
+    if (!PyArg_ParseTuple(args, "ii:top", &row, &k) || refuse_while_stepping(self)) return NULL;
+    if (k < 1 || k > MOST) {
+        PyErr_Format(cch_py_module_of(object)->errors[CCH_E_ARGUMENT], "k is %d, allowed: 1 to %d", k, MOST);
+        return NULL;
+    }
+    const float *logits = cch_batch_logits_view(self->batch, row);
+    if (logits == NULL) Py_RETURN_NONE;
+    int32_t n = cch_top_logits(logits, self->vocab_size, k, ids, values, &lse);
+    PyObject *top = PyTuple_New(n);
+    for (int32_t i = 0; top != NULL && i < n; i++) {
+        PyObject *pair = Py_BuildValue("(id)", ids[i], (double)values[i] - lse);
+        if (pair == NULL) Py_CLEAR(top);
+        else PyTuple_SET_ITEM(top, i, pair);
+    }
+    return top;
+}
+
+/* The flag is a plain int that the computing thread reads between layers: setting it needs no lock. */
+static PyObject *batch_cancel(PyObject *object, PyObject *unused) {
+    (void)unused;
+    ((batch *)object)->cancel = 1;
+    Py_RETURN_NONE;
+}
+
+static Py_ssize_t batch_length(PyObject *object) {
+    return PyDict_GET_SIZE(((batch *)object)->rows);
+}
+
+static PyMethodDef batch_methods[] = {
+    {"add", batch_add, METH_VARARGS, PyDoc_STR("add(state, sampling, n_ctx=0) -> row")},
+    {"remove", batch_remove, METH_VARARGS, PyDoc_STR("remove(row)")},
+    {"step", batch_step, METH_NOARGS,
+     PyDoc_STR("step() -> [(row, finish, position, token_id, probability, logprob, entropy)]")},
+    {"logits", batch_logits, METH_VARARGS, PyDoc_STR("logits(row) -> Array [vocab] of the last step, or None")},
+    {"top", batch_top, METH_VARARGS, PyDoc_STR("top(row, k) -> ((id, logprob), ...) of the last step, or None")},
+    {"cancel", batch_cancel, METH_NOARGS, PyDoc_STR("cancel(): end the step that runs in another thread")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot batch_slots[] = {
+    {Py_tp_new, batch_new},
+    {Py_tp_dealloc, batch_dealloc},
+    {Py_tp_methods, batch_methods},
+    {Py_sq_length, batch_length},
+    {Py_tp_doc, PyDoc_STR("Batch(model, max_rows=256, chunk_tokens=0, store_top_k=0): continuous batching.")},
+    {0, NULL},
+};
+
+PyType_Spec cch_py_batch_spec = {
+    .name = "cacher._core.Batch",
+    .basicsize = sizeof(batch),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = batch_slots,
+};

@@ -1,0 +1,167 @@
+/* py_convert - exceptions from cch_error, and C values from Python arguments. */
+#include "python/pycommon.h"
+
+PyObject *cch_py_raise_as(const cch_py_module *module, PyObject *format_error, cch_status status, const cch_error *err) {
+    bool known = (int)status > 0 && (int)status < CCH_PY_STATUSES;
+    PyObject *type = known ? module->errors[status] : PyExc_SystemError;
+    if (status == CCH_E_FORMAT) type = format_error;
+    const char *text = err->message[0] != '\0' ? err->message : cch_status_text(status);
+    PyObject *message = PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");
+    if (message == NULL) return NULL;
+    PyObject *exception = PyObject_CallOneArg(type, message);
+    Py_DECREF(message);
+    if (exception == NULL) return NULL;
+    if (PyObject_IsInstance(exception, PyExc_MemoryError) != 1 || status == CCH_E_BUDGET) {
+        PyObject *code = PyUnicode_FromString(cch_status_name(status));
+        PyObject *position = err->position >= 0 ? PyLong_FromLongLong(err->position) : Py_NewRef(Py_None);
+        if (code == NULL || position == NULL || PyObject_SetAttrString(exception, "code", code) < 0 ||
+            PyObject_SetAttrString(exception, "position", position) < 0)
+            PyErr_Clear(); /* the message matters more than its attributes */
+        Py_XDECREF(code);
+        Py_XDECREF(position);
+    }
+    PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
+    Py_DECREF(exception);
+    return NULL;
+}
+
+PyObject *cch_py_raise(const cch_py_module *module, cch_status status, const cch_error *err) {
+    return cch_py_raise_as(module, module->errors[CCH_E_FORMAT], status, err);
+}
+
+static int id_out_of_range(const cch_py_module *module, PyObject *value, Py_ssize_t position) {
+    PyErr_Format(module->errors[CCH_E_TOKEN_ID], "token id %R at position %zd is outside every vocabulary", value,
+                 position);
+    return -1;
+}
+
+/* One-dimensional buffers of 4- or 8-byte integers.  1: done, 0: not such a buffer, -1: exception. */
+static int ids_from_buffer(const cch_py_module *module, PyObject *object, cch_py_ids *out) {
+    if (!PyObject_CheckBuffer(object) || PyBytes_Check(object) || PyByteArray_Check(object)) return 0;
+    if (PyObject_GetBuffer(object, &out->view, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS) < 0) {
+        PyErr_Clear(); /* strided: the slow path reads it item by item */
+        out->view.obj = NULL;
+        return 0;
+    }
+    const char *format = out->view.format ? out->view.format : "B";
+    bool integers = format[1] == '\0' && strchr("ilq", format[0]) != NULL;
+    if (out->view.ndim != 1 || !integers || (out->view.itemsize != 4 && out->view.itemsize != 8)) {
+        PyBuffer_Release(&out->view);
+        return 0;
+    }
+    out->n = out->view.shape[0];
+    if (out->view.itemsize == 4) {
+        out->ids = out->view.buf;
+        return 1;
+    }
+    const int64_t *wide = out->view.buf;
+    out->owned = PyMem_New(int32_t, (size_t)(out->n ? out->n : 1));
+    if (out->owned == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < out->n; i++) {
+        if (wide[i] < INT32_MIN || wide[i] > INT32_MAX) {
+            PyObject *value = PyLong_FromLongLong(wide[i]);
+            if (value != NULL) id_out_of_range(module, value, i);
+            Py_XDECREF(value);
+            return -1;
+        }
+        out->owned[i] = (int32_t)wide[i];
+    }
+    out->ids = out->owned;
+    return 1;
+}
+
+static int ids_from_iterable(const cch_py_module *module, PyObject *object, cch_py_ids *out) {
+    /* A tuple of our own: an item's __index__ may run code that changes a list under our feet. */
+    PyObject *items = PySequence_Tuple(object);
+    if (items == NULL) return -1;
+    int result = -1;
+    out->n = PyTuple_GET_SIZE(items);
+    out->owned = PyMem_New(int32_t, (size_t)(out->n ? out->n : 1));
+    if (out->owned == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    for (Py_ssize_t i = 0; i < out->n; i++) {
+        PyObject *value = PyNumber_Index(PyTuple_GET_ITEM(items, i));
+        if (value == NULL) goto done;
+        int overflow = 0;
+        long id = PyLong_AsLongAndOverflow(value, &overflow);
+        if (overflow != 0 || id < INT32_MIN || id > INT32_MAX) {
+            id_out_of_range(module, value, i);
+            Py_DECREF(value);
+            goto done;
+        }
+        Py_DECREF(value);
+        out->owned[i] = (int32_t)id;
+    }
+    out->ids = out->owned;
+    result = 0;
+done:
+    Py_DECREF(items);
+    return result;
+}
+
+int cch_py_ids_get(const cch_py_module *module, PyObject *object, cch_py_ids *out) {
+    memset(out, 0, sizeof *out);
+    if (PyUnicode_Check(object) || PyBytes_Check(object)) {
+        PyErr_Format(PyExc_TypeError, "token ids must be integers, got %.100s", Py_TYPE(object)->tp_name);
+        return -1;
+    }
+    int from_buffer = ids_from_buffer(module, object, out);
+    int result = from_buffer > 0 ? 0 : from_buffer < 0 ? -1 : ids_from_iterable(module, object, out);
+    if (result < 0) cch_py_ids_release(out);
+    return result;
+}
+
+void cch_py_ids_release(cch_py_ids *ids) {
+    PyMem_Free(ids->owned);
+    ids->owned = NULL;
+    if (ids->view.obj != NULL) PyBuffer_Release(&ids->view);
+}
+
+const char *cch_py_utf8(const cch_py_module *module, PyObject *text, Py_ssize_t *out_len) {
+    if (!PyUnicode_Check(text)) {
+        PyErr_Format(PyExc_TypeError, "text must be str, got %.100s", Py_TYPE(text)->tp_name);
+        return NULL;
+    }
+    const char *utf8 = PyUnicode_AsUTF8AndSize(text, out_len);
+    if (utf8 == NULL && PyErr_ExceptionMatches(PyExc_UnicodeEncodeError)) {
+        PyErr_Clear();
+        cch_error err = {CCH_E_ENCODING, __func__, -1, ""};
+        for (Py_ssize_t i = 0; i < PyUnicode_GET_LENGTH(text) && err.position < 0; i++) {
+            Py_UCS4 c = PyUnicode_READ_CHAR(text, i);
+            if (!Py_UNICODE_IS_SURROGATE(c)) continue;
+            err.position = i;
+            snprintf(err.message, sizeof err.message,
+                     "character %lld of the text is U+%04X, half of a surrogate pair: text must be Unicode scalar values",
+                     (long long)i, (unsigned)c);
+        }
+        cch_py_raise(module, CCH_E_ENCODING, &err);
+    }
+    return utf8;
+}
+
+int cch_py_sampling(PyObject *tuple, cch_sampling *out) {
+    unsigned long long seed = 0;
+    if (!PyTuple_Check(tuple)) {
+        PyErr_SetString(PyExc_TypeError, "sampling must be a tuple of 9 numbers");
+        return -1;
+    }
+    if (!PyArg_ParseTuple(tuple, "fifffiKIi:sampling", &out->temperature, &out->top_k, &out->top_p, &out->min_p,
+                          &out->repetition_penalty, &out->no_repeat_ngram_size, &seed, &out->stream, &out->min_tokens))
+        return -1;
+    out->seed = seed;
+    return 0;
+}
+
+int cch_py_floats(PyObject *object, Py_buffer *view) {
+    if (PyObject_GetBuffer(object, view, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS) < 0) return -1;
+    if (view->ndim == 1 && view->itemsize == 4 && view->format != NULL && strcmp(view->format, "f") == 0) return 0;
+    PyErr_Format(PyExc_TypeError, "expected one dimension of float32, got %d of format %s", view->ndim,
+                 view->format ? view->format : "B");
+    PyBuffer_Release(view);
+    return -1;
+}

@@ -1,0 +1,119 @@
+/* py_inspect - State methods that look inside the model: logits, attention, hidden states, keys and values.
+ *
+ * Each allocates its result first, computes into it without the GIL, and hands it out without a copy.
+ */
+#include "python/pycommon.h"
+
+static cch_model_info info_of(const cch_py_state *self) {
+    cch_model_info info;
+    cch_model_get_info(cch_state_model_view(self->state), &info);
+    return info;
+}
+
+/* The state's length bounds every result, so that a wild range is refused before memory is asked for. */
+static bool range_ok(const cch_py_state *self, const cch_py_module *module, int first, int n) {
+    int len = cch_state_len(self->state);
+    if (first >= 0 && n >= 0 && first <= len && n <= len - first) return true;
+    PyErr_Format(module->errors[CCH_E_ARGUMENT], "positions %d to %lld are outside the state's 0 to %d", first,
+                 (long long)first + n, len);
+    return false;
+}
+
+static PyObject *finish(cch_py_call *call, PyObject *object, cch_status status, const cch_error *err, PyObject *result) {
+    if (!cch_py_call_end(call, cch_py_module_of(object), status, err)) Py_CLEAR(result);
+    return result;
+}
+
+PyObject *cch_py_state_next_logits(PyObject *object, PyObject *args) {
+    cch_py_state *self = (cch_py_state *)object;
+    int store_top_k = 0;
+    if (!PyArg_ParseTuple(args, "|i:next_logits", &store_top_k)) return NULL;
+    float *data = NULL;
+    Py_ssize_t shape = info_of(self).vocab_size;
+    PyObject *result = cch_py_array_new(cch_py_module_of(object), 'f', 1, &shape, &data);
+    if (result == NULL) return NULL;
+    cch_py_call call;
+    cch_error err = {0};
+    cch_py_call_begin(&call, &self->cancel, NULL);
+    cch_eval_options options = cch_py_eval_options(&call, 0, store_top_k);
+    cch_status status = cch_eval(cch_state_model_view(self->state), &self->state, 1, &options, data, &err);
+    return finish(&call, object, status, &err, result);
+}
+
+PyObject *cch_py_state_logits(PyObject *object, PyObject *args) {
+    cch_py_state *self = (cch_py_state *)object;
+    const cch_py_module *module = cch_py_module_of(object);
+    int first = 0, n = 0;
+    if (!PyArg_ParseTuple(args, "ii:logits", &first, &n) || !range_ok(self, module, first, n)) return NULL;
+    float *data = NULL;
+    Py_ssize_t shape[2] = {n, info_of(self).vocab_size};
+    PyObject *result = cch_py_array_new(module, 'f', 2, shape, &data);
+    if (result == NULL) return NULL;
+    cch_py_call call;
+    cch_error err = {0};
+    cch_py_call_begin(&call, &self->cancel, NULL);
+    cch_eval_options options = cch_py_eval_options(&call, 0, 0);
+    cch_status status = cch_state_logits(self->state, first, n, data, &options, &err);
+    return finish(&call, object, status, &err, result);
+}
+
+PyObject *cch_py_state_attention(PyObject *object, PyObject *args) {
+    cch_py_state *self = (cch_py_state *)object;
+    const cch_py_module *module = cch_py_module_of(object);
+    int layer = 0, head = 0, first = 0, n = 0;
+    if (!PyArg_ParseTuple(args, "iiii:attention", &layer, &head, &first, &n) || !range_ok(self, module, first, n))
+        return NULL;
+    float *data = NULL;
+    Py_ssize_t shape[3] = {head >= 0 ? 1 : info_of(self).n_heads, n, (Py_ssize_t)first + n};
+    PyObject *result = cch_py_array_new(module, 'f', 3, shape, &data);
+    if (result == NULL) return NULL;
+    cch_py_call call;
+    cch_error err = {0};
+    cch_py_call_begin(&call, &self->cancel, NULL);
+    cch_eval_options options = cch_py_eval_options(&call, 0, 0);
+    cch_status status = cch_state_attention(self->state, layer, head, first, n, data, &options, &err);
+    return finish(&call, object, status, &err, result);
+}
+
+PyObject *cch_py_state_hidden(PyObject *object, PyObject *args) {
+    cch_py_state *self = (cch_py_state *)object;
+    const cch_py_module *module = cch_py_module_of(object);
+    int layer = 0, first = 0, n = 0;
+    if (!PyArg_ParseTuple(args, "iii:hidden", &layer, &first, &n) || !range_ok(self, module, first, n)) return NULL;
+    float *data = NULL;
+    Py_ssize_t shape[2] = {n, info_of(self).hidden_size};
+    PyObject *result = cch_py_array_new(module, 'f', 2, shape, &data);
+    if (result == NULL) return NULL;
+    cch_py_call call;
+    cch_error err = {0};
+    cch_py_call_begin(&call, &self->cancel, NULL);
+    cch_eval_options options = cch_py_eval_options(&call, 0, 0);
+    cch_status status = cch_state_hidden(self->state, layer, first, n, data, &options, &err);
+    return finish(&call, object, status, &err, result);
+}
+
+PyObject *cch_py_state_kv(PyObject *object, PyObject *args) {
+    cch_py_state *self = (cch_py_state *)object;
+    const cch_py_module *module = cch_py_module_of(object);
+    int layer = 0, first = 0, n = 0;
+    if (!PyArg_ParseTuple(args, "iii:kv", &layer, &first, &n) || !range_ok(self, module, first, n)) return NULL;
+    cch_model_info info = info_of(self);
+    float *keys = NULL, *values = NULL;
+    Py_ssize_t shape[3] = {info.n_kv_heads, n, info.head_dim};
+    PyObject *key_array = cch_py_array_new(module, 'f', 3, shape, &keys);
+    if (key_array == NULL) return NULL;
+    PyObject *value_array = cch_py_array_new(module, 'f', 3, shape, &values);
+    if (value_array == NULL) {
+        Py_DECREF(key_array);
+        return NULL;
+    }
+    cch_py_call call;
+    cch_error err = {0};
+    cch_py_call_begin(&call, &self->cancel, NULL);
+    cch_eval_options options = cch_py_eval_options(&call, 0, 0);
+    cch_status status = cch_state_kv(self->state, layer, first, n, keys, values, &options, &err);
+    if (cch_py_call_end(&call, module, status, &err)) return Py_BuildValue("(NN)", key_array, value_array);
+    Py_DECREF(key_array);
+    Py_DECREF(value_array);
+    return NULL;
+}

@@ -1,0 +1,175 @@
+/* py_model - Model of the extension: opening, facts, statistics. */
+#include "python/pycommon.h"
+
+static PyObject *model_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"folder", "threads", "kv_budget", "isa", NULL};
+    const cch_py_module *module = PyType_GetModuleState(type);
+    PyObject *folder = NULL;
+    cch_model_options options = CCH_MODEL_OPTIONS_INIT;
+    Py_ssize_t budget = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|inz:Model", names, PyUnicode_FSConverter, &folder,
+                                     &options.n_threads, &budget, &options.isa))
+        return NULL;
+    options.kv_budget_bytes = (size_t)(budget > 0 ? budget : 0);
+    cch_model *model = NULL;
+    cch_error err = {0};
+    cch_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = cch_model_open(PyBytes_AS_STRING(folder), &options, &model, &err);
+    Py_END_ALLOW_THREADS
+    Py_DECREF(folder);
+    if (status != CCH_OK) return cch_py_raise(module, status, &err);
+    cch_py_model *self = PyObject_New(cch_py_model, type);
+    if (self == NULL) cch_model_unref(model);
+    else self->model = model;
+    return (PyObject *)self;
+}
+
+static void model_dealloc(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    cch_model_unref(((cch_py_model *)object)->model);
+    PyObject_Free(object);
+    Py_DECREF(type);
+}
+
+static PyObject *model_info(PyObject *object, PyObject *unused) {
+    (void)unused;
+    cch_model_info info;
+    cch_model_get_info(((cch_py_model *)object)->model, &info);
+    PyObject *eos = PyTuple_New(info.n_eos);
+    for (int32_t i = 0; eos != NULL && i < info.n_eos; i++) {
+        PyObject *id = PyLong_FromLong(info.eos_token_ids[i]);
+        if (id == NULL) Py_CLEAR(eos);
+        else PyTuple_SET_ITEM(eos, i, id);
+    }
+    if (eos == NULL) return NULL;
+    PyObject *bos = info.bos_token_id >= 0 ? PyLong_FromLong(info.bos_token_id) : Py_NewRef(Py_None);
+    return Py_BuildValue("{s:s,s:s,s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:N,s:N,s:i,s:L,s:n,s:n}",
+                         "model_type", info.model_type, "isa", info.isa, "fingerprint", info.fingerprint,
+                         "vocab_size", info.vocab_size, "hidden_size", info.hidden_size,
+                         "intermediate_size", info.intermediate_size, "n_layers", info.n_layers,
+                         "n_heads", info.n_heads, "n_kv_heads", info.n_kv_heads, "head_dim", info.head_dim,
+                         "n_ctx", info.n_ctx, "bos_token_id", bos, "eos_token_ids", eos,
+                         "n_threads", info.n_threads, "n_parameters", (long long)info.n_parameters,
+                         "weight_bytes", (Py_ssize_t)info.weight_bytes, "page_bytes", (Py_ssize_t)info.page_bytes);
+}
+
+static PyObject *model_stats(PyObject *object, PyObject *unused) {
+    (void)unused;
+    cch_model *model = ((cch_py_model *)object)->model;
+    cch_model_stats stats;
+    Py_BEGIN_ALLOW_THREADS
+    cch_model_get_stats(model, &stats);
+    Py_END_ALLOW_THREADS
+    return Py_BuildValue("{s:L,s:L,s:L,s:n,s:n,s:L,s:L,s:L,s:L}",
+                         "pages_live", (long long)stats.pages_live, "pages_cached", (long long)stats.pages_cached,
+                         "pages_shared", (long long)stats.pages_shared, "kv_bytes", (Py_ssize_t)stats.kv_bytes,
+                         "kv_budget_bytes", (Py_ssize_t)stats.kv_budget_bytes,
+                         "tokens_computed", (long long)stats.tokens_computed,
+                         "tokens_reused", (long long)stats.tokens_reused,
+                         "pages_evicted", (long long)stats.pages_evicted, "forwards", (long long)stats.forwards);
+}
+
+static PyObject *model_tokenizer(PyObject *object, PyObject *unused) {
+    (void)unused;
+    cch_tokenizer *tok = cch_model_tokenizer_view(((cch_py_model *)object)->model);
+    if (tok == NULL) Py_RETURN_NONE;
+    return cch_py_tokenizer_take(cch_py_module_of(object), cch_tokenizer_ref(tok));
+}
+
+static PyObject *model_state(PyObject *object, PyObject *unused) {
+    (void)unused;
+    const cch_py_module *module = cch_py_module_of(object);
+    cch_state *state = NULL;
+    cch_error err = {0};
+    cch_status status = cch_state_new(((cch_py_model *)object)->model, &state, &err);
+    if (status != CCH_OK) return cch_py_raise(module, status, &err);
+    return cch_py_state_take(module, state);
+}
+
+static PyObject *model_set_threads(PyObject *object, PyObject *args) {
+    cch_model *model = ((cch_py_model *)object)->model;
+    int n_threads = 0;
+    if (!PyArg_ParseTuple(args, "i:set_threads", &n_threads)) return NULL;
+    cch_error err = {0};
+    cch_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = cch_model_set_threads(model, n_threads, &err);
+    Py_END_ALLOW_THREADS
+    if (status != CCH_OK) return cch_py_raise(cch_py_module_of(object), status, &err);
+    Py_RETURN_NONE;
+}
+
+static PyObject *model_set_budget(PyObject *object, PyObject *args) {
+    cch_model *model = ((cch_py_model *)object)->model;
+    Py_ssize_t bytes = 0;
+    int drop_cached = 0;
+    if (!PyArg_ParseTuple(args, "n|p:set_budget", &bytes, &drop_cached)) return NULL;
+    if (bytes < 0) {
+        PyErr_Format(cch_py_module_of(object)->errors[CCH_E_ARGUMENT], "kv_budget is %zd bytes, allowed: 0 or more", bytes);
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    cch_model_set_budget(model, (size_t)bytes, drop_cached);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+static PyObject *model_embedding(PyObject *object, PyObject *args) {
+    const cch_py_module *module = cch_py_module_of(object);
+    cch_model *model = ((cch_py_model *)object)->model;
+    int id = 0;
+    if (!PyArg_ParseTuple(args, "i:embedding", &id)) return NULL;
+    cch_model_info info;
+    cch_model_get_info(model, &info);
+    float *data = NULL;
+    Py_ssize_t shape = info.hidden_size;
+    PyObject *result = cch_py_array_new(module, 'f', 1, &shape, &data);
+    if (result == NULL) return NULL;
+    cch_error err = {0};
+    cch_status status = cch_model_embedding(model, id, data, &err);
+    if (status != CCH_OK) {
+        Py_DECREF(result);
+        return cch_py_raise(module, status, &err);
+    }
+    return result;
+}
+
+static PyObject *model_check(PyObject *object, PyObject *unused) {
+    (void)unused;
+    cch_model *model = ((cch_py_model *)object)->model;
+    cch_error err = {0};
+    cch_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = cch_model_check(model, &err);
+    Py_END_ALLOW_THREADS
+    if (status != CCH_OK) return cch_py_raise(cch_py_module_of(object), status, &err);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef model_methods[] = {
+    {"info", model_info, METH_NOARGS, PyDoc_STR("info() -> dict of fixed facts")},
+    {"stats", model_stats, METH_NOARGS, PyDoc_STR("stats() -> dict of counters")},
+    {"tokenizer", model_tokenizer, METH_NOARGS, PyDoc_STR("tokenizer() -> Tokenizer or None")},
+    {"state", model_state, METH_NOARGS, PyDoc_STR("state() -> new empty State")},
+    {"set_threads", model_set_threads, METH_VARARGS, PyDoc_STR("set_threads(n)")},
+    {"set_budget", model_set_budget, METH_VARARGS, PyDoc_STR("set_budget(bytes, drop_cached=False)")},
+    {"embedding", model_embedding, METH_VARARGS, PyDoc_STR("embedding(token_id) -> Array [hidden_size]")},
+    {"check", model_check, METH_NOARGS, PyDoc_STR("check(): verify the page pool's invariants")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot model_slots[] = {
+    {Py_tp_new, model_new},
+    {Py_tp_dealloc, model_dealloc},
+    {Py_tp_methods, model_methods},
+    {Py_tp_doc, PyDoc_STR("Model(folder, threads=0, kv_budget=0, isa=None): an opened model folder.")},
+    {0, NULL},
+};
+
+PyType_Spec cch_py_model_spec = {
+    .name = "cacher._core.Model",
+    .basicsize = sizeof(cch_py_model),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = model_slots,
+};

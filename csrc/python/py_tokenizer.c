@@ -1,0 +1,209 @@
+/* py_tokenizer - Tokenizer and Decoder of the extension. */
+#include "python/pycommon.h"
+
+typedef struct tokenizer {
+    PyObject_HEAD
+    cch_tokenizer *tok; /* owned reference */
+} tokenizer;
+
+typedef struct decoder {
+    PyObject_HEAD
+    cch_decoder *dec; /* owned; holds what it needs of the tokenizer */
+} decoder;
+
+PyObject *cch_py_tokenizer_take(const cch_py_module *module, cch_tokenizer *tok) {
+    tokenizer *self = PyObject_New(tokenizer, module->tokenizer_type);
+    if (self == NULL) cch_tokenizer_unref(tok);
+    else self->tok = tok;
+    return (PyObject *)self;
+}
+
+static PyObject *tokenizer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    (void)kwargs;
+    const cch_py_module *module = PyType_GetModuleState(type);
+    PyObject *path = NULL;
+    if (!PyArg_ParseTuple(args, "O&:Tokenizer", PyUnicode_FSConverter, &path)) return NULL;
+    cch_tokenizer *tok = NULL;
+    cch_error err = {0};
+    cch_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = cch_tokenizer_open(PyBytes_AS_STRING(path), &tok, &err);
+    Py_END_ALLOW_THREADS
+    Py_DECREF(path);
+    if (status != CCH_OK) return cch_py_raise_as(module, module->tokenizer_error, status, &err);
+    return cch_py_tokenizer_take(module, tok);
+}
+
+static void tokenizer_dealloc(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    cch_tokenizer_unref(((tokenizer *)object)->tok);
+    PyObject_Free(object);
+    Py_DECREF(type);
+}
+
+static PyObject *tokenizer_encode(PyObject *object, PyObject *args) {
+    const cch_py_module *module = cch_py_module_of(object);
+    cch_tokenizer *tok = ((tokenizer *)object)->tok;
+    PyObject *text = NULL;
+    int add_special = 0, specials = 1;
+    if (!PyArg_ParseTuple(args, "O|pp:encode", &text, &add_special, &specials)) return NULL;
+    Py_ssize_t len = 0;
+    const char *utf8 = cch_py_utf8(module, text, &len);
+    if (utf8 == NULL) return NULL;
+    int flags = (add_special ? CCH_ENCODE_ADD_SPECIALS : 0) | (specials ? 0 : CCH_ENCODE_PLAIN_SPECIALS);
+    int32_t *ids = NULL, *data = NULL;
+    size_t n = 0;
+    cch_error err = {0};
+    cch_status status;
+    Py_INCREF(text);
+    Py_BEGIN_ALLOW_THREADS
+    status = cch_tokenizer_encode(tok, utf8, (size_t)len, flags, &ids, &n, &err);
+    Py_END_ALLOW_THREADS
+    Py_DECREF(text);
+    if (status != CCH_OK) return cch_py_raise(module, status, &err);
+    Py_ssize_t shape = (Py_ssize_t)n;
+    PyObject *result = cch_py_array_new(module, 'i', 1, &shape, &data);
+    if (result != NULL && n > 0) memcpy(data, ids, n * sizeof *ids);
+    cch_free(ids);
+    return result;
+}
+
+static PyObject *tokenizer_decode(PyObject *object, PyObject *args) {
+    const cch_py_module *module = cch_py_module_of(object);
+    cch_tokenizer *tok = ((tokenizer *)object)->tok;
+    PyObject *source = NULL;
+    int skip_special = 0;
+    if (!PyArg_ParseTuple(args, "O|p:decode", &source, &skip_special)) return NULL;
+    cch_py_ids ids;
+    if (cch_py_ids_get(module, source, &ids) < 0) return NULL;
+    char *text = NULL;
+    size_t len = 0;
+    cch_error err = {0};
+    cch_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = cch_tokenizer_decode(tok, ids.ids, (size_t)ids.n, skip_special, &text, &len, &err);
+    Py_END_ALLOW_THREADS
+    cch_py_ids_release(&ids);
+    if (status != CCH_OK) return cch_py_raise(module, status, &err);
+    PyObject *result = PyUnicode_DecodeUTF8(text, (Py_ssize_t)len, "strict");
+    cch_free(text);
+    return result;
+}
+
+/* The vocabulary entry as a str; entries need not be valid UTF-8 (byte tokens), then U+FFFD stands in. */
+static PyObject *tokenizer_token(PyObject *object, PyObject *args) {
+    cch_tokenizer *tok = ((tokenizer *)object)->tok;
+    int id = 0;
+    size_t len = 0;
+    if (!PyArg_ParseTuple(args, "i:token", &id)) return NULL;
+    const char *entry = cch_tokenizer_token_view(tok, id, &len);
+    if (entry == NULL) Py_RETURN_NONE;
+    return PyUnicode_DecodeUTF8(entry, (Py_ssize_t)len, "replace");
+}
+
+static PyObject *tokenizer_find(PyObject *object, PyObject *args) {
+    PyObject *text = NULL;
+    Py_ssize_t len = 0;
+    if (!PyArg_ParseTuple(args, "O:find", &text)) return NULL;
+    const char *utf8 = cch_py_utf8(cch_py_module_of(object), text, &len);
+    if (utf8 == NULL) return NULL;
+    return PyLong_FromLong(cch_tokenizer_find(((tokenizer *)object)->tok, utf8, (size_t)len));
+}
+
+static PyObject *tokenizer_is_special(PyObject *object, PyObject *args) {
+    int id = 0;
+    if (!PyArg_ParseTuple(args, "i:is_special", &id)) return NULL;
+    return PyBool_FromLong(cch_tokenizer_is_special(((tokenizer *)object)->tok, id));
+}
+
+static PyObject *tokenizer_decoder(PyObject *object, PyObject *args) {
+    const cch_py_module *module = cch_py_module_of(object);
+    int skip_special = 0;
+    if (!PyArg_ParseTuple(args, "|p:decoder", &skip_special)) return NULL;
+    cch_decoder *dec = NULL;
+    cch_error err = {0};
+    cch_status status = cch_decoder_new(((tokenizer *)object)->tok, skip_special, &dec, &err);
+    if (status != CCH_OK) return cch_py_raise(module, status, &err);
+    decoder *result = PyObject_New(decoder, module->decoder_type);
+    if (result == NULL) cch_decoder_free(dec);
+    else result->dec = dec;
+    return (PyObject *)result;
+}
+
+static Py_ssize_t tokenizer_length(PyObject *object) {
+    return cch_tokenizer_size(((tokenizer *)object)->tok);
+}
+
+static PyObject *decoder_push(PyObject *object, PyObject *args) {
+    int id = 0;
+    if (!PyArg_ParseTuple(args, "i:push", &id)) return NULL;
+    const char *text = NULL;
+    size_t len = 0;
+    cch_error err = {0};
+    cch_status status = cch_decoder_push(((decoder *)object)->dec, id, &text, &len, &err);
+    if (status != CCH_OK) return cch_py_raise(cch_py_module_of(object), status, &err);
+    return PyUnicode_DecodeUTF8(text, (Py_ssize_t)len, "strict");
+}
+
+static PyObject *decoder_finish(PyObject *object, PyObject *unused) {
+    (void)unused;
+    const char *text = NULL;
+    size_t len = 0;
+    cch_error err = {0};
+    cch_status status = cch_decoder_finish(((decoder *)object)->dec, &text, &len, &err);
+    if (status != CCH_OK) return cch_py_raise(cch_py_module_of(object), status, &err);
+    return PyUnicode_DecodeUTF8(text, (Py_ssize_t)len, "strict");
+}
+
+static void decoder_dealloc(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    cch_decoder_free(((decoder *)object)->dec);
+    PyObject_Free(object);
+    Py_DECREF(type);
+}
+
+static PyMethodDef tokenizer_methods[] = {
+    {"encode", tokenizer_encode, METH_VARARGS, PyDoc_STR("encode(text, add_special=False, specials=True) -> Array")},
+    {"decode", tokenizer_decode, METH_VARARGS, PyDoc_STR("decode(ids, skip_special=False) -> str")},
+    {"decoder", tokenizer_decoder, METH_VARARGS, PyDoc_STR("decoder(skip_special=False) -> Decoder")},
+    {"token", tokenizer_token, METH_VARARGS, PyDoc_STR("token(id) -> str or None")},
+    {"find", tokenizer_find, METH_VARARGS, PyDoc_STR("find(token) -> id, -1 when absent")},
+    {"is_special", tokenizer_is_special, METH_VARARGS, PyDoc_STR("is_special(id) -> bool")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot tokenizer_slots[] = {
+    {Py_tp_new, tokenizer_new},
+    {Py_tp_dealloc, tokenizer_dealloc},
+    {Py_tp_methods, tokenizer_methods},
+    {Py_sq_length, tokenizer_length},
+    {Py_tp_doc, PyDoc_STR("Tokenizer(path): text to token ids and back.")},
+    {0, NULL},
+};
+
+PyType_Spec cch_py_tokenizer_spec = {
+    .name = "cacher._core.Tokenizer",
+    .basicsize = sizeof(tokenizer),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = tokenizer_slots,
+};
+
+static PyMethodDef decoder_methods[] = {
+    {"push", decoder_push, METH_VARARGS, PyDoc_STR("push(id) -> str")},
+    {"finish", decoder_finish, METH_NOARGS, PyDoc_STR("finish() -> str")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot decoder_slots[] = {
+    {Py_tp_dealloc, decoder_dealloc},
+    {Py_tp_methods, decoder_methods},
+    {Py_tp_doc, PyDoc_STR("Streaming decoder, made by Tokenizer.decoder().")},
+    {0, NULL},
+};
+
+PyType_Spec cch_py_decoder_spec = {
+    .name = "cacher._core.Decoder",
+    .basicsize = sizeof(decoder),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = decoder_slots,
+};

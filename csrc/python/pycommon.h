@@ -1,0 +1,131 @@
+/* pycommon - what the files of the binding share.
+ *
+ * The binding translates and nothing more: it checks types, drops the GIL around every call that computes or reads
+ * files, and turns a cch_error into the exception of that name.  Policy (defaults, stop strings, persistence) is
+ * Python's.  It includes Python.h and cacher.h only.
+ *
+ * Rules
+ *   1. The types cannot be subclassed, so Py_TYPE(self) always leads to this module's state.
+ *   2. No object of the binding refers to another object that could refer back, so none needs the cycle collector
+ *      (a batch refers to states, a state to no Python object: the core counts the references to the model).
+ *   3. Before the GIL goes, everything is a C value or held by a reference; while it is gone, no Python object is read.
+ *   4. A cancel flag belongs to the object that computes.  Ctrl-C sets it from the signal handler (py_call.c).
+ * Comments of helpers that give a PyObject say "new"; nothing here gives or keeps a borrowed one.
+ */
+#ifndef CCH_PYTHON_PYCOMMON_H
+#define CCH_PYTHON_PYCOMMON_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <signal.h>
+
+#include "include/cacher.h"
+
+#define CCH_PY_STATUSES 15 /* entries of CCH_STATUS_LIST */
+
+typedef struct cch_py_module {
+    PyObject *errors[CCH_PY_STATUSES]; /* exception class of each status, owned */
+    PyObject *tokenizer_error;         /* owned: a damaged tokenizer, told apart from a damaged model */
+    PyTypeObject *array_type, *tokenizer_type, *decoder_type, *model_type, *state_type, *batch_type; /* owned */
+} cch_py_module;
+
+/* The module state behind an object of one of our types. */
+static inline cch_py_module *cch_py_module_of(PyObject *self) {
+    return PyType_GetModuleState(Py_TYPE(self));
+}
+
+/* ---- py_convert.c: errors and arguments ---- */
+
+/* Raises the exception for `status` with the message, code and position of *err.  Always NULL. */
+PyObject *cch_py_raise(const cch_py_module *module, cch_status status, const cch_error *err);
+/* The same with another class for E_FORMAT. */
+PyObject *cch_py_raise_as(const cch_py_module *module, PyObject *format_error, cch_status status, const cch_error *err);
+
+/* Token ids from Python: a buffer of int32 or int64 (an Array, a NumPy array), or any iterable of integers. */
+typedef struct cch_py_ids {
+    const int32_t *ids;
+    Py_ssize_t n;
+    int32_t *owned;   /* NULL when ids point into `view` */
+    Py_buffer view;   /* view.obj is NULL when there is none */
+} cch_py_ids;
+/* 0, or -1 with an exception (TypeError; TokenIdError for integers that no int32 holds). */
+int cch_py_ids_get(const cch_py_module *module, PyObject *object, cch_py_ids *out);
+void cch_py_ids_release(cch_py_ids *ids);
+
+/* UTF-8 of a str, valid while the str lives; NULL with EncodingError for lone surrogates, TypeError for non-strings. */
+const char *cch_py_utf8(const cch_py_module *module, PyObject *text, Py_ssize_t *out_len);
+
+/* (temperature, top_k, top_p, min_p, repetition_penalty, no_repeat_ngram_size, seed, stream, min_tokens).  0 or -1. */
+int cch_py_sampling(PyObject *tuple, cch_sampling *out);
+
+/* A one-dimensional C-contiguous float32 buffer.  0 or -1 with TypeError; release with PyBuffer_Release. */
+int cch_py_floats(PyObject *object, Py_buffer *view);
+
+/* ---- py_call.c: calls that run without the GIL ---- */
+
+typedef struct cch_py_call {
+    PyThreadState *thread;    /* ours while the GIL is gone */
+    volatile int *cancel;     /* borrowed from the object that computes */
+    PyObject *progress;       /* borrowed from the caller's arguments; NULL when there is none */
+    bool failed;              /* a callback raised: its exception is set */
+    bool watching;            /* our SIGINT handler is in place */
+} cch_py_call;
+
+/* Clears *cancel, puts Ctrl-C on it when this is the main thread, and drops the GIL. */
+void cch_py_call_begin(cch_py_call *call, volatile int *cancel, PyObject *progress);
+/* Takes the GIL back.  True when `status` is CCH_OK; else false with the exception: a callback's own, the one of the
+ * signal's handler (KeyboardInterrupt), or the status's. */
+bool cch_py_call_end(cch_py_call *call, const cch_py_module *module, cch_status status, const cch_error *err);
+/* For callbacks of the core in the calling thread: the GIL is held between enter and leave.  A callback that raised
+ * says so in leave; the computation is then cancelled. */
+void cch_py_call_enter(cch_py_call *call);
+void cch_py_call_leave(cch_py_call *call, bool raised);
+/* Evaluation options with the call's cancel flag and progress callback. */
+cch_eval_options cch_py_eval_options(cch_py_call *call, int32_t chunk_tokens, int32_t store_top_k);
+
+/* ---- py_array.c ---- */
+
+/* New Array of zeroes, 1 to 3 dimensions, type 'f' (float32), 'd' (float64) or 'i' (int32); *out_data is its memory.
+ * NULL with MemoryError. */
+PyObject *cch_py_array_new(const cch_py_module *module, char type, int n_dims, const Py_ssize_t *shape, void *out_data);
+
+/* ---- one file per type ---- */
+
+typedef struct cch_py_model {
+    PyObject_HEAD
+    cch_model *model; /* owned reference */
+} cch_py_model;
+
+typedef struct cch_py_state {
+    PyObject_HEAD
+    cch_state *state; /* owned */
+    volatile int cancel;
+} cch_py_state;
+
+extern PyType_Spec cch_py_array_spec, cch_py_tokenizer_spec, cch_py_decoder_spec, cch_py_model_spec, cch_py_state_spec,
+    cch_py_batch_spec;
+
+/* New Tokenizer around a reference that is taken over, also on failure. */
+PyObject *cch_py_tokenizer_take(const cch_py_module *module, cch_tokenizer *tok);
+/* New State around a state that is taken over, also on failure. */
+PyObject *cch_py_state_take(const cch_py_module *module, cch_state *state);
+
+/* Methods of State that live in py_scores.c, py_inspect.c and py_beam.c; documented in cacher/_core.pyi. */
+PyObject *cch_py_state_scores(PyObject *self, PyObject *args);
+PyObject *cch_py_state_restore_scores(PyObject *self, PyObject *args);
+PyObject *cch_py_state_analyze(PyObject *self, PyObject *args);
+PyObject *cch_py_state_next_logits(PyObject *self, PyObject *args);
+PyObject *cch_py_state_logits(PyObject *self, PyObject *args);
+PyObject *cch_py_state_attention(PyObject *self, PyObject *args);
+PyObject *cch_py_state_hidden(PyObject *self, PyObject *args);
+PyObject *cch_py_state_kv(PyObject *self, PyObject *args);
+PyObject *cch_py_state_beam(PyObject *self, PyObject *args);
+
+/* Functions of the module that live in py_sampling.c. */
+PyObject *cch_py_distribution(PyObject *module, PyObject *args);
+PyObject *cch_py_sample(PyObject *module, PyObject *args);
+PyObject *cch_py_top_logits(PyObject *module, PyObject *args);
+PyObject *cch_py_uniform(PyObject *module, PyObject *args);
+
+#endif
