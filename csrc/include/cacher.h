@@ -232,6 +232,11 @@ CCH_API cch_status cch_state_scores(cch_state *state, int32_t first, int32_t n, 
  * The caller vouches for the numbers: they must come from a state of the same model and tokens. */
 CCH_API cch_status cch_state_restore_scores(cch_state *state, int32_t first, int32_t n, const float *logprob, int32_t k,
                                             const int32_t *top_ids, const float *top_logits, cch_error *err);
+/* lse[i]: log(sum(exp(logits))) of the prediction made after token first + i, which turns its stored logits into
+ * log-probabilities; NaN when not known.  Runs no model.   E_ARGUMENT, E_BUSY. */
+CCH_API cch_status cch_state_lse(cch_state *state, int32_t first, int32_t n, double *lse, cch_error *err);
+/* The inverse, after cch_state_restore_scores: NaN entries and tokens without stored logits are skipped. */
+CCH_API cch_status cch_state_restore_lse(cch_state *state, int32_t first, int32_t n, const double *lse, cch_error *err);
 
 /* -------------------------------------------------------------------------------------------- evaluation ---- */
 

@@ -177,3 +177,37 @@ done:
     cch_state_release(state);
     return status;
 }
+
+cch_status cch_state_lse(cch_state *state, int32_t first, int32_t n, double *lse, cch_error *err) {
+    cch_status status = CCH_OK;
+    CCH_RETURN_IF(cch_state_acquire(state, err));
+    CCH_TRY(check_range(state, first, n, 0, err));
+    CCH_TRY(cch_state_index_pages(state, err));
+    pthread_mutex_lock(&state->pool->lock);
+    for (int32_t i = 0; i < n; i++) {
+        int32_t slot = (first + i) % CCH_PAGE_TOKENS;
+        const cch_page_scores *s = state->pages[(first + i) / CCH_PAGE_TOKENS]->scores;
+        lse[i] = s != NULL && (s->has_top & bit(slot)) ? s->lse[slot] : (double)NAN;
+    }
+    pthread_mutex_unlock(&state->pool->lock);
+done:
+    cch_state_release(state);
+    return status;
+}
+
+cch_status cch_state_restore_lse(cch_state *state, int32_t first, int32_t n, const double *lse, cch_error *err) {
+    cch_status status = CCH_OK;
+    CCH_RETURN_IF(cch_state_acquire(state, err));
+    CCH_TRY(check_range(state, first, n, 0, err));
+    CCH_TRY(cch_state_index_pages(state, err));
+    pthread_mutex_lock(&state->pool->lock);
+    for (int32_t i = 0; i < n; i++) {
+        int32_t slot = (first + i) % CCH_PAGE_TOKENS;
+        cch_page_scores *s = state->pages[(first + i) / CCH_PAGE_TOKENS]->scores;
+        if (s != NULL && (s->has_top & bit(slot)) && isnan(s->lse[slot])) s->lse[slot] = lse[i];
+    }
+    pthread_mutex_unlock(&state->pool->lock);
+done:
+    cch_state_release(state);
+    return status;
+}

@@ -2,7 +2,7 @@
  *
  * Scores are pure functions of the tokens, like KV entries, but they are small and stay when a KV block is evicted, so
  * that reading them runs no model.  An entry is added once and never changes.
- * cch_state_scores and cch_state_restore_scores of cacher.h live here.
+ * cch_state_scores, cch_state_lse and their inverses of cacher.h live here.
  * Threads: functions on pages want the pool's lock held.
  */
 #ifndef CCH_KV_SCORES_H

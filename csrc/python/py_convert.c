@@ -157,11 +157,11 @@ int cch_py_sampling(PyObject *tuple, cch_sampling *out) {
     return 0;
 }
 
-int cch_py_floats(PyObject *object, Py_buffer *view) {
+int cch_py_numbers(PyObject *object, const char *format, Py_buffer *view) {
     if (PyObject_GetBuffer(object, view, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS) < 0) return -1;
-    if (view->ndim == 1 && view->itemsize == 4 && view->format != NULL && strcmp(view->format, "f") == 0) return 0;
-    PyErr_Format(PyExc_TypeError, "expected one dimension of float32, got %d of format %s", view->ndim,
-                 view->format ? view->format : "B");
+    if (view->ndim == 1 && view->format != NULL && strcmp(view->format, format) == 0) return 0;
+    PyErr_Format(PyExc_TypeError, "expected one dimension of float%d, got %d of format %s", format[0] == 'd' ? 64 : 32,
+                 view->ndim, view->format ? view->format : "B");
     PyBuffer_Release(view);
     return -1;
 }

@@ -11,7 +11,7 @@ typedef struct inputs {
 static bool inputs_get(const cch_py_module *module, PyObject *args, inputs *in) {
     PyObject *logits = NULL, *history = NULL, *sampling = NULL;
     if (!PyArg_ParseTuple(args, "OOO", &logits, &history, &sampling)) return false;
-    if (cch_py_sampling(sampling, &in->sampling) < 0 || cch_py_floats(logits, &in->logits) < 0) return false;
+    if (cch_py_sampling(sampling, &in->sampling) < 0 || cch_py_numbers(logits, "f", &in->logits) < 0) return false;
     if (in->logits.shape[0] < 1 || in->logits.shape[0] > INT32_MAX) {
         PyErr_Format(module->errors[CCH_E_ARGUMENT], "there are %zd logits, allowed: 1 to %d", in->logits.shape[0],
                      INT32_MAX);
@@ -69,7 +69,7 @@ PyObject *cch_py_top_logits(PyObject *self, PyObject *args) {
     int k = 0;
     if (!PyArg_ParseTuple(args, "Oi:top_logits", &logits_object, &k)) return NULL;
     Py_buffer logits;
-    if (cch_py_floats(logits_object, &logits) < 0) return NULL;
+    if (cch_py_numbers(logits_object, "f", &logits) < 0) return NULL;
     Py_ssize_t vocab = logits.shape[0];
     Py_ssize_t shape = k < vocab ? k : vocab;
     int32_t *ids = NULL;

@@ -44,8 +44,8 @@ PyObject *cch_py_state_restore_scores(PyObject *object, PyObject *args) {
     PyObject *result = NULL;
     Py_buffer logprob = {0}, logits = {0};
     cch_py_ids ids = {0};
-    if (cch_py_floats(logprob_object, &logprob) < 0) return NULL;
-    if (cch_py_floats(logits_object, &logits) < 0) goto done;
+    if (cch_py_numbers(logprob_object, "f", &logprob) < 0) return NULL;
+    if (cch_py_numbers(logits_object, "f", &logits) < 0) goto done;
     if (cch_py_ids_get(module, ids_object, &ids) < 0) goto done;
     n = logprob.shape[0];
     if (k < 0 || n > INT32_MAX || ids.n != n * k || logits.shape[0] != n * k) {
@@ -61,6 +61,37 @@ done:
     if (logits.obj != NULL) PyBuffer_Release(&logits);
     PyBuffer_Release(&logprob);
     return result;
+}
+
+PyObject *cch_py_state_lse(PyObject *object, PyObject *args) {
+    cch_state *state = ((cch_py_state *)object)->state;
+    const cch_py_module *module = cch_py_module_of(object);
+    int first = 0, n = 0;
+    if (!PyArg_ParseTuple(args, "ii:lse", &first, &n)) return NULL;
+    double *lse = NULL;
+    Py_ssize_t shape = n > 0 && n <= cch_state_len(state) ? n : 0; /* another n is refused by the core */
+    PyObject *result = cch_py_array_new(module, 'd', 1, &shape, &lse);
+    if (result == NULL) return NULL;
+    cch_error err = {0};
+    cch_status status = cch_state_lse(state, first, n, lse, &err);
+    if (status == CCH_OK) return result;
+    Py_DECREF(result);
+    return cch_py_raise(module, status, &err);
+}
+
+PyObject *cch_py_state_restore_lse(PyObject *object, PyObject *args) {
+    const cch_py_module *module = cch_py_module_of(object);
+    PyObject *source = NULL;
+    Py_buffer lse;
+    int first = 0;
+    if (!PyArg_ParseTuple(args, "iO:restore_lse", &first, &source) || cch_py_numbers(source, "d", &lse) < 0) return NULL;
+    cch_error err = {0};
+    cch_status status = CCH_E_ARGUMENT;
+    if (lse.shape[0] <= INT32_MAX)
+        status = cch_state_restore_lse(((cch_py_state *)object)->state, first, (int32_t)lse.shape[0], lse.buf, &err);
+    PyBuffer_Release(&lse);
+    if (status != CCH_OK) return cch_py_raise(module, status, &err);
+    Py_RETURN_NONE;
 }
 
 typedef struct analysis {

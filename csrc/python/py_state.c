@@ -148,6 +148,8 @@ static PyMethodDef state_methods[] = {
     {"scores", cch_py_state_scores, METH_VARARGS, PyDoc_STR("scores(first, n, k) -> (logprob, top_ids, top_logits)")},
     {"restore_scores", cch_py_state_restore_scores, METH_VARARGS,
      PyDoc_STR("restore_scores(first, logprob, k, top_ids, top_logits)")},
+    {"lse", cch_py_state_lse, METH_VARARGS, PyDoc_STR("lse(first, n) -> Array of float64")},
+    {"restore_lse", cch_py_state_restore_lse, METH_VARARGS, PyDoc_STR("restore_lse(first, lse)")},
     {"analyze", cch_py_state_analyze, METH_VARARGS,
      PyDoc_STR("analyze(first, n) -> (logprob, entropy, rank) of tokens, recomputed")},
     {"next_logits", cch_py_state_next_logits, METH_VARARGS, PyDoc_STR("next_logits(store_top_k=0) -> Array [vocab]")},

@@ -59,8 +59,9 @@ const char *cch_py_utf8(const cch_py_module *module, PyObject *text, Py_ssize_t 
 /* (temperature, top_k, top_p, min_p, repetition_penalty, no_repeat_ngram_size, seed, stream, min_tokens).  0 or -1. */
 int cch_py_sampling(PyObject *tuple, cch_sampling *out);
 
-/* A one-dimensional C-contiguous float32 buffer.  0 or -1 with TypeError; release with PyBuffer_Release. */
-int cch_py_floats(PyObject *object, Py_buffer *view);
+/* A one-dimensional C-contiguous buffer of float32 ("f") or float64 ("d").  0 or -1 with TypeError; release with
+ * PyBuffer_Release. */
+int cch_py_numbers(PyObject *object, const char *format, Py_buffer *view);
 
 /* ---- py_call.c: calls that run without the GIL ---- */
 
@@ -114,6 +115,8 @@ PyObject *cch_py_state_take(const cch_py_module *module, cch_state *state);
 /* Methods of State that live in py_scores.c, py_inspect.c and py_beam.c; documented in cacher/_core.pyi. */
 PyObject *cch_py_state_scores(PyObject *self, PyObject *args);
 PyObject *cch_py_state_restore_scores(PyObject *self, PyObject *args);
+PyObject *cch_py_state_lse(PyObject *self, PyObject *args);
+PyObject *cch_py_state_restore_lse(PyObject *self, PyObject *args);
 PyObject *cch_py_state_analyze(PyObject *self, PyObject *args);
 PyObject *cch_py_state_next_logits(PyObject *self, PyObject *args);
 PyObject *cch_py_state_logits(PyObject *self, PyObject *args);

@@ -1,0 +1,281 @@
+"""Looking inside a state: probabilities, attention, keys and values, embeddings.
+
+All read-only: no field of the state changes, though the model may have to run.  Arrays are NumPy
+views of the core's memory, not copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import exp
+from typing import TYPE_CHECKING, Any
+
+from cacher import _core
+from cacher.errors import EmptyStateError, ParameterError
+from cacher.types import Token, TopToken, top_tokens
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from cacher.display import Picture
+    from cacher.model import Model
+    from cacher.params import StateConfig
+
+
+def _array(source: _core.Array) -> NDArray[Any]:
+    import numpy as np
+
+    return np.asarray(source)
+
+
+class Inspection:
+    """The looking half of `cacher.State`."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        _core: _core.State
+        model: Model
+        config: StateConfig
+
+        @property
+        def _store_top_k(self) -> int: ...
+        def __len__(self) -> int: ...
+
+    # ---- probabilities
+
+    def logits(self, first: int | None = None, n: int | None = None) -> NDArray[np.float32]:
+        """Return raw predictions.
+
+        Args:
+            first: None: the prediction after the last token; else the first position wanted.
+            n: Positions wanted; None is all from `first`.
+
+        Returns:
+            float32 [vocab_size], or with `first` float32 [n, vocab_size]: row i is the prediction
+            made after token first + i.  A state without tokens predicts after a lone BOS.
+
+        Example:
+            >>> import cacher
+            >>> state = cacher.load("tales").state("Hello world")
+            >>> state.logits().shape, state.logits(0).shape
+            ((4096,), (2, 4096))
+        """
+        if first is None:
+            return _array(self._core.next_logits(self._store_top_k))
+        return _array(self._core.logits(*self._range(first, n)))
+
+    def top_tokens(self, n: int = 5) -> list[TopToken]:
+        """Return the likeliest next tokens (temperature 1, nothing cut off), most probable first.
+
+        Args:
+            n: How many, 1 to 1000; capped at the vocabulary size.
+
+        Example:
+            >>> import cacher
+            >>> cacher.load("tales").state("Once upon a").top_tokens(1)[0].token
+            ' time'
+        """
+        if not 1 <= n <= 1000:
+            raise ParameterError(f"n is {n}, allowed: 1 to 1000")
+        n = min(n, self.model.vocab_size)
+        pairs = self._stored_top(len(self) - 1, n) if len(self) else ()
+        if len(pairs) < n:
+            ids, values, lse = _core.top_logits(self._core.next_logits(self._store_top_k), n)
+            pairs = tuple(
+                (i, value - lse)
+                for i, value in zip(memoryview(ids), memoryview(values), strict=True)
+            )
+        return top_tokens(pairs, self.model._tokenizer)
+
+    def logprobs(self) -> NDArray[np.float32]:
+        """Return the log-probability of each token given those before it: float32 [tokens].
+
+        What the state has stored is read without running the model.  The first token is predicted
+        after a lone BOS.
+
+        Example:
+            >>> import cacher
+            >>> cacher.load("tales").state("Hello world").logprobs().shape
+            (2,)
+        """
+        import numpy as np
+
+        length = len(self)
+        stored = _array(self._core.scores(0, length, 0)[0])
+        if np.isnan(stored).any() and self._store_top_k:
+            self._core.eval(self._store_top_k)
+            stored = _array(self._core.scores(0, length, 0)[0])
+        missing = np.flatnonzero(np.isnan(stored))
+        if missing.size:
+            first = int(missing[0])
+            logprobs = _array(self._core.analyze(first, length - first)[0])
+            stored[first:] = logprobs
+        return stored
+
+    def entropy(self) -> NDArray[np.float32]:
+        """Return the entropy of the distribution each token was predicted by: float32 [tokens], nats.
+
+        Runs the model.
+
+        Example:
+            >>> import cacher
+            >>> bool((cacher.load("tales").state("Hello world").entropy() >= 0).all())
+            True
+        """
+        return _array(self._core.analyze(0, len(self))[1])
+
+    def ranks(self) -> NDArray[np.int32]:
+        """Return each token's place among the predictions, 1 = most probable: int32 [tokens].
+
+        Runs the model.
+        """
+        return _array(self._core.analyze(0, len(self))[2])
+
+    def __iter__(self) -> Iterator[Token]:
+        """Give the state's tokens with their probabilities."""
+        ids = memoryview(self._core.tokens()).tolist()
+        tokenizer = self.model._tokenizer
+        pieces = tokenizer.pieces(ids) if tokenizer else [""] * len(ids)
+        logprobs = self.logprobs().tolist()
+        for position, token_id in enumerate(ids):
+            logprob = logprobs[position]
+            top = self._stored_top(position - 1, 5) if position else ()
+            yield Token(pieces[position], token_id, position, exp(logprob), logprob, None, top, tokenizer)
+
+    def _stored_top(self, position: int, n: int) -> tuple[tuple[int, float], ...]:
+        """Return up to n (id, log-probability) pairs stored for the prediction after a token."""
+        if position >= len(self):
+            return ()
+        lse = memoryview(self._core.lse(position, 1))[0]
+        if lse != lse:
+            return ()
+        _logprob, ids, logits = self._core.scores(position, 1, n)
+        pairs = zip(memoryview(ids).tolist()[0], memoryview(logits).tolist()[0], strict=True)
+        return tuple((i, value - lse) for i, value in pairs if i >= 0)
+
+    # ---- the model's insides
+
+    def attention(
+        self, layer: int, head: int | None = None, *, first: int = 0, n: int | None = None
+    ) -> NDArray[np.float32]:
+        """Return softmax attention, recomputed: exactly what generation saw.
+
+        Args:
+            layer: 0 to n_layers - 1.
+            head: 0 to n_heads - 1; None is all heads.
+            first: First attending token.
+            n: Attending tokens; None is all from `first`.
+
+        Returns:
+            float32 [n_heads, n, first + n], or with `head` [n, first + n]: row = attending token,
+            column = attended token, zero above the diagonal, each row summing to 1.
+
+        Raises:
+            EmptyStateError: The state holds no tokens.
+            ParameterError: A layer, head or position is out of range.
+
+        Example:
+            >>> import cacher
+            >>> cacher.load("tales").state("Hello world").attention(0).shape
+            (8, 2, 2)
+        """
+        if head is not None and head < 0:
+            raise ParameterError(f"head is {head}, allowed: 0 to {self.model.info.n_heads - 1}")
+        span = self._filled_range(first, n)
+        weights = _array(self._core.attention(layer, -1 if head is None else head, *span))
+        return weights if head is None else weights[0]
+
+    def kv(self, layer: int, *, first: int = 0, n: int | None = None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the keys (after rotation) and values of a layer.
+
+        Args:
+            layer: 0 to n_layers - 1.
+            first: First token.
+            n: Tokens; None is all from `first`.
+
+        Returns:
+            Two arrays, float32 [n_kv_heads, n, head_dim].
+
+        Raises:
+            EmptyStateError: The state holds no tokens.
+            ParameterError: A layer or position is out of range.
+
+        Example:
+            >>> import cacher
+            >>> keys, values = cacher.load("tales").state("Hello world").kv(0)
+            >>> keys.shape
+            (4, 2, 32)
+        """
+        keys, values = self._core.kv(layer, *self._filled_range(first, n))
+        return _array(keys), _array(values)
+
+    def embedding(self, layer: int = -1, token_index: int | None = None) -> NDArray[np.float32]:
+        """Return hidden states.
+
+        Args:
+            layer: 0 (input of the first layer) to n_layers (output of the last); -1: after the
+                final norm.
+            token_index: One token, negative from the end; None is all.
+
+        Returns:
+            float32 [tokens, hidden_size], or with `token_index` [hidden_size].
+
+        Raises:
+            EmptyStateError: The state holds no tokens.
+            ParameterError: A layer or token is out of range.
+
+        Example:
+            >>> import cacher
+            >>> cacher.load("tales").state("Hello world").embedding(token_index=-1).shape
+            (256,)
+        """
+        first, n = self._filled_range(0, None)
+        if token_index is None:
+            return _array(self._core.hidden(layer, first, n))
+        if not -n <= token_index < n:
+            raise ParameterError(f"token_index is {token_index}, allowed: {-n} to {n - 1}")
+        return _array(self._core.hidden(layer, token_index % n, 1))[0]
+
+    def _filled_range(self, first: int, n: int | None) -> tuple[int, int]:
+        if not len(self):
+            raise EmptyStateError("the state holds no tokens to look at")
+        return self._range(first, n)
+
+    def _range(self, first: int, n: int | None) -> tuple[int, int]:
+        return first, len(self) - first if n is None else n
+
+    # ---- pictures
+
+    def show_attention(self, layer: int, head: int = 0) -> Picture:
+        """Return a picture of a head's attention for a notebook, no network needed.
+
+        Args:
+            layer: 0 to n_layers - 1.
+            head: 0 to n_heads - 1.
+
+        Example:
+            >>> import cacher
+            >>> "<svg" in cacher.load("tales").state("Hello world").show_attention(0, 0)._repr_html_()
+            True
+        """
+        from cacher.display import attention_picture
+
+        return attention_picture(self, layer, head)
+
+    def ansi(self) -> str:
+        """Return the text for a terminal, each token coloured by its probability.
+
+        Example:
+            >>> import cacher
+            >>> print(cacher.load("tales").state("Hello world").ansi())  # doctest: +SKIP
+        """
+        from cacher.display import ansi
+
+        return ansi(self)
+
+    def _repr_html_(self) -> str:
+        from cacher.display import state_html
+
+        return state_html(self)

@@ -1,0 +1,57 @@
+"""The text of new tokens: what each adds to what a state holds, and where a stop sequence ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from cacher import _core
+
+if TYPE_CHECKING:
+    from cacher.state import State
+
+CHARACTER_TOKENS = 4  # a character has at most four bytes, so at most four tokens hold one
+
+
+class StopMatcher:
+    """Finds stop sequences in text that comes in pieces."""
+
+    __slots__ = ("_keep", "_stops", "_tail")
+
+    def __init__(self, stops: tuple[str, ...]) -> None:
+        self._stops = stops
+        self._keep = max(map(len, stops), default=1) - 1
+        self._tail = ""
+
+    def push(self, piece: str) -> str | None:
+        """Add a piece; return the sequence that it completes: the earliest end, then the first given."""
+        if not self._stops or not piece:
+            return None
+        window = self._tail + piece
+        self._tail = window[-self._keep :] if self._keep else ""
+        found = [(at + len(s), i) for i, s in enumerate(self._stops) if (at := window.find(s)) >= 0]
+        return self._stops[min(found)[1]] if found else None
+
+
+def primed_decoder(state: State) -> _core.Decoder | None:
+    """Return a decoder that has seen the state's last tokens, so that a character may go on."""
+    tokenizer = state.model._tokenizer
+    if tokenizer is None:
+        return None
+    decoder = tokenizer._core.decoder(True)
+    first = max(0, len(state) - CHARACTER_TOKENS)
+    for token_id in memoryview(state._core.tokens(first)):
+        decoder.push(token_id)
+    return decoder
+
+
+def continuation_pieces(state: State, ids: Sequence[int]) -> list[str]:
+    """Return the text that each of `ids` adds after the state's own tokens."""
+    decoder = primed_decoder(state)
+    if decoder is None:
+        return [""] * len(ids)
+    pieces = [decoder.push(i) for i in ids]
+    rest = decoder.finish() if pieces else ""
+    if rest:
+        pieces[-1] += rest
+    return pieces

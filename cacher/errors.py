@@ -1,0 +1,135 @@
+"""The exceptions of the package.
+
+A message holds the value that was wrong, where it came from and what is allowed::
+
+    CacherError
+    ├── ParameterError(ValueError)         a value is outside its range
+    │   └── TokenIdError                   a token id is outside the vocabulary
+    ├── ModelError
+    │   ├── ModelNotFoundError             no built-in model, folder or hub id of that name
+    │   ├── ModelFormatError(ValueError)   a model file is damaged or of another format
+    │   └── UnsupportedModelError          a model or tokenizer option is not supported (it is named)
+    ├── TokenizerError(ValueError)         a tokenizer file is damaged, or the model has no tokenizer
+    │   └── EncodingError                  a text is not valid Unicode
+    ├── StateError
+    │   ├── StateBusyError                 the state is in use by another call
+    │   ├── EmptyStateError                the state holds no tokens
+    │   ├── ContextOverflowError           more tokens than the context holds
+    │   ├── ModelMismatchError             states or files of different models were combined
+    │   ├── MergeConflictError             states cannot be merged as asked
+    │   └── StateFileError(ValueError)     a state file is damaged or of another format
+    ├── FileError(OSError)                 a file could not be read or written
+    ├── BudgetError(MemoryError)           the byte budget for KV pages is too small
+    ├── GenerationCancelled                the call was cancelled
+    ├── DeviceError                        a device is not available
+    ├── MissingExtraError(ImportError)     an optional part of the package is not installed
+    └── InternalError                      a check of the library's own invariants failed
+
+Memory that cannot be had is a plain ``MemoryError``, a wrong Python type a plain ``TypeError``.
+"""
+
+from __future__ import annotations
+
+
+class CacherError(Exception):
+    """Base of all exceptions of the package.
+
+    Attributes:
+        code: The core's name of the status (``"E_FORMAT"``), or None for errors raised in Python.
+        position: Byte or token position the message is about, or None.
+    """
+
+    code: str | None = None
+    position: int | None = None
+
+
+class ParameterError(CacherError, ValueError):
+    """A value is outside its range."""
+
+
+class TokenIdError(ParameterError):
+    """A token id is outside the vocabulary."""
+
+
+class ModelError(CacherError):
+    """A model cannot be used."""
+
+
+class ModelNotFoundError(ModelError):
+    """No built-in model, folder or hub id of that name."""
+
+
+class ModelFormatError(ModelError, ValueError):
+    """A model file is damaged or of another format."""
+
+
+class UnsupportedModelError(ModelError):
+    """A model or tokenizer option is not supported; the message names it."""
+
+
+class TokenizerError(CacherError, ValueError):
+    """A tokenizer file is damaged, or the model has no tokenizer."""
+
+
+class EncodingError(TokenizerError):
+    """A text is not valid Unicode."""
+
+
+class StateError(CacherError):
+    """A state cannot do what was asked."""
+
+
+class StateBusyError(StateError):
+    """The state is in use by another call."""
+
+
+class EmptyStateError(StateError):
+    """The state holds no tokens."""
+
+
+class ContextOverflowError(StateError):
+    """More tokens than the context holds."""
+
+
+class ModelMismatchError(StateError):
+    """States or files of different models were combined."""
+
+
+class MergeConflictError(StateError):
+    """States cannot be merged as asked.
+
+    Attributes:
+        keys: The configuration keys that differ.
+    """
+
+    def __init__(self, message: str, keys: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.keys = keys
+
+
+class StateFileError(StateError, ValueError):
+    """A state file is damaged or of another format."""
+
+
+class FileError(CacherError, OSError):
+    """A file could not be read or written."""
+
+
+class BudgetError(CacherError, MemoryError):
+    """The byte budget for KV pages is too small for the request."""
+
+
+class GenerationCancelled(CacherError):  # noqa: N818  (the name of the event, as in asyncio)
+    """The call was cancelled."""
+
+
+class DeviceError(CacherError):
+    """A device is not available."""
+
+
+class MissingExtraError(CacherError, ImportError):
+    """An optional part of the package is not installed."""
+
+
+class InternalError(CacherError):
+    """A check of the library's own invariants failed: a fault of this package."""

@@ -1,0 +1,144 @@
+"""From a model's name to an opened model: built in, a folder, or an id on the hub."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cacher.errors import DeviceError, MissingExtraError, ModelNotFoundError, ParameterError
+
+if TYPE_CHECKING:
+    from cacher.model import Model
+
+BUILT_IN = Path(__file__).parent / "models"
+HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
+# What a model needs; code that comes with a model is neither fetched nor run.
+FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json",
+         "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")  # fmt: skip
+
+
+def load(
+    name: str | os.PathLike[str] = "tales",
+    *,
+    threads: int | None = None,
+    kv_budget: int | None = None,
+    device: str = "cpu",
+    isa: str | None = None,
+    progress: bool | None = None,
+) -> Model:
+    """Open a model.
+
+    Args:
+        name: A built-in model (``"tales"``), a folder in the hub's layout, or a hub id
+            (``"openai-community/gpt2"``; needs ``cacher[hub]``).  The hub's usual variables apply:
+            HF_HOME, HF_HUB_OFFLINE, HF_TOKEN.  What is on the machine already is not asked for.
+        threads: Threads of a forward pass, 1 to 256; None: the cores this process may use.  Never
+            changes a result.
+        kv_budget: Bytes of KV pages kept in memory at most; None: 1 GiB.  Never changes a result.
+        device: ``"cpu"``.
+        isa: ``"avx512"``, ``"avx2"`` or ``"generic"``; None: CACHER_ISA, else the best this CPU
+            has.  Never changes a result.
+        progress: False hides the bars of a download.
+
+    Returns:
+        The model.
+
+    Raises:
+        ModelNotFoundError: There is no model of that name, or it cannot be had.
+        MissingExtraError: A hub id without the package that downloads.
+        ModelFormatError: A file of the model is damaged.
+        UnsupportedModelError: The model has an option that is not supported; it is named.
+        DeviceError: The device is not available.
+        ParameterError: An argument is outside its range.
+
+    Example:
+        >>> import cacher
+        >>> cacher.load("tales").n_ctx
+        1024
+    """
+    from cacher.model import Model
+
+    if device != "cpu":
+        where = "is not there yet: this version computes on the CPU" if device == "cuda" else "is unknown"
+        raise DeviceError(f'device {device!r} {where}, allowed: "cpu"')
+    if threads is not None and not 1 <= threads <= 256:
+        raise ParameterError(f"threads is {threads}, allowed: 1 to 256")
+    if kv_budget is not None and kv_budget < 1:
+        raise ParameterError(f"kv_budget is {kv_budget} bytes, allowed: 1 or more")
+    folder = find(name, progress=progress)
+    return Model(folder, name=_model_id(name), threads=threads, kv_budget=kv_budget, isa=isa)
+
+
+def find(name: str | os.PathLike[str], *, progress: bool | None = None) -> Path:
+    """Return the folder of a model, downloading it where needed.
+
+    Args:
+        name: As in `load`.
+        progress: False hides the bars of a download.
+
+    Raises:
+        ModelNotFoundError: There is no model of that name, or it cannot be had.
+        MissingExtraError: A hub id without the package that downloads.
+
+    Example:
+        >>> from cacher import hub
+        >>> (hub.find("tales") / "config.json").exists()
+        True
+    """
+    if isinstance(name, str) and name in built_in():
+        return BUILT_IN / name
+    folder = Path(name)
+    if folder.is_dir():
+        return folder
+    text = os.fspath(name)
+    if not isinstance(name, str) or not HUB_ID.fullmatch(text) or ".." in text:
+        raise ModelNotFoundError(
+            f"{text!r} is neither a built-in model ({', '.join(built_in())}) nor a folder nor a hub id"
+        )
+    return _from_hub(text, progress)
+
+
+def built_in() -> list[str]:
+    """Return the names of the models that come with the package."""
+    if not BUILT_IN.is_dir():
+        return []
+    return sorted(path.parent.name for path in BUILT_IN.glob("*/config.json"))
+
+
+def _model_id(name: str | os.PathLike[str]) -> str:
+    text = os.fspath(name)
+    is_id = isinstance(name, str) and (text in built_in() or not Path(text).is_dir())
+    return text if is_id else Path(text).resolve().name
+
+
+def _from_hub(name: str, progress: bool | None) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+        from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
+    except ImportError:
+        raise MissingExtraError(
+            f"{name!r} is no built-in model and no folder; to load it from the hub: "
+            "pip install 'cacher[hub]'"
+        ) from None
+    try:
+        cached = Path(snapshot_download(name, allow_patterns=list(FILES), local_files_only=True))
+        if list(cached.glob("*.safetensors")):
+            return cached
+    except LocalEntryNotFoundError:
+        pass
+    if progress is False:
+        disable_progress_bars()
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(FILES)))
+    except Exception as error:  # the hub's errors have no common base across versions
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelNotFoundError(
+            f"{name!r} is no built-in model ({', '.join(built_in())}), no folder, not in the local "
+            f"cache, and cannot be had from the hub: {reason}"
+        ) from error
+    finally:
+        if progress is False:
+            enable_progress_bars()

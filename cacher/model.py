@@ -1,0 +1,259 @@
+"""A model: immutable weights and a tokenizer; makes states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Unpack
+
+from cacher import _core
+from cacher.errors import ModelMismatchError, TokenizerError
+from cacher.generate import generate_rows
+from cacher.params import SamplingOptions, SamplingParams, StateConfig
+from cacher.progress import Progress
+from cacher.state import State
+from cacher.tokenizer import Tokenizer
+from cacher.types import Generation, ModelInfo, ModelStats
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Text = str | Iterable[int] | NDArray[np.integer]
+
+
+class Model:
+    """An opened model, made by `cacher.load`.  Safe to share between threads.
+
+    Example:
+        >>> import cacher
+        >>> model = cacher.load("tales")
+        >>> model.state("Once upon a time").generate(1, temperature=0).text
+        ' there'
+    """
+
+    def __init__(
+        self,
+        folder: str | PathLike[str],
+        *,
+        name: str,
+        threads: int | None = None,
+        kv_budget: int | None = None,
+        isa: str | None = None,
+    ) -> None:
+        """Open a folder; see `cacher.load`, which also finds it."""
+        self._core = _core.Model(folder, threads or 0, kv_budget or 0, isa)
+        facts: dict[str, Any] = self._core.info()
+        tokenizer = self._core.tokenizer()
+        self._tokenizer = None if tokenizer is None else Tokenizer(tokenizer)
+        self._default_config = StateConfig()
+        #: As given to `cacher.load`: the model id of every state.
+        self.name = name
+        #: Most tokens of a state.
+        self.n_ctx: int = facts["n_ctx"]
+        #: Tokens the model knows.
+        self.vocab_size: int = facts["vocab_size"]
+        #: Hash of configuration, weights and tokenizer; part of every cache key.
+        self.fingerprint: str = facts["fingerprint"]
+
+    # ---- facts
+
+    @property
+    def info(self) -> ModelInfo:
+        """Fixed facts: sizes, kernels, threads."""
+        return ModelInfo(name=self.name, **self._core.info())
+
+    @property
+    def stats(self) -> ModelStats:
+        """Counters: pages, bytes, tokens computed and reused."""
+        return ModelStats(**self._core.stats())
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer.
+
+        Raises:
+            TokenizerError: The model's folder has none.
+        """
+        if self._tokenizer is None:
+            raise TokenizerError(f"model {self.name!r} has no tokenizer: give token ids instead of text")
+        return self._tokenizer
+
+    # ---- states
+
+    def state(
+        self,
+        text: Text | None = None,
+        *,
+        config: Mapping[str, object] | StateConfig | None = None,
+        metadata: Mapping[str, object] | None = None,
+        state_id: str | None = None,
+    ) -> State:
+        """Return a new state.  Nothing is computed before something is asked of it.
+
+        Args:
+            text: A text, token ids, or None for an empty state.
+            config: Defaults of its generations and what it stores; see `StateConfig`.
+            metadata: Tags of your own, plain JSON.
+            state_id: An id of your own; None: a random UUID when first read.
+
+        Raises:
+            ContextOverflowError: More tokens than the context holds.
+            TokenIdError: An id is outside the vocabulary.
+            EncodingError: The text holds half of a surrogate pair.
+
+        Example:
+            >>> import cacher
+            >>> len(cacher.load("tales").state("Hello world"))
+            2
+        """
+        full = config if isinstance(config, StateConfig) else self._default_config.updated(config)
+        state = State(self, self._core.state(), full, metadata, state_id)
+        if text is not None:
+            state._lay(text)
+        return state
+
+    def restore(self, path: str | PathLike[str], *, allow_mismatch: bool = False) -> State:
+        """Return the state that `State.save` wrote.
+
+        Args:
+            path: The file.
+            allow_mismatch: Read a state of another model, too: its text is encoded anew, stored
+                logits are dropped.
+
+        Raises:
+            FileError: The file cannot be read.
+            StateFileError: It is damaged or of another format.
+            ModelMismatchError: It belongs to another model.
+
+        Example:
+            >>> import cacher, tempfile, pathlib
+            >>> model = cacher.load("tales")
+            >>> path = pathlib.Path(tempfile.mkdtemp()) / "state.json"
+            >>> model.state("Hello").save(path)
+            >>> model.restore(path).text
+            'Hello'
+        """
+        from cacher.statefile import restore
+
+        return restore(self, path, allow_mismatch=allow_mismatch)
+
+    def generate(
+        self, text: Text, max_tokens: int = 50, **sampling: Unpack[SamplingOptions]
+    ) -> Generation:
+        """Return a continuation of `text`, keeping no state; see `State.generate`.
+
+        Example:
+            >>> import cacher
+            >>> len(cacher.load("tales").generate("Once upon a time", 5))
+            5
+        """
+        return self.state(text).generate(max_tokens, **sampling)
+
+    def generate_all(
+        self,
+        states: Sequence[State],
+        max_tokens: int = 1,
+        params: Sequence[Mapping[str, Any] | SamplingParams] | None = None,
+        *,
+        chunk_tokens: int = 0,
+        progress: Progress = None,
+    ) -> list[Generation]:
+        """Generate on several states at once; each gets what it would get alone.
+
+        Args:
+            states: Different states of this model.
+            max_tokens: New tokens of each at most.
+            params: For each state its sampling options (as of `State.generate`); None: each
+                state's own configuration.
+            chunk_tokens: Tokens of one forward pass at most; 0 is 512.  Never changes a result.
+            progress: As in `State.generate`.
+
+        Raises:
+            ModelMismatchError: A state of another model.
+
+        Example:
+            >>> import cacher
+            >>> model = cacher.load("tales")
+            >>> states = [model.state("The fox"), model.state("The hare")]
+            >>> [len(g) for g in model.generate_all(states, 3)]
+            [3, 3]
+        """
+        chosen = [
+            p if isinstance(p, SamplingParams) else state.config.sampling(p)
+            for state, p in zip(states, params or [{}] * len(states), strict=True)
+        ]
+        return generate_rows(
+            self, [self._own(state) for state in states], chosen, max_tokens,
+            chunk_tokens=chunk_tokens, progress=progress,
+        )  # fmt: skip
+
+    def forward_all(self, states: Sequence[State], *, chunk_tokens: int = 0) -> None:
+        """Consume what is pending in several states, as `State.forward` does.
+
+        Example:
+            >>> import cacher
+            >>> model = cacher.load("tales")
+            >>> state = model.state("Hello world")
+            >>> model.forward_all([state])
+            >>> state.head_position
+            2
+        """
+        for state in states:
+            self._own(state)._consume(chunk_tokens=chunk_tokens)
+
+    def _own(self, state: State) -> State:
+        if state.model is not self:
+            raise ModelMismatchError(
+                f"state {state.id} belongs to an opened model {state.model.name!r}, not to this one"
+            )
+        return state
+
+    # ---- resources
+
+    def set_threads(self, threads: int) -> None:
+        """Use this many threads from now on, 1 to 256.  Never changes a result."""
+        self._core.set_threads(threads)
+
+    def set_kv_budget(self, kv_budget: int) -> None:
+        """Keep at most this many bytes of KV pages.  Never changes a result."""
+        self._core.set_budget(kv_budget)
+
+    def drop_cached(self) -> None:
+        """Free all pages that no state holds.  Never changes a result."""
+        self._core.set_budget(self.stats.kv_budget_bytes, True)
+
+    def check(self) -> None:
+        """Verify the page pool's invariants; for tests.
+
+        Raises:
+            InternalError: One is broken.
+        """
+        self._core.check()
+
+    def embedding_input(self, token_id: int) -> NDArray[np.float32]:
+        """Return a row of the input embedding table: float32 [hidden_size].
+
+        Raises:
+            TokenIdError: The id is outside the vocabulary.
+
+        Example:
+            >>> import cacher
+            >>> cacher.load("tales").embedding_input(5).shape
+            (256,)
+        """
+        import numpy as np
+
+        return np.asarray(self._core.embedding(token_id))
+
+    def __repr__(self) -> str:
+        info = self.info
+        return (
+            f"<Model {self.name!r}: {info.model_type}, {info.n_parameters / 1e6:.1f} M weights, "
+            f"context {info.n_ctx}, {info.isa}, {info.n_threads} threads>"
+        )
+
+    def _repr_html_(self) -> str:
+        from cacher.display import model_html
+
+        return model_html(self)

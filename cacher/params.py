@@ -1,0 +1,373 @@
+"""Parameters of generation and of states: the only home of their defaults and ranges."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from types import EllipsisType, MappingProxyType
+from typing import Any, Literal, TypedDict
+
+from cacher.errors import ParameterError
+
+StoreLogits = Literal["none", "top_k", "full"]
+
+MAX_SEED = 2**63 - 1
+MAX_CONFIG_BYTES = 16 * 1024
+
+
+class SamplingOptions(TypedDict, total=False):
+    """Keyword arguments of ``generate``, ``stream`` and ``multi``.
+
+    Every option left out comes from the state's configuration, then from `SamplingParams`.
+    """
+
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+    min_p: float | None
+    repetition_penalty: float | None
+    no_repeat_ngram_size: int | None
+    seed: int | None | EllipsisType
+    min_tokens: int | None
+    stop: str | Iterable[str] | None
+    max_time_s: float | None
+
+
+def _number(name: str, value: object, low: float, high: float, *, open_low: bool = False) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    if not (low <= value <= high) or (open_low and value == low):
+        raise ParameterError(
+            f"{name} is {value}, allowed: {'above ' if open_low else ''}{low:g} to {high:g}"
+        )
+    return float(value)
+
+
+def _integer(name: str, value: object, low: int, high: int) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
+    number = int(value.__index__())
+    if not low <= number <= high:
+        raise ParameterError(f"{name} is {number}, allowed: {low} to {high}")
+    return number
+
+
+def _seed(name: str, value: object) -> int | None:
+    return None if value is None else _integer(name, value, 0, MAX_SEED)
+
+
+def check_stop(value: object) -> tuple[str, ...]:
+    """Return stop sequences as a tuple of 0 to 16 strings of 1 to 256 characters.
+
+    Raises:
+        TypeError: Not a string or an iterable of strings.
+        ParameterError: Too many, an empty or an overlong one.
+    """
+    if value is None:
+        return ()
+    items = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Iterable) else None
+    if items is None or not all(isinstance(item, str) for item in items):
+        raise TypeError("stop must be a string or a list of strings")
+    if len(items) > 16:
+        raise ParameterError(f"there are {len(items)} stop sequences, allowed: 0 to 16")
+    for item in items:
+        if not 1 <= len(item) <= 256:
+            raise ParameterError(f"a stop sequence has {len(item)} characters, allowed: 1 to 256")
+    return items
+
+
+def check_max_tokens(value: object) -> int:
+    """Return the number of tokens to generate, 1 to 2^31 - 1."""
+    return _integer("max_tokens", value, 1, 2**31 - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How a token is chosen.
+
+    Order: repetition penalty, n-gram blocking, temperature, softmax, top_k, top_p, min_p, draw.
+
+    Attributes:
+        temperature: 0 to 10; 0 is greedy (the likeliest token, ties to the lowest id).
+        top_p: 0 to 1; keep the likeliest tokens that together reach it; 1 is off.
+        seed: 0 to 2^63-1, or None for one drawn from the operating system (and reported).
+        top_k: Keep this many of the likeliest tokens; 0 is off.
+        min_p: 0 to 1; drop tokens below this share of the likeliest one's probability; 0 is off.
+        repetition_penalty: Above 0; 1 is off; larger makes tokens of the state less likely.
+        no_repeat_ngram_size: Never repeat an n-gram of this size; 0 is off.
+        min_tokens: No end-of-sequence token and no stop before this many new tokens.
+        stop: Up to 16 strings; generation ends after the token that completes one of them.
+        max_time_s: Seconds after which generation ends at the next token; None is no limit.
+
+    Example:
+        >>> from cacher import SamplingParams
+        >>> SamplingParams(temperature=0.0).seed
+        42
+    """
+
+    temperature: float = 0.7
+    top_p: float = 0.9
+    seed: int | None = 42
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    min_tokens: int = 0
+    stop: tuple[str, ...] = ()
+    max_time_s: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            TypeError: A field has the wrong type.
+            ParameterError: A field is outside its range.
+        """
+        for name, check in _SAMPLING_CHECKS.items():
+            object.__setattr__(self, name, check(name, getattr(self, name)))
+
+    @property
+    def greedy(self) -> bool:
+        """Whether nothing is drawn."""
+        return self.temperature < 1e-5
+
+    def with_seed(self) -> SamplingParams:
+        """Return the same parameters with a seed: a fresh one where it is None."""
+        return self if self.seed is not None else replace(self, seed=secrets.randbits(63))
+
+    def core(self, stream: int = 0, done: int = 0) -> tuple[float | int, ...]:
+        """Return the tuple the extension takes, for a stream that has `done` new tokens."""
+        return (
+            self.temperature, self.top_k, self.top_p, self.min_p, self.repetition_penalty,
+            self.no_repeat_ngram_size, self.seed or 0, stream, max(0, self.min_tokens - done),
+        )  # fmt: skip
+
+
+_Check = Callable[[str, Any], Any]
+_SAMPLING_CHECKS: dict[str, _Check] = {
+    "temperature": lambda name, value: _number(name, value, 0.0, 10.0),
+    "top_p": lambda name, value: _number(name, value, 0.0, 1.0),
+    "seed": _seed,
+    "top_k": lambda name, value: _integer(name, value, 0, 2**31 - 1),
+    "min_p": lambda name, value: _number(name, value, 0.0, 1.0),
+    "repetition_penalty": lambda name, value: _number(name, value, 0.0, 100.0, open_low=True),
+    "no_repeat_ngram_size": lambda name, value: _integer(name, value, 0, 2**31 - 1),
+    "min_tokens": lambda name, value: _integer(name, value, 0, 2**31 - 1),
+    "stop": lambda _name, value: check_stop(value),
+    "max_time_s": lambda name, value: (
+        None if value is None else _number(name, value, 0.0, 1e9, open_low=True)
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BeamParams:
+    """How beam search runs.
+
+    Attributes:
+        num_beams: 1 to 1024.
+        max_tokens: New tokens of a beam at most.
+        length_penalty: -5 to 5; score = logprob / length ** length_penalty.
+        early_stopping: True: stop when `num_beams` beams are complete; False: when no open beam can
+            beat the worst complete one; ``"never"``: as False, at the open beam's best length.
+        diverse_groups: Groups that are pushed apart, 1 to `num_beams`; None: `num_beams` when there
+            is a diversity penalty, else 1.
+        diversity_penalty: 0 to 100; taken off a token's score for each earlier group that chose it.
+        no_repeat_ngram_size: Never repeat an n-gram of this size; 0 is off.
+        repetition_penalty: Above 0; 1 is off.
+        stop: As in `SamplingParams`; completes a beam.
+        trace: Keep every step's beams.
+
+    Example:
+        >>> from cacher import BeamParams
+        >>> BeamParams(num_beams=3, diversity_penalty=0.5).n_groups
+        3
+    """
+
+    num_beams: int = 5
+    max_tokens: int = 50
+    length_penalty: float = 1.0
+    early_stopping: bool | Literal["never"] = True
+    diverse_groups: int | None = None
+    diversity_penalty: float = 0.0
+    no_repeat_ngram_size: int = 0
+    repetition_penalty: float = 1.0
+    stop: tuple[str, ...] = ()
+    trace: bool = False
+
+    def __post_init__(self) -> None:
+        """Check every field; raises as `SamplingParams` does."""
+        if self.early_stopping not in (True, False, "never"):
+            raise ParameterError(
+                f'early_stopping is {self.early_stopping!r}, allowed: True, False, "never"'
+            )
+        beams = _integer("num_beams", self.num_beams, 1, 1024)
+        checked: dict[str, object] = {
+            "num_beams": beams,
+            "max_tokens": check_max_tokens(self.max_tokens),
+            "length_penalty": _number("length_penalty", self.length_penalty, -5.0, 5.0),
+            "diversity_penalty": _number("diversity_penalty", self.diversity_penalty, 0.0, 100.0),
+            "stop": check_stop(self.stop),
+        }
+        if self.diverse_groups is not None:
+            checked["diverse_groups"] = _integer("diverse_groups", self.diverse_groups, 1, beams)
+        for name in ("no_repeat_ngram_size", "repetition_penalty"):
+            checked[name] = _SAMPLING_CHECKS[name](name, getattr(self, name))
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def n_groups(self) -> int:
+        """The number of groups in force."""
+        if self.diverse_groups is not None:
+            return self.diverse_groups
+        return self.num_beams if self.diversity_penalty > 0 else 1
+
+    def core(self) -> tuple[float | int | bool, ...]:
+        """Return the tuple the extension takes."""
+        early = 2 if self.early_stopping == "never" else int(self.early_stopping)
+        return (
+            self.num_beams, self.max_tokens, self.length_penalty, early, self.n_groups,
+            self.diversity_penalty, self.no_repeat_ngram_size, self.repetition_penalty, self.trace,
+        )  # fmt: skip
+
+
+def _store_logits(name: str, value: object) -> str:
+    if value not in ("none", "top_k", "full"):
+        raise ParameterError(f'{name} is {value!r}, allowed: "none", "top_k", "full"')
+    return str(value)
+
+
+_CONFIG_CHECKS: dict[str, _Check] = {
+    **{name: _SAMPLING_CHECKS[name] for name in ("temperature", "top_p", "seed")},
+    "context_size": lambda name, value: _integer(name, value, 1, 1_048_576),
+    "store_logits": _store_logits,
+    "top_k_logits": lambda name, value: _integer(name, value, 1, 1000),
+    "stop_sequences": lambda _name, value: None if value is None else check_stop(value),
+    **{name: _SAMPLING_CHECKS[name] for name in ("top_k", "min_p", "no_repeat_ngram_size")},
+}
+_DEFAULTS = SamplingParams()
+_OPTIONAL = ("stop_sequences", "top_k", "min_p", "no_repeat_ngram_size")
+
+
+@dataclass(frozen=True, slots=True)
+class StateConfig:
+    """Defaults of a state's generations, and what it stores.  Immutable: forks share it.
+
+    Attributes:
+        temperature: As in `SamplingParams`.
+        top_p: As in `SamplingParams`.
+        seed: As in `SamplingParams`.
+        context_size: Most tokens of the state; the model's own limit holds, too.
+        store_logits: What is kept of every prediction: ``"none"``, ``"top_k"`` (its largest logits)
+            or ``"full"`` (as ``"top_k"``; full vectors are recomputed when asked for).
+        top_k_logits: How many logits ``"top_k"`` keeps, 1 to 1000.
+        stop_sequences: Default of ``stop``; None is none.
+        top_k: As in `SamplingParams`; None is the default.
+        min_p: As in `SamplingParams`; None is the default.
+        no_repeat_ngram_size: As in `SamplingParams`; None is the default.
+        extra: Keys this package does not know, kept as they came.
+
+    Example:
+        >>> from cacher import StateConfig
+        >>> StateConfig().updated({"seed": None}).to_dict()["seed"] is None
+        True
+    """
+
+    temperature: float = _DEFAULTS.temperature
+    top_p: float = _DEFAULTS.top_p
+    seed: int | None = _DEFAULTS.seed
+    context_size: int = 2048
+    store_logits: StoreLogits = "top_k"
+    top_k_logits: int = 20
+    stop_sequences: tuple[str, ...] | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    no_repeat_ngram_size: int | None = None
+    extra: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        """Check every field; raises as `SamplingParams` does."""
+        for name, check in _CONFIG_CHECKS.items():
+            value = getattr(self, name)
+            if not (value is None and name in _OPTIONAL):
+                object.__setattr__(self, name, check(name, value))
+
+    def updated(self, changes: Mapping[str, object] | None) -> StateConfig:
+        """Return a configuration with some keys replaced.
+
+        Args:
+            changes: Keys to replace.  None as a value means the default, except for ``seed``, where
+                it means a fresh seed for every call.
+
+        Raises:
+            TypeError: A value has the wrong type.
+            ParameterError: A value is outside its range, or unknown keys take more than 16 KiB.
+        """
+        if not changes:
+            return self
+        if not isinstance(changes, Mapping):
+            raise TypeError(f"config must be a mapping, got {type(changes).__name__}")
+        defaults = {f.name: f.default for f in fields(StateConfig)}
+        known: dict[str, Any] = {}
+        extra = dict(self.extra)
+        for key, value in changes.items():
+            if not isinstance(key, str):
+                raise TypeError(f"config keys must be strings, got {type(key).__name__}")
+            if key not in _CONFIG_CHECKS:
+                extra[key] = value
+            else:
+                known[key] = defaults[key] if value is None and key != "seed" else value
+        if extra != self.extra:
+            check_json("config", extra)
+            known["extra"] = MappingProxyType(extra)
+        return replace(self, **known)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the six standard keys, the optional ones that are set, and the unknown ones."""
+        plain = {name: getattr(self, name) for name in _CONFIG_CHECKS}
+        for name in _OPTIONAL:
+            if plain[name] is None:
+                del plain[name]
+        if "stop_sequences" in plain:
+            plain["stop_sequences"] = list(plain["stop_sequences"])
+        return {**plain, **self.extra}
+
+    def sampling(self, options: Mapping[str, Any]) -> SamplingParams:
+        """Return the parameters of a call: its options over this configuration over the defaults.
+
+        Raises:
+            TypeError: An option is unknown or has the wrong type.
+            ParameterError: An option is outside its range.
+        """
+        if unknown := options.keys() - _SAMPLING_CHECKS.keys():
+            raise TypeError(
+                f"unknown option {sorted(unknown)[0]!r}, allowed: {', '.join(_SAMPLING_CHECKS)}"
+            )
+        chosen: dict[str, Any] = {"temperature": self.temperature, "top_p": self.top_p}
+        for name in ("top_k", "min_p", "no_repeat_ngram_size"):
+            if getattr(self, name) is not None:
+                chosen[name] = getattr(self, name)
+        chosen["stop"] = self.stop_sequences or ()
+        chosen.update({name: value for name, value in options.items() if value is not None})
+        chosen["seed"] = options.get("seed", ...)
+        if chosen["seed"] is ...:
+            chosen["seed"] = self.seed
+        return SamplingParams(**chosen)
+
+
+def check_json(name: str, value: object) -> None:
+    """Raise unless `value` is plain JSON of at most 16 KiB.
+
+    Raises:
+        TypeError: Not JSON.
+        ParameterError: Too large, nested too deeply, or with a number that is not finite.
+    """
+    try:
+        size = len(json.dumps(value, allow_nan=False))
+    except (ValueError, RecursionError) as error:
+        raise ParameterError(f"{name} cannot be written as JSON: {error}") from None
+    if size > MAX_CONFIG_BYTES:
+        raise ParameterError(f"{name} takes {size} bytes as JSON, allowed: {MAX_CONFIG_BYTES}")

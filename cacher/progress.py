@@ -1,0 +1,45 @@
+"""Progress: a bar where somebody is watching, or a callback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+Progress = bool | Callable[[int, int], object] | None
+
+LONG_TEXT = 2000  # tokens to read from which a bar appears by itself
+
+
+def _watched() -> bool:
+    """Whether standard error is a terminal, or this is a notebook."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        return True
+    ipython = sys.modules.get("IPython")
+    shell: Any = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and hasattr(shell, "kernel")
+
+
+@contextmanager
+def reading(progress: Progress, total: int) -> Iterator[Callable[[int, int], object] | None]:
+    """Give the callback for reading `total` tokens, called with the tokens read so far and in all.
+
+    Args:
+        progress: None: a bar for long texts when somebody watches; True: always a bar; False:
+            nothing; or the callback itself.
+        total: Tokens that are about to be read.
+    """
+    if callable(progress):
+        yield progress
+        return
+    wanted = progress is True or (progress is None and total > LONG_TEXT and _watched())
+    try:
+        if not wanted:
+            raise ImportError
+        from tqdm.auto import tqdm
+    except ImportError:  # not wanted, or a bar is no reason to fail
+        yield None
+        return
+    with tqdm(total=total, unit="token", desc="reading", leave=False) as bar:
+        yield lambda done, _total: bar.update(done - bar.n)

@@ -1,0 +1,368 @@
+"""A state: a token sequence that can be extended, branched, taken back, kept, and looked into."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from os import PathLike
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from cacher import _core
+from cacher.analysis import Inspection
+from cacher.errors import ContextOverflowError, ParameterError
+from cacher.generate import Generating
+from cacher.params import StateConfig, check_json
+from cacher.progress import Progress, reading
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from cacher.lineage import Merged
+    from cacher.model import Model
+
+    Text = str | Iterable[int] | NDArray[np.integer]
+
+STATE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+RESERVED_IDS = frozenset({"config", "merge", "diff", "import", "export", "inspect", "stats"})
+NO_METADATA: Mapping[str, object] = MappingProxyType({})
+
+
+class Identity:
+    """The id of a state: made when first read, shared with those who remember where they come from."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: str | None = None) -> None:
+        if value is not None and (not STATE_ID.fullmatch(value) or value in RESERVED_IDS):
+            raise ParameterError(
+                f"state id {value!r} is not allowed: 1 to 128 letters, digits, '.', '_' and '-', "
+                f"the first a letter or digit, and none of {', '.join(sorted(RESERVED_IDS))}"
+            )
+        self.value = value
+
+    def get(self) -> str:
+        """Return the id."""
+        if self.value is None:
+            self.value = str(uuid.uuid4())
+        return self.value
+
+
+class State(Generating, Inspection):
+    """A token sequence of a model; made by `Model.state`, `fork`, `Model.restore`, `cacher.merge`.
+
+    Like a tape with a head: text is laid on the tape, and the model reads it when something is
+    asked.  `forward` and `generate` move the head to the end; looking never does.  A state has one
+    user at a time: a second thread gets StateBusyError at once.
+
+    Example:
+        >>> import cacher
+        >>> state = cacher.load("tales").state("Once upon a time")
+        >>> fork = state.fork()
+        >>> state.generate(8, seed=1).text == fork.generate(8, seed=1).text
+        True
+    """
+
+    __slots__ = (
+        "_core", "_created", "_forked_from", "_head", "_identity", "_merged", "_metadata",
+        "_modified", "config", "model", "revision",
+    )  # fmt: skip
+
+    model: Model
+    config: StateConfig
+    #: Starts at 1 and grows by 1 with every change.
+    revision: int
+
+    def __init__(
+        self,
+        model: Model,
+        core: _core.State,
+        config: StateConfig,
+        metadata: Mapping[str, object] | None = None,
+        state_id: str | None = None,
+    ) -> None:
+        """Wrap a core state; use `Model.state`."""
+        self.model = model
+        self.config = config
+        self.revision = 1
+        self._core = core
+        self._head = 0
+        self._identity = Identity(state_id)
+        self._metadata = frozen_metadata(metadata)
+        self._forked_from: Identity | None = None
+        self._merged: Merged | None = None
+        self._created = self._modified = time.time()
+
+    # ---- what it holds
+
+    @property
+    def id(self) -> str:
+        """The state's id: a UUID unless one was given."""
+        return self._identity.get()
+
+    @property
+    def text(self) -> str:
+        """The text of all tokens; empty for a model without a tokenizer."""
+        tokenizer = self.model._tokenizer
+        return "" if tokenizer is None else tokenizer._core.decode(self._core.tokens())
+
+    @property
+    def tokens(self) -> list[int]:
+        """The ids of all tokens, as a list."""
+        return memoryview(self._core.tokens()).tolist()
+
+    @property
+    def token_ids(self) -> NDArray[np.int32]:
+        """The ids of all tokens, int32 [tokens]."""
+        import numpy as np
+
+        return np.asarray(self._core.tokens())
+
+    @property
+    def head_position(self) -> int:
+        """How many leading tokens have been consumed by `forward` or `generate`."""
+        return self._head
+
+    @property
+    def metadata(self) -> Mapping[str, object]:
+        """Tags of your own; replace keys with ``edit(metadata=...)``."""
+        return self._metadata
+
+    @property
+    def context_limit(self) -> int:
+        """Most tokens this state may hold: the smaller of its context_size and the model's."""
+        return min(self.config.context_size, self.model.n_ctx)
+
+    @property
+    def _store_top_k(self) -> int:
+        """What the core stores of each prediction: 0 is nothing."""
+        if self.config.store_logits == "none":
+            return 0
+        return min(self.config.top_k_logits, self.model.vocab_size)
+
+    @property
+    def forked_from(self) -> str | None:
+        """The id of the state this one was forked from."""
+        return None if self._forked_from is None else self._forked_from.get()
+
+    @property
+    def merged_from(self) -> list[str] | None:
+        """The ids of the states this one was merged from."""
+        return None if self._merged is None else self._merged.state_ids()
+
+    def __len__(self) -> int:
+        return len(self._core)
+
+    # ---- extending
+
+    def append(self, text: Text) -> State:
+        """Lay text or token ids on the tape; nothing is computed.  Returns the state.
+
+        Pieces are encoded separately: never across the joint.
+
+        Raises:
+            ContextOverflowError: It does not fit; the state is unchanged.
+            TokenIdError: An id is outside the vocabulary.
+            EncodingError: The text holds half of a surrogate pair.
+
+        Example:
+            >>> import cacher
+            >>> cacher.load("tales").state("Hello").append(" world").text
+            'Hello world'
+        """
+        self._lay(text)
+        self._changed()
+        return self
+
+    def forward(self, text: Text | None = None, *, progress: Progress = None) -> State:
+        """Append, then let the model read everything that is pending.  Returns the state.
+
+        Args:
+            text: A text or token ids; None only reads.
+            progress: None: a bar for texts over 2,000 tokens in a terminal or notebook; True or
+                False: always or never; or a callback (tokens read, tokens in all).
+
+        Raises:
+            ContextOverflowError: It does not fit; the state is unchanged.
+
+        Example:
+            >>> import cacher
+            >>> cacher.load("tales").state("Hello").forward(" world").head_position
+            2
+        """
+        if text is not None:
+            self._lay(text)
+        self._consume(progress)
+        self._changed()
+        return self
+
+    def _lay(self, text: Text) -> None:
+        ids = self.model.tokenizer._core.encode(text) if isinstance(text, str) else text
+        if not hasattr(ids, "__len__"):
+            ids = list(ids)
+        total, limit = len(self) + len(ids), self.context_limit  # type: ignore[arg-type]
+        if total > limit:
+            raise ContextOverflowError(
+                f"{len(self)} + {total - len(self)} tokens are more than the context of {limit}"
+            )
+        self._core.append(ids)
+
+    def _consume(self, progress: Progress = None, chunk_tokens: int = 0) -> None:
+        with reading(progress, len(self) - self._core.ready()) as callback:
+            self._core.eval(self._store_top_k, chunk_tokens, callback)
+        self._head = len(self)
+
+    def _changed(self) -> None:
+        self.revision += 1
+        self._modified = time.time()
+
+    # ---- branching
+
+    def fork(
+        self,
+        at: int | None = None,
+        *,
+        config: Mapping[str, object] | None = None,
+        metadata: Mapping[str, object] | None = None,
+        state_id: str | None = None,
+    ) -> State:
+        """Return an independent copy that shares all pages: microseconds, whatever the length.
+
+        Args:
+            at: Copy only this many leading tokens; None is all.
+            config: Keys to replace in the copy's configuration.
+            metadata: Tags of the copy; None keeps them.
+            state_id: As in `Model.state`.
+
+        Raises:
+            ParameterError: `at` is outside 0 to the number of tokens.
+
+        Example:
+            >>> import cacher
+            >>> state = cacher.load("tales").state("Hello world")
+            >>> state.fork(at=1).text
+            'Hello'
+        """
+        core = self._core.fork()
+        if at is not None:
+            core.truncate(at)
+        copy = State.__new__(State)
+        copy.model = self.model
+        copy.config = self.config if config is None else self.config.updated(config)
+        copy.revision = 1
+        copy._core = core
+        copy._head = self._head if at is None else min(self._head, at)
+        copy._identity = Identity(state_id)
+        copy._metadata = self._metadata if metadata is None else frozen_metadata(metadata)
+        copy._forked_from = self._identity
+        copy._merged = None
+        copy._created = copy._modified = time.time()
+        return copy
+
+    def rollback(self, to: int) -> State:
+        """Take tokens back.  Returns the state.
+
+        Args:
+            to: How many leading tokens to keep; negative: how many to take back.
+
+        Raises:
+            ParameterError: More than there are.
+
+        Example:
+            >>> import cacher
+            >>> cacher.load("tales").state("Hello world").rollback(-1).text
+            'Hello'
+        """
+        length = len(self)
+        if not -length <= to <= length:
+            raise ParameterError(f"rollback to {to}, allowed: {-length} to {length} tokens")
+        return self.truncate(to if to >= 0 else length + to)
+
+    def truncate(self, n_tokens: int) -> State:
+        """Keep the first `n_tokens`.  Returns the state.
+
+        Raises:
+            ParameterError: Negative, or more than there are.
+        """
+        self._core.truncate(n_tokens)
+        self._head = min(self._head, n_tokens)
+        self._changed()
+        return self
+
+    def edit(
+        self,
+        *,
+        text: Text | None = None,
+        append_text: Text | None = None,
+        truncate_to: int | None = None,
+        config: Mapping[str, object] | None = None,
+        metadata: Mapping[str, object] | None = None,
+    ) -> State:
+        """Change several things at once, or nothing when one of them is refused.  Returns the state.
+
+        Args:
+            text: Replaces everything; the head goes to 0.
+            append_text: Added at the end, pending.
+            truncate_to: Keep this many leading tokens (before `append_text`).
+            config: Keys to replace; None as a value is the default, but for ``seed``.
+            metadata: Tags to add or replace.
+
+        Raises:
+            ContextOverflowError, ParameterError, TypeError: The state is unchanged.
+
+        Example:
+            >>> import cacher
+            >>> state = cacher.load("tales").state("Hello world")
+            >>> state.edit(truncate_to=1, append_text=" there").text
+            'Hello there'
+        """
+        if text is not None and truncate_to is not None:
+            raise ParameterError("text replaces everything: truncate_to cannot be given with it")
+        draft = self.fork(0 if text is not None else truncate_to, config=config)
+        if metadata is not None:
+            draft._metadata = frozen_metadata({**self._metadata, **metadata})
+        for piece in (text, append_text):
+            if piece is not None:
+                draft._lay(piece)
+        self._core, self._head = draft._core, draft._head
+        self.config, self._metadata = draft.config, draft._metadata
+        self._changed()
+        return self
+
+    # ---- keeping
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the state to one JSON file, whole or not at all, readable by its owner only.
+
+        When this returns, the file is on disk; a crash at any moment leaves the old file or the
+        new one.
+
+        Raises:
+            FileError: It cannot be written.
+        """
+        from cacher.statefile import save
+
+        save(self, path)
+
+    def evict(self) -> None:
+        """Drop the state's KV entries; they come back, bit for bit, when needed."""
+        self._core.evict()
+
+    def __repr__(self) -> str:
+        text = self.text
+        shown = text if len(text) <= 60 else "..." + text[-57:]
+        return f"<State {shown!r}: {len(self)} tokens of {self.model.name!r}>"
+
+
+def frozen_metadata(metadata: Mapping[str, object] | None) -> Mapping[str, object]:
+    """Return a read-only copy of tags, which must be plain JSON of at most 16 KiB."""
+    if not metadata:
+        return NO_METADATA
+    if not isinstance(metadata, Mapping) or not all(isinstance(key, str) for key in metadata):
+        raise TypeError("metadata must be a mapping with string keys")
+    copy = dict(metadata)
+    check_json("metadata", copy)
+    return MappingProxyType(copy)

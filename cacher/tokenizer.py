@@ -1,0 +1,169 @@
+"""Text to token ids and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from os import PathLike
+from typing import TYPE_CHECKING
+
+from cacher import _core
+from cacher.errors import TokenizerError, TokenIdError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class StreamDecoder:
+    """Turns ids into text as they come; the joined pieces equal `Tokenizer.decode` of all ids.
+
+    Bytes of an unfinished character are held back until the token that completes it.
+
+    Example:
+        >>> import cacher
+        >>> tokenizer = cacher.load("tales").tokenizer
+        >>> decoder = tokenizer.stream_decoder()
+        >>> "".join(decoder.push(i) for i in tokenizer.encode("Hé!")) + decoder.finish()
+        'Hé!'
+    """
+
+    __slots__ = ("_core",)
+
+    def __init__(self, core: _core.Decoder) -> None:
+        self._core = core
+
+    def push(self, token_id: int) -> str:
+        """Return the text that `token_id` adds.
+
+        Raises:
+            TokenIdError: The id is outside the vocabulary.
+        """
+        return self._core.push(token_id)
+
+    def finish(self) -> str:
+        """Return what is left: U+FFFD for the bytes of an unfinished character, else nothing."""
+        return self._core.finish()
+
+
+class Tokenizer:
+    """A tokenizer: byte-level or SentencePiece-style BPE.  Immutable, safe to share.
+
+    Example:
+        >>> import cacher
+        >>> tokenizer = cacher.load("tales").tokenizer
+        >>> tokenizer.decode(tokenizer.encode("Hello world"))
+        'Hello world'
+    """
+
+    __slots__ = ("_core",)
+
+    def __init__(self, core: _core.Tokenizer) -> None:
+        self._core = core
+
+    @classmethod
+    def open(cls, path: str | PathLike[str]) -> Tokenizer:
+        """Open a tokenizer without a model.
+
+        Args:
+            path: A folder with tokenizer.json, or with vocab.json and merges.txt; or a
+                tokenizer.json.
+
+        Raises:
+            FileError: It cannot be read.
+            TokenizerError: It is damaged.
+            UnsupportedModelError: It has an option that is not supported.
+
+        Example:
+            >>> import cacher
+            >>> cacher.Tokenizer.open(cacher.hub.find("tales")).id("Hello") >= 0
+            True
+        """
+        return cls(_core.Tokenizer(path))
+
+    def encode(self, text: str, *, add_special: bool = False, specials: bool = True) -> list[int]:
+        """Return the ids of a text.
+
+        Args:
+            text: Any text, up to 1 GiB.
+            add_special: Put the tokens around it that the tokenizer's template asks for.
+            specials: Read ``<|endoftext|>`` and the like as special tokens; else as plain text.
+
+        Raises:
+            EncodingError: The text holds half of a surrogate pair.
+
+        Example:
+            >>> import cacher
+            >>> len(cacher.load("tales").tokenizer.encode("Hello world"))
+            2
+        """
+        return memoryview(self._core.encode(text, add_special, specials)).tolist()
+
+    def decode(
+        self, ids: Iterable[int] | NDArray[np.integer], *, skip_special: bool = False
+    ) -> str:
+        """Return the text of ids; bytes that form no character become U+FFFD.
+
+        Args:
+            ids: A list, an array or any iterable of integers.
+            skip_special: Leave out special tokens.
+
+        Raises:
+            TokenIdError: An id is outside the vocabulary.
+        """
+        return self._core.decode(ids, skip_special)
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """Return the text that each id adds; joined, they are the text of all.
+
+        Example:
+            >>> import cacher
+            >>> tokenizer = cacher.load("tales").tokenizer
+            >>> tokenizer.pieces(tokenizer.encode("Hello world"))
+            ['Hello', ' world']
+        """
+        decoder = self._core.decoder()
+        pieces = [decoder.push(i) for i in ids]
+        rest = decoder.finish()
+        if rest:
+            pieces[-1] += rest
+        return pieces
+
+    def stream_decoder(self, *, skip_special: bool = False) -> StreamDecoder:
+        """Return a decoder for ids that come one by one.
+
+        Args:
+            skip_special: Special tokens give no text.
+        """
+        return StreamDecoder(self._core.decoder(skip_special))
+
+    def token(self, token_id: int) -> str:
+        """Return the vocabulary entry of an id, as the tokenizer's file writes it.
+
+        Raises:
+            TokenIdError: The id is outside the vocabulary.
+        """
+        entry = self._core.token(token_id)
+        if entry is None:
+            raise TokenIdError(f"token id {token_id} is not in the vocabulary of {len(self)} tokens")
+        return entry
+
+    def id(self, token: str) -> int:
+        """Return the id of a vocabulary entry, as the tokenizer's file writes it.
+
+        Raises:
+            TokenizerError: There is no such entry.
+        """
+        found = self._core.find(token)
+        if found < 0:
+            raise TokenizerError(f"{token!r} is not in the vocabulary of {len(self)} tokens")
+        return found
+
+    def is_special(self, token_id: int) -> bool:
+        """Return whether an id is that of a special token."""
+        return self._core.is_special(token_id)
+
+    def __len__(self) -> int:
+        return len(self._core)
+
+    def __repr__(self) -> str:
+        return f"<Tokenizer of {len(self)} tokens>"

@@ -1,0 +1,288 @@
+"""What calls give back: plain records, without a reference to a state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from math import exp
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from cacher.tokenizer import Tokenizer
+
+FinishReason = Literal["stop_sequence", "eos", "context_length", "time"]
+
+
+class TopToken(NamedTuple):
+    """A token the model might choose, by its own distribution (temperature 1, nothing cut off)."""
+
+    token: str
+    token_id: int
+    probability: float
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token: as it is generated, or as a state shows it.
+
+    Attributes:
+        text: The text this token adds; empty while a character is unfinished.
+        token_id: Its id; -1 for the record that only carries the end of an unfinished character.
+        position: Its index in the state.
+        probability: The model's own probability of the token, given what precedes it.
+        logprob: Natural logarithm of it.
+        entropy: Of the distribution it was chosen from, in nats; None where it is not known.
+    """
+
+    text: str
+    token_id: int
+    position: int
+    probability: float
+    logprob: float
+    entropy: float | None = None
+    _top: tuple[tuple[int, float], ...] = field(default=(), repr=False, compare=False)
+    _tokenizer: Tokenizer | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def top_tokens(self) -> list[TopToken]:
+        """The likeliest tokens at this position, most probable first; empty where none are known."""
+        return top_tokens(self._top, self._tokenizer)
+
+
+def top_tokens(
+    pairs: tuple[tuple[int, float], ...], tokenizer: Tokenizer | None
+) -> list[TopToken]:
+    """Return records for (id, log-probability) pairs."""
+    return [
+        TopToken(tokenizer.decode([i]) if tokenizer else "", i, exp(logprob), logprob)
+        for i, logprob in pairs
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A continuation.
+
+    Attributes:
+        text: Only the continuation: the tokens' texts, joined.
+        tokens: The text each token adds.
+        token_ids: Their ids.
+        probabilities: The model's own probability of each token (temperature 1, nothing cut off).
+        logprobs: Their natural logarithms.
+        finished: False when `max_tokens` ended the run.
+        finish_reason: ``"stop_sequence"``, ``"eos"``, ``"context_length"``, ``"time"``, or None.
+        stop_sequence: The stop sequence that was matched.
+        seed: The seed in force; None when nothing was drawn (temperature 0).
+        stream_index: Which of several continuations this is.
+    """
+
+    text: str
+    tokens: list[str]
+    token_ids: list[int]
+    probabilities: list[float]
+    logprobs: list[float]
+    finished: bool
+    finish_reason: FinishReason | None
+    stop_sequence: str | None
+    seed: int | None
+    stream_index: int = 0
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    def _repr_html_(self) -> str:
+        from cacher.display import text_html
+
+        return text_html(self.tokens, self.logprobs)
+
+
+@dataclass(frozen=True, slots=True)
+class Beam:
+    """A sequence found by beam search.
+
+    Attributes:
+        text: Only the continuation.
+        tokens: The text each token adds.
+        token_ids: Their ids.
+        logprobs: Log-probability of each token.
+        score: logprob / length ** length_penalty.
+        logprob: Sum of the log-probabilities, that of a drawn end-of-sequence token included.
+        finished: Whether it is complete.
+        finish_reason: ``"eos"``, ``"stop_sequence"`` or None.
+        group: Its diversity group.
+    """
+
+    text: str
+    tokens: list[str]
+    token_ids: list[int]
+    logprobs: list[float]
+    score: float
+    logprob: float
+    finished: bool
+    finish_reason: FinishReason | None
+    group: int
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class BeamNode:
+    """A beam after one step of the search, for pictures.
+
+    Attributes:
+        step: From 1.
+        group: Diversity group.
+        token: The text of the token chosen in this step.
+        token_id: Its id.
+        logprob: Sum so far.
+        parent: Index into the previous step's beams.
+    """
+
+    step: int
+    group: int
+    token: str
+    token_id: int
+    logprob: float
+    parent: int
+
+
+@dataclass(frozen=True, slots=True)
+class BeamSearch:
+    """The beams that were found, best first: a sequence of `Beam`.
+
+    Attributes:
+        beams: Best first.
+        trace: Every step's beams, when they were asked for.
+    """
+
+    beams: tuple[Beam, ...]
+    trace: tuple[tuple[BeamNode, ...], ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.beams)
+
+    def __getitem__(self, index: int) -> Beam:
+        return self.beams[index]
+
+    def __iter__(self) -> Iterator[Beam]:
+        return iter(self.beams)
+
+    def _repr_html_(self) -> str:
+        from cacher.display import beams_html
+
+        return beams_html(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """Fixed facts of a model.
+
+    Attributes:
+        name: As given to `cacher.load`.
+        model_type: As in config.json.
+        isa: Kernels in use.
+        fingerprint: Hash of configuration, weights and tokenizer.
+        vocab_size: Tokens the model knows.
+        hidden_size: Width.
+        intermediate_size: Width of the feed-forward part.
+        n_layers: Layers.
+        n_heads: Query heads.
+        n_kv_heads: Key/value heads.
+        head_dim: Width of a head.
+        n_ctx: Most tokens of a state.
+        bos_token_id: None when the model has none.
+        eos_token_ids: End-of-sequence tokens.
+        n_threads: Threads a forward pass uses.
+        n_parameters: Weights.
+        weight_bytes: Bytes held by them.
+        page_bytes: KV bytes of one page of 16 tokens.
+    """
+
+    name: str
+    model_type: str
+    isa: str
+    fingerprint: str
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    n_ctx: int
+    bos_token_id: int | None
+    eos_token_ids: tuple[int, ...]
+    n_threads: int
+    n_parameters: int
+    weight_bytes: int
+    page_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStats:
+    """Counters of a model, since it was opened.
+
+    Attributes:
+        pages_live: Pages reachable from a state.
+        pages_cached: Pages kept only because their prefix may come again.
+        pages_shared: Live pages with more than one owner.
+        kv_bytes: Bytes of KV entries in memory.
+        kv_budget_bytes: Bytes of them at most.
+        tokens_computed: Tokens that went through the model.
+        tokens_reused: Tokens that were found already computed.
+        pages_evicted: Pages whose KV entries were dropped to stay within the budget.
+        forwards: Forward passes.
+    """
+
+    pages_live: int
+    pages_cached: int
+    pages_shared: int
+    kv_bytes: int
+    kv_budget_bytes: int
+    tokens_computed: int
+    tokens_reused: int
+    pages_evicted: int
+    forwards: int
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """How two states differ.
+
+    Attributes:
+        state_ids: Of the two.
+        same_model: Whether their models are equal.
+        identical: Whether model, tokens and configuration are equal.
+        common_prefix_tokens: Tokens both begin with.
+        common_prefix_text: Their text.
+        only_in: What follows in each, by state id.
+        config_changes: Keys of the configuration that differ, with both values.
+    """
+
+    state_ids: tuple[str, str]
+    same_model: bool
+    identical: bool
+    common_prefix_tokens: int
+    common_prefix_text: str
+    only_in: dict[str, str]
+    config_changes: dict[str, tuple[object, object]]
+
+
+@dataclass(frozen=True, slots=True)
+class MergeConflict:
+    """A configuration key with different values in merged states.
+
+    Attributes:
+        key: The key.
+        values: Its value in each state, in order.
+        chosen: The value the merged state has.
+    """
+
+    key: str
+    values: tuple[object, ...]
+    chosen: object
