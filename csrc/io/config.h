@@ -32,12 +32,17 @@ typedef struct cch_config {
     float rope_factor, rope_low_freq_factor, rope_high_freq_factor;
     int32_t rope_original_max_position;
     int32_t sliding_window;      /* a query sees at most this many tokens, itself counted; 0 = all */
-    int32_t bos_token_id;        /* -1 = none */
+    int32_t bos_token_id;        /* -1 = none; ids outside the vocabulary, which configs of resized ones keep, count as none */
     int32_t n_eos, eos_token_ids[8];
 } cch_config;
 
 /* Reads <folder>/config.json (and generation_config.json, only for extra eos ids).  E_IO, E_FORMAT, E_UNSUPPORTED,
  * E_MEMORY. Every number is range-checked here: hidden_size <= 65536, n_layers <= 1024, vocab_size <= 4194304, ... */
 cch_status cch_config_open(const char *folder, cch_config *out, cch_error *err);
+
+/* The same from the text [len] of a config.json; `name` is for messages.  E_FORMAT, E_UNSUPPORTED, E_MEMORY. */
+cch_status cch_config_parse(const char *text, size_t len, const char *name, cch_config *out, cch_error *err);
+/* Adds the eos ids of a generation_config.json's text to *config, which is left as it was on failure. */
+cch_status cch_config_add_eos(const char *text, size_t len, const char *name, cch_config *config, cch_error *err);
 
 #endif

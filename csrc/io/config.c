@@ -1,0 +1,421 @@
+/* What each key means and what holds when it is absent follows transformers' configuration classes (4.x and 5.x): a
+ * key that they read and that changes the arithmetic is read or refused here, one that they ignore is ignored. */
+#include "io/config.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/filemap.h"
+#include "io/json.h"
+
+#define MAX_VOCAB 4194304
+#define MAX_HIDDEN 65536
+#define MAX_INTERMEDIATE 1048576
+#define MAX_LAYERS 1024
+#define MAX_HEADS 1024
+#define MAX_HEAD_DIM 4096
+#define MAX_POSITIONS 16777216 /* 2^24: above, an f32 position would not be exact */
+
+/* Key names and defaults of a model_type.  Sizes have no defaults: a config without them is damaged.  A NULL key means
+ * that the family has no such option. */
+typedef struct family {
+    const char *model_type;
+    const char *hidden_size, *intermediate_size, *n_layers, *n_heads, *n_kv_heads, *max_position, *activation, *norm_eps;
+    double norm_eps_default;
+    const char *activation_default;
+    int32_t n_kv_heads_default; /* 0: n_heads */
+    int32_t head_dim_default;   /* 0: hidden_size / n_heads */
+    int32_t bos_default, eos_default;
+    cch_norm norm;
+    cch_position position;
+    bool gated_mlp, qk_norm, tie_default;
+    bool qkv_bias, o_bias, mlp_bias; /* always there */
+    const char *attention_bias_key;  /* adds biases to q, k, v and o */
+    const char *mlp_bias_key;
+    const char *sliding_window_key;
+    int32_t sliding_window_default; /* 0: none */
+} family;
+
+#define LLAMA_KEYS                                                                                                   \
+    .hidden_size = "hidden_size", .intermediate_size = "intermediate_size", .n_layers = "num_hidden_layers",         \
+    .n_heads = "num_attention_heads", .n_kv_heads = "num_key_value_heads", .max_position = "max_position_embeddings", \
+    .activation = "hidden_act", .activation_default = "silu", .norm_eps = "rms_norm_eps", .norm_eps_default = 1e-6,  \
+    .norm = CCH_NORM_RMS, .position = CCH_POSITION_ROPE, .gated_mlp = true
+
+static const family families[] = {
+    {.model_type = "gpt2", .hidden_size = "n_embd", .intermediate_size = "n_inner", .n_layers = "n_layer",
+     .n_heads = "n_head", .max_position = "n_positions", .activation = "activation_function",
+     .activation_default = "gelu_new", .norm_eps = "layer_norm_epsilon", .norm_eps_default = 1e-5,
+     .norm = CCH_NORM_LAYER, .position = CCH_POSITION_LEARNED, .bos_default = 50256, .eos_default = 50256,
+     .qkv_bias = true, .o_bias = true, .mlp_bias = true, .tie_default = true},
+    {.model_type = "llama", LLAMA_KEYS, .bos_default = 1, .eos_default = 2, .attention_bias_key = "attention_bias",
+     .mlp_bias_key = "mlp_bias"},
+    {.model_type = "mistral", LLAMA_KEYS, .n_kv_heads_default = 8, .bos_default = 1, .eos_default = 2,
+     .sliding_window_key = "sliding_window", .sliding_window_default = 4096},
+    {.model_type = "qwen2", LLAMA_KEYS, .n_kv_heads_default = 32, .bos_default = -1, .eos_default = -1, .qkv_bias = true},
+    {.model_type = "qwen3", LLAMA_KEYS, .n_kv_heads_default = 32, .head_dim_default = 128, .bos_default = -1,
+     .eos_default = -1, .qk_norm = true, .attention_bias_key = "attention_bias"},
+};
+#define N_FAMILIES (sizeof families / sizeof *families)
+
+/* Options with one supported value.  model_type NULL: of every family. */
+typedef enum wanted { WANT_TRUE, WANT_FALSE, WANT_ONE, WANT_NOTHING } wanted;
+static const struct { const char *model_type, *key; wanted want; } fixed_options[] = {
+    {NULL, "quantization_config", WANT_NOTHING},
+    {NULL, "pruned_heads", WANT_NOTHING},
+    {NULL, "per_layer_config", WANT_NOTHING},
+    {NULL, "is_causal", WANT_TRUE},
+    {NULL, "is_encoder_decoder", WANT_FALSE},
+    {NULL, "add_cross_attention", WANT_FALSE},
+    {NULL, "partial_rotary_factor", WANT_ONE},
+    {"gpt2", "scale_attn_weights", WANT_TRUE},
+    {"gpt2", "scale_attn_by_inverse_layer_idx", WANT_FALSE},
+    {"gpt2", "reorder_and_upcast_attn", WANT_FALSE},
+    {"llama", "pretraining_tp", WANT_ONE},
+    {"qwen2", "use_sliding_window", WANT_FALSE},
+    {"qwen3", "use_sliding_window", WANT_FALSE},
+};
+
+static const struct { const char *name; cch_activation activation; } activations[] = {
+    {"silu", CCH_ACT_SILU},           {"swish", CCH_ACT_SILU},
+    {"gelu", CCH_ACT_GELU_ERF},       {"gelu_python", CCH_ACT_GELU_ERF},
+    {"gelu_new", CCH_ACT_GELU_TANH},  {"gelu_pytorch_tanh", CCH_ACT_GELU_TANH},
+    {"gelu_fast", CCH_ACT_GELU_TANH}, {"gelu_python_tanh", CCH_ACT_GELU_TANH},
+    {"gelu_accurate", CCH_ACT_GELU_TANH}, {"relu", CCH_ACT_RELU},
+};
+
+/* ------------------------------------------------------------------------------------------------ values ---- */
+
+/* A JSON string may hold NUL, so its length counts. */
+static bool same(const char *text, size_t len, const char *want) {
+    return strlen(want) == len && memcmp(text, want, len) == 0;
+}
+
+/* Is the key there with something other than null? */
+static bool has(cch_json object, const char *key, cch_json *out) {
+    return cch_json_find(object, key, out) && cch_json_get_kind(*out) != CCH_JSON_NULL;
+}
+
+static cch_status refuse(cch_json value, const char *supported, cch_error *err) {
+    char where[CCH_JSON_TEXT], shown[CCH_JSON_TEXT];
+    return cch_fail(err, CCH_E_UNSUPPORTED, "cch_config_open", -1, "%s is %s, supported: %s",
+                    cch_json_where(value, where), cch_json_show(value, shown), supported);
+}
+
+static cch_status read_size(cch_json root, const char *key, int64_t max, int32_t *out, cch_error *err) {
+    cch_json value;
+    int64_t number;
+    CCH_RETURN_IF(cch_json_get(root, key, &value, err));
+    CCH_RETURN_IF(cch_json_get_int(value, 1, max, &number, err));
+    *out = (int32_t)number;
+    return CCH_OK;
+}
+
+/* As read_size, but absent or null gives `fallback`. */
+static cch_status read_size_or(cch_json root, const char *key, int64_t max, int32_t fallback, int32_t *out,
+                               cch_error *err) {
+    cch_json value;
+    *out = fallback;
+    return has(root, key, &value) ? read_size(root, key, max, out, err) : CCH_OK;
+}
+
+static cch_status read_float_or(cch_json root, const char *key, double min, double max, double fallback, float *out,
+                                cch_error *err) {
+    cch_json value;
+    double number = fallback;
+    if (has(root, key, &value)) CCH_RETURN_IF(cch_json_get_double(value, min, max, &number, err));
+    *out = (float)number;
+    return CCH_OK;
+}
+
+static cch_status read_bool_or(cch_json root, const char *key, bool fallback, bool *out, cch_error *err) {
+    cch_json value;
+    *out = fallback;
+    return has(root, key, &value) ? cch_json_get_bool(value, out, err) : CCH_OK;
+}
+
+static cch_status check_fixed(cch_json root, const char *key, wanted want, cch_error *err) {
+    cch_json value;
+    bool flag;
+    double number;
+    if (!has(root, key, &value)) return CCH_OK;
+    switch (want) {
+    case WANT_TRUE:
+    case WANT_FALSE:
+        CCH_RETURN_IF(cch_json_get_bool(value, &flag, err));
+        return flag == (want == WANT_TRUE) ? CCH_OK : refuse(value, want == WANT_TRUE ? "true" : "false", err);
+    case WANT_ONE:
+        CCH_RETURN_IF(cch_json_get_double(value, -1e300, 1e300, &number, err));
+        return number >= 1 && number <= 1 ? CCH_OK : refuse(value, "1", err);
+    case WANT_NOTHING:
+        return cch_json_get_kind(value) == CCH_JSON_OBJECT && cch_json_len(value) == 0 ? CCH_OK
+                                                                                       : refuse(value, "null", err);
+    }
+    return CCH_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------- parts ---- */
+
+static cch_status find_family(cch_json root, const family **out, cch_error *err) {
+    cch_json value;
+    const char *name;
+    size_t len;
+    CCH_RETURN_IF(cch_json_get(root, "model_type", &value, err));
+    CCH_RETURN_IF(cch_json_get_string(value, &name, &len, err));
+    for (size_t i = 0; i < N_FAMILIES; i++) {
+        *out = &families[i];
+        if (same(name, len, families[i].model_type)) return CCH_OK;
+    }
+    return refuse(value, "gpt2, llama, mistral, qwen2, qwen3", err);
+}
+
+static cch_status read_activation(cch_json root, const family *f, cch_activation *out, cch_error *err) {
+    cch_json value;
+    const char *name = f->activation_default;
+    size_t len = strlen(name);
+    if (has(root, f->activation, &value)) CCH_RETURN_IF(cch_json_get_string(value, &name, &len, err));
+    for (size_t i = 0; i < sizeof activations / sizeof *activations; i++) {
+        *out = activations[i].activation;
+        if (same(name, len, activations[i].name)) return CCH_OK;
+    }
+    return refuse(value, "silu, swish, relu, gelu, gelu_python, gelu_new, gelu_pytorch_tanh, gelu_fast, "
+                         "gelu_python_tanh, gelu_accurate", err);
+}
+
+static cch_status read_sizes(cch_json root, const family *f, cch_config *c, cch_error *err) {
+    cch_json value;
+    char where[CCH_JSON_TEXT];
+    CCH_RETURN_IF(read_size(root, "vocab_size", MAX_VOCAB, &c->vocab_size, err));
+    CCH_RETURN_IF(read_size(root, f->hidden_size, MAX_HIDDEN, &c->hidden_size, err));
+    CCH_RETURN_IF(read_size(root, f->n_layers, MAX_LAYERS, &c->n_layers, err));
+    CCH_RETURN_IF(read_size(root, f->n_heads, MAX_HEADS, &c->n_heads, err));
+    CCH_RETURN_IF(read_size(root, f->max_position, MAX_POSITIONS, &c->max_position_embeddings, err));
+    if (f->position == CCH_POSITION_LEARNED) /* GPT-2: n_inner null means four times as wide */
+        CCH_RETURN_IF(read_size_or(root, f->intermediate_size, MAX_INTERMEDIATE, 4 * c->hidden_size,
+                                   &c->intermediate_size, err));
+    else CCH_RETURN_IF(read_size(root, f->intermediate_size, MAX_INTERMEDIATE, &c->intermediate_size, err));
+
+    c->n_kv_heads = c->n_heads;
+    if (f->n_kv_heads != NULL) {
+        bool absent = !cch_json_find(root, f->n_kv_heads, &value);
+        int32_t fallback = absent && f->n_kv_heads_default != 0 ? f->n_kv_heads_default : c->n_heads;
+        CCH_RETURN_IF(read_size_or(root, f->n_kv_heads, MAX_HEADS, fallback, &c->n_kv_heads, err));
+    }
+    if (c->n_heads % c->n_kv_heads != 0)
+        CCH_FAIL(err, CCH_E_FORMAT, -1, "%s: %s %d does not divide %s %d",
+                 cch_json_where(root, where), f->n_kv_heads, c->n_kv_heads, f->n_heads, c->n_heads);
+
+    c->head_dim = f->head_dim_default;
+    if (f->position == CCH_POSITION_ROPE)
+        CCH_RETURN_IF(read_size_or(root, "head_dim", MAX_HEAD_DIM, f->head_dim_default, &c->head_dim, err));
+    if (c->head_dim == 0) {
+        c->head_dim = c->hidden_size / c->n_heads;
+        if (c->hidden_size % c->n_heads != 0 || c->head_dim > MAX_HEAD_DIM)
+            CCH_FAIL(err, CCH_E_FORMAT, -1, "%s: %s %d over %s %d is no head size from 1 to %d", cch_json_where(root, where),
+                     f->hidden_size, c->hidden_size, f->n_heads, c->n_heads, MAX_HEAD_DIM);
+    }
+    if (f->position == CCH_POSITION_ROPE && c->head_dim % 2 != 0)
+        CCH_FAIL(err, CCH_E_UNSUPPORTED, -1, "%s: head_dim is %d, supported with RoPE: even numbers",
+                 cch_json_where(root, where), c->head_dim);
+    return CCH_OK;
+}
+
+/* layer_types (5.x): one attention for all layers, and the one that sliding_window says. */
+static cch_status read_window(cch_json root, const family *f, cch_config *c, cch_error *err) {
+    cch_json value;
+    const char *type;
+    char where[CCH_JSON_TEXT];
+    size_t len;
+    if (f->sliding_window_key != NULL) {
+        bool absent = !cch_json_find(root, f->sliding_window_key, &value);
+        CCH_RETURN_IF(read_size_or(root, f->sliding_window_key, INT32_MAX, absent ? f->sliding_window_default : 0,
+                                   &c->sliding_window, err));
+    }
+    if (f->position == CCH_POSITION_LEARNED || !has(root, "layer_types", &value)) return CCH_OK;
+    CCH_RETURN_IF(cch_json_expect(value, CCH_JSON_ARRAY, err));
+    if (cch_json_len(value) != (size_t)c->n_layers)
+        CCH_FAIL(err, CCH_E_FORMAT, -1, "%s has %zu entries, expected one for each of %d layers",
+                 cch_json_where(value, where), cch_json_len(value), c->n_layers);
+    const char *want = c->sliding_window != 0 ? "sliding_attention" : "full_attention";
+    for (size_t i = 0; i < cch_json_len(value); i++) {
+        cch_json element = cch_json_at(value, i);
+        CCH_RETURN_IF(cch_json_get_string(element, &type, &len, err));
+        if (!same(type, len, want)) return refuse(element, want, err);
+    }
+    return CCH_OK;
+}
+
+static cch_status read_rope_type(cch_json rope, cch_rope_type *out, cch_error *err) {
+    static const struct { const char *name; cch_rope_type type; } types[] = {
+        {"default", CCH_ROPE_DEFAULT}, {"linear", CCH_ROPE_LINEAR}, {"llama3", CCH_ROPE_LLAMA3}};
+    cch_json value;
+    const char *name;
+    size_t len;
+    *out = CCH_ROPE_DEFAULT;
+    if (!cch_json_find(rope, "rope_type", &value) && !cch_json_find(rope, "type", &value)) return CCH_OK;
+    CCH_RETURN_IF(cch_json_get_string(value, &name, &len, err));
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        *out = types[i].type;
+        if (same(name, len, types[i].name)) return CCH_OK;
+    }
+    return refuse(value, "default, linear, llama3", err);
+}
+
+static cch_status check_rope_keys(cch_json rope, cch_error *err) {
+    static const char *const known[] = {"rope_type", "type", "rope_theta", "factor", "low_freq_factor", "high_freq_factor",
+                                        "original_max_position_embeddings", "partial_rotary_factor"};
+    const char *key;
+    size_t len, i;
+    cch_json value;
+    cch_json_iter it = cch_json_members(rope);
+    while (cch_json_next(&it, &key, &len, &value)) {
+        for (i = 0; i < sizeof known / sizeof *known && strcmp(key, known[i]) != 0; i++) {}
+        if (i == sizeof known / sizeof *known) return refuse(value, "no such option", err);
+    }
+    return CCH_OK;
+}
+
+/* 4.x: rope_theta at the top and rope_scaling; 5.x: both in rope_parameters.  What is in the inner object wins. */
+static cch_status read_rope(cch_json root, cch_config *c, cch_error *err) {
+    cch_json rope, value;
+    char where[CCH_JSON_TEXT];
+    CCH_RETURN_IF(read_float_or(root, "rope_theta", 1, 1e12, 10000, &c->rope_theta, err));
+    if (!has(root, "rope_scaling", &rope) && !has(root, "rope_parameters", &rope)) return CCH_OK;
+    CCH_RETURN_IF(cch_json_expect(rope, CCH_JSON_OBJECT, err));
+    CCH_RETURN_IF(read_rope_type(rope, &c->rope_type, err));
+    CCH_RETURN_IF(check_rope_keys(rope, err));
+    CCH_RETURN_IF(check_fixed(rope, "partial_rotary_factor", WANT_ONE, err));
+    CCH_RETURN_IF(read_float_or(rope, "rope_theta", 1, 1e12, (double)c->rope_theta, &c->rope_theta, err));
+    if (c->rope_type == CCH_ROPE_DEFAULT) return CCH_OK;
+
+    CCH_RETURN_IF(cch_json_get(rope, "factor", &value, err));
+    CCH_RETURN_IF(read_float_or(rope, "factor", 1, 1e6, 1, &c->rope_factor, err));
+    if (c->rope_type == CCH_ROPE_LINEAR) return CCH_OK;
+
+    CCH_RETURN_IF(cch_json_get(rope, "low_freq_factor", &value, err));
+    CCH_RETURN_IF(read_float_or(rope, "low_freq_factor", 1e-6, 1e6, 1, &c->rope_low_freq_factor, err));
+    CCH_RETURN_IF(cch_json_get(rope, "high_freq_factor", &value, err));
+    CCH_RETURN_IF(read_float_or(rope, "high_freq_factor", 1e-6, 1e6, 1, &c->rope_high_freq_factor, err));
+    if (c->rope_high_freq_factor <= c->rope_low_freq_factor)
+        CCH_FAIL(err, CCH_E_FORMAT, -1, "%s is %g, expected more than low_freq_factor %g", cch_json_where(value, where),
+                 (double)c->rope_high_freq_factor, (double)c->rope_low_freq_factor);
+    const char *original = "original_max_position_embeddings";
+    return read_size_or(has(root, original, &value) ? root : rope, original, MAX_POSITIONS, c->max_position_embeddings,
+                        &c->rope_original_max_position, err);
+}
+
+/* ------------------------------------------------------------------------------------------- special ids ---- */
+
+/* Adds an id; one that no token has (configs of resized vocabularies keep old ids) can never be drawn: left out. */
+static cch_status add_eos(cch_json value, cch_config *c, cch_error *err) {
+    int64_t id;
+    CCH_RETURN_IF(cch_json_get_int(value, -1, INT32_MAX, &id, err));
+    if (id < 0 || id >= c->vocab_size) return CCH_OK;
+    for (int32_t i = 0; i < c->n_eos; i++) if (c->eos_token_ids[i] == id) return CCH_OK;
+    if (c->n_eos == (int32_t)(sizeof c->eos_token_ids / sizeof *c->eos_token_ids))
+        return refuse(value, "at most 8 different ids", err);
+    c->eos_token_ids[c->n_eos++] = (int32_t)id;
+    return CCH_OK;
+}
+
+/* eos_token_id: a number, an array of numbers, or null. */
+static cch_status read_eos(cch_json root, cch_config *c, cch_error *err) {
+    cch_json value;
+    if (!has(root, "eos_token_id", &value)) return CCH_OK;
+    if (cch_json_get_kind(value) != CCH_JSON_ARRAY) return add_eos(value, c, err);
+    for (size_t i = 0; i < cch_json_len(value); i++) CCH_RETURN_IF(add_eos(cch_json_at(value, i), c, err));
+    return CCH_OK;
+}
+
+static cch_status read_special_ids(cch_json root, const family *f, cch_config *c, cch_error *err) {
+    cch_json value;
+    int64_t bos = -1;
+    if (!cch_json_find(root, "bos_token_id", &value)) bos = f->bos_default;
+    else if (cch_json_get_kind(value) != CCH_JSON_NULL)
+        CCH_RETURN_IF(cch_json_get_int(value, -1, INT32_MAX, &bos, err));
+    c->bos_token_id = bos < c->vocab_size ? (int32_t)bos : -1;
+    CCH_RETURN_IF(read_eos(root, c, err));
+    if (!cch_json_find(root, "eos_token_id", &value) && f->eos_default >= 0 && f->eos_default < c->vocab_size)
+        c->eos_token_ids[c->n_eos++] = f->eos_default;
+    return CCH_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------- whole ---- */
+
+static cch_status read_config(cch_json root, cch_config *c, cch_error *err) {
+    const family *f;
+    bool bias;
+    CCH_RETURN_IF(cch_json_expect(root, CCH_JSON_OBJECT, err));
+    CCH_RETURN_IF(find_family(root, &f, err));
+    for (size_t i = 0; i < sizeof fixed_options / sizeof *fixed_options; i++) {
+        const char *only = fixed_options[i].model_type;
+        if (only == NULL || strcmp(only, f->model_type) == 0)
+            CCH_RETURN_IF(check_fixed(root, fixed_options[i].key, fixed_options[i].want, err));
+    }
+    memcpy(c->model_type, f->model_type, strlen(f->model_type) + 1);
+    c->norm = f->norm;
+    c->position = f->position;
+    c->gated_mlp = f->gated_mlp;
+    c->qk_norm = f->qk_norm;
+    CCH_RETURN_IF(read_sizes(root, f, c, err));
+    CCH_RETURN_IF(read_float_or(root, f->norm_eps, 1e-30, 1, f->norm_eps_default, &c->norm_eps, err));
+    CCH_RETURN_IF(read_activation(root, f, &c->activation, err));
+    CCH_RETURN_IF(read_bool_or(root, "tie_word_embeddings", f->tie_default, &c->tie_word_embeddings, err));
+
+    bias = false;
+    if (f->attention_bias_key != NULL) CCH_RETURN_IF(read_bool_or(root, f->attention_bias_key, false, &bias, err));
+    c->qkv_bias = f->qkv_bias || bias;
+    c->o_bias = f->o_bias || bias;
+    bias = false;
+    if (f->mlp_bias_key != NULL) CCH_RETURN_IF(read_bool_or(root, f->mlp_bias_key, false, &bias, err));
+    c->mlp_bias = f->mlp_bias || bias;
+
+    CCH_RETURN_IF(read_window(root, f, c, err));
+    if (f->position == CCH_POSITION_ROPE) CCH_RETURN_IF(read_rope(root, c, err));
+    return read_special_ids(root, f, c, err);
+}
+
+cch_status cch_config_parse(const char *text, size_t len, const char *name, cch_config *out, cch_error *err) {
+    cch_json_doc *doc = NULL;
+    cch_config config = {.rope_factor = 1, .rope_low_freq_factor = 1, .rope_high_freq_factor = 1};
+    memset(out, 0, sizeof *out);
+    CCH_RETURN_IF(cch_json_parse(text, len, name, CCH_JSON_DEPTH, &doc, err));
+    cch_status status = read_config(cch_json_root(doc), &config, err);
+    cch_json_close(doc);
+    if (status == CCH_OK) *out = config;
+    return status;
+}
+
+cch_status cch_config_add_eos(const char *text, size_t len, const char *name, cch_config *config, cch_error *err) {
+    cch_json_doc *doc = NULL;
+    cch_config fresh = *config;
+    CCH_RETURN_IF(cch_json_parse(text, len, name, CCH_JSON_DEPTH, &doc, err));
+    cch_status status = cch_json_expect(cch_json_root(doc), CCH_JSON_OBJECT, err);
+    if (status == CCH_OK) status = read_eos(cch_json_root(doc), &fresh, err);
+    cch_json_close(doc);
+    if (status == CCH_OK) *config = fresh;
+    return status;
+}
+
+cch_status cch_config_open(const char *folder, cch_config *out, cch_error *err) {
+    cch_status status = CCH_OK;
+    cch_filemap map = {NULL, 0};
+    cch_config config;
+    char *path = NULL;
+    memset(out, 0, sizeof *out);
+    CCH_TRY(cch_path_join(folder, "config.json", &path, err));
+    CCH_TRY(cch_filemap_open(path, &map, err));
+    CCH_TRY(cch_config_parse((const char *)map.data, map.size, path, &config, err));
+    cch_filemap_close(&map);
+    cch_free(path);
+    CCH_TRY(cch_path_join(folder, "generation_config.json", &path, err));
+    if (cch_path_exists(path)) {
+        CCH_TRY(cch_filemap_open(path, &map, err));
+        CCH_TRY(cch_config_add_eos((const char *)map.data, map.size, path, &config, err));
+    }
+    *out = config;
+done:
+    cch_filemap_close(&map);
+    cch_free(path);
+    return status;
+}
