@@ -1,0 +1,322 @@
+#include "model/weights.h"
+
+#include <stdio.h> /* snprintf */
+#include <string.h>
+
+#include "base/alloc.h"
+#include "model/families/family.h"
+#include "model/packer.h"
+
+/* A load in progress. */
+typedef struct loader {
+    const cch_config *config;
+    const cch_family *family;
+    cch_tensors *tensors;          /* owned */
+    const cch_tensor_view **found; /* owned [n_layers][n_rules]; a tensor outside the layers is in row 0 */
+    cch_packer packer;             /* owned */
+    cch_hash hash;
+    cch_weights *weights;
+    cch_error *err;
+} loader;
+
+/* ------------------------------------------------------------------------------------- what is expected ---- */
+
+static bool is_layered(const cch_tensor_rule *rule) { return strchr(rule->pattern, '#') != NULL; }
+
+/* Does a model of this config have the tensor? */
+static bool is_wanted(const cch_config *c, const cch_tensor_rule *rule) {
+    switch (rule->slot) {
+    case CCH_SLOT_QKV:
+    case CCH_SLOT_Q:
+    case CCH_SLOT_K:
+    case CCH_SLOT_V: return !rule->bias || c->qkv_bias;
+    case CCH_SLOT_O: return !rule->bias || c->o_bias;
+    case CCH_SLOT_GATE: return c->gated_mlp && (!rule->bias || c->mlp_bias);
+    case CCH_SLOT_UP:
+    case CCH_SLOT_DOWN: return !rule->bias || c->mlp_bias;
+    case CCH_SLOT_Q_NORM:
+    case CCH_SLOT_K_NORM: return c->qk_norm;
+    case CCH_SLOT_HEAD: return !c->tie_word_embeddings;
+    case CCH_SLOT_POSITIONS: return c->position == CCH_POSITION_LEARNED;
+    case CCH_SLOT_ATTENTION_NORM:
+    case CCH_SLOT_MLP_NORM:
+    case CCH_SLOT_FINAL_NORM: return !rule->bias || c->norm == CCH_NORM_LAYER;
+    case CCH_SLOT_EMBEDDING: break;
+    }
+    return true;
+}
+
+/* Shape of the slot's weight W [rows, cols]; cols 0 for a norm's vector [rows]. */
+static void slot_shape(const cch_config *c, cch_slot slot, size_t *rows, size_t *cols) {
+    size_t hidden = (size_t)c->hidden_size, dim = (size_t)c->head_dim;
+    size_t q = (size_t)c->n_heads * dim, kv = (size_t)c->n_kv_heads * dim;
+    *cols = hidden;
+    switch (slot) {
+    case CCH_SLOT_EMBEDDING:
+    case CCH_SLOT_HEAD: *rows = (size_t)c->vocab_size; break;
+    case CCH_SLOT_POSITIONS: *rows = (size_t)c->max_position_embeddings; break;
+    case CCH_SLOT_QKV: *rows = q + 2 * kv; break;
+    case CCH_SLOT_Q: *rows = q; break;
+    case CCH_SLOT_K:
+    case CCH_SLOT_V: *rows = kv; break;
+    case CCH_SLOT_O: *rows = hidden, *cols = q; break;
+    case CCH_SLOT_GATE:
+    case CCH_SLOT_UP: *rows = (size_t)c->intermediate_size; break;
+    case CCH_SLOT_DOWN: *rows = hidden, *cols = (size_t)c->intermediate_size; break;
+    case CCH_SLOT_Q_NORM:
+    case CCH_SLOT_K_NORM: *rows = dim, *cols = 0; break;
+    case CCH_SLOT_ATTENTION_NORM:
+    case CCH_SLOT_MLP_NORM:
+    case CCH_SLOT_FINAL_NORM: *rows = hidden, *cols = 0; break;
+    }
+}
+
+static cch_status check_shape(const loader *l, const cch_tensor_rule *rule, const cch_tensor_view *view) {
+    size_t rows, cols;
+    char shown[CCH_TENSOR_TEXT];
+    slot_shape(l->config, rule->slot, &rows, &cols);
+    CCH_RETURN_IF(cch_tensor_check_dtype(view, l->err));
+    if (rule->bias || cols == 0) {
+        if (view->n_dims == 1 && view->shape[0] == rows) return CCH_OK;
+        CCH_FAIL(l->err, CCH_E_FORMAT, -1, "tensor %.120s is %s, expected [%zu] by config.json", view->name,
+                 cch_tensor_show(view, shown), rows);
+    }
+    size_t first = rule->transposed ? cols : rows, second = rule->transposed ? rows : cols;
+    if (view->n_dims == 2 && view->shape[0] == first && view->shape[1] == second) return CCH_OK;
+    CCH_FAIL(l->err, CCH_E_FORMAT, -1, "tensor %.120s is %s, expected [%zu, %zu] by config.json", view->name,
+             cch_tensor_show(view, shown), first, second);
+}
+
+/* ------------------------------------------------------------------------------------- what is in the file ---- */
+
+static const cch_tensor_view **found_at(const loader *l, size_t layer, size_t rule) {
+    return &l->found[layer * l->family->n_rules + rule];
+}
+
+static bool is_ignored(const cch_family *family, const char *name) {
+    int layer;
+    for (const char *const *pattern = family->ignored; *pattern != NULL; pattern++)
+        if (cch_pattern_match(*pattern, name, &layer)) return true;
+    return false;
+}
+
+/* Puts one tensor of the file into its place in l->found. */
+static cch_status sort_tensor(const loader *l, const cch_tensor_view *view) {
+    const cch_family *family = l->family;
+    size_t prefix = strlen(family->prefix);
+    const char *name = strncmp(view->name, family->prefix, prefix) == 0 ? view->name + prefix : view->name;
+    int layer;
+    for (size_t r = 0; r < family->n_rules; r++) {
+        if (!cch_pattern_match(family->rules[r].pattern, name, &layer)) continue;
+        if (layer >= l->config->n_layers)
+            CCH_FAIL(l->err, CCH_E_FORMAT, -1, "tensor %.120s is of layer %d, but config.json has %d layers", view->name,
+                     layer, l->config->n_layers);
+        const cch_tensor_view **place = found_at(l, layer < 0 ? 0 : (size_t)layer, r);
+        if (*place != NULL)
+            CCH_FAIL(l->err, CCH_E_FORMAT, -1, "tensors %.120s and %.120s are the same weight", (*place)->name, view->name);
+        *place = view;
+        return CCH_OK;
+    }
+    if (is_ignored(family, name)) return CCH_OK;
+    CCH_FAIL(l->err, CCH_E_UNSUPPORTED, -1, "tensor %.120s is no part of a %s model", view->name, l->config->model_type);
+}
+
+/* A file may store the head although it is tied to the embeddings: then both must be the same. */
+static cch_status check_tied_head(const loader *l, const cch_tensor_view *head) {
+    const cch_tensor_view *embedding = NULL;
+    for (size_t r = 0; r < l->family->n_rules; r++)
+        if (l->family->rules[r].slot == CCH_SLOT_EMBEDDING) embedding = *found_at(l, 0, r);
+    bool same = embedding != NULL && embedding->dtype == head->dtype && embedding->n_bytes == head->n_bytes &&
+                memcmp(embedding->data, head->data, head->n_bytes) == 0;
+    cch_tensor_drop(l->tensors, head, 0, head->n_elements);
+    if (embedding != NULL) cch_tensor_drop(l->tensors, embedding, 0, embedding->n_elements);
+    if (same) return CCH_OK;
+    CCH_FAIL(l->err, CCH_E_UNSUPPORTED, -1, "tensor %.120s differs from the embeddings, but tie_word_embeddings is true",
+             head->name);
+}
+
+static cch_status check_one(const loader *l, size_t layer, size_t r) {
+    const cch_tensor_rule *rule = &l->family->rules[r];
+    const cch_tensor_view *view = *found_at(l, layer, r);
+    const char *prefix = rule->slot == CCH_SLOT_HEAD ? "" : l->family->prefix;
+    if (is_wanted(l->config, rule)) {
+        if (view != NULL) return check_shape(l, rule, view);
+        const char *hash = strchr(rule->pattern, '#');
+        if (hash == NULL) CCH_FAIL(l->err, CCH_E_FORMAT, -1, "tensor %s%s is missing", prefix, rule->pattern);
+        CCH_FAIL(l->err, CCH_E_FORMAT, -1, "tensor %s%.*s%zu%s is missing", prefix, (int)(hash - rule->pattern),
+                 rule->pattern, layer, hash + 1);
+    }
+    if (view == NULL) return CCH_OK;
+    if (rule->slot == CCH_SLOT_HEAD) return check_tied_head(l, view);
+    CCH_FAIL(l->err, CCH_E_UNSUPPORTED, -1, "tensor %.120s has no place in this model: config.json switches it off",
+             view->name);
+}
+
+/* Before anything is allocated for weights, so that a hostile config cannot ask for more than its tensors fill. */
+static cch_status check_tensors(loader *l) {
+    size_t n_layers = (size_t)l->config->n_layers, n_rules = l->family->n_rules;
+    l->found = cch_zalloc(n_layers * n_rules, sizeof *l->found);
+    if (l->found == NULL) CCH_FAIL(l->err, CCH_E_MEMORY, -1, "could not allocate the list of %zu layers", n_layers);
+    for (size_t i = 0; i < cch_tensors_count(l->tensors); i++)
+        CCH_RETURN_IF(sort_tensor(l, cch_tensors_at(l->tensors, i)));
+    for (size_t layer = 0; layer < n_layers; layer++)
+        for (size_t r = 0; r < n_rules; r++)
+            if (layer == 0 || is_layered(&l->family->rules[r])) CCH_RETURN_IF(check_one(l, layer, r));
+    return CCH_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------ loading ---- */
+
+static cch_status new_matrix(loader *l, size_t n, size_t k, bool bias, cch_packed *out) {
+    CCH_RETURN_IF(cch_packed_init(n, k, bias, out, l->err));
+    l->weights->bytes += cch_packed_bytes(out);
+    return CCH_OK;
+}
+
+static cch_status new_table(loader *l, size_t n, float **out) {
+    *out = cch_alloc(n, sizeof **out);
+    if (*out == NULL) CCH_FAIL(l->err, CCH_E_MEMORY, -1, "could not allocate %zu numbers", n);
+    l->weights->bytes += n * sizeof **out;
+    return CCH_OK;
+}
+
+/* A slot's fused matrix, the first of its rows there, and where its norm or table is kept. */
+typedef struct place {
+    cch_packed *packed;
+    size_t row;
+    cch_norm_weights *norm;
+    float **table;
+} place;
+
+static place slot_place(const loader *l, cch_slot slot, size_t layer) {
+    const cch_config *c = l->config;
+    cch_weights *w = l->weights;
+    cch_layer *own = &w->layers[layer];
+    size_t q = (size_t)c->n_heads * (size_t)c->head_dim, kv = (size_t)c->n_kv_heads * (size_t)c->head_dim;
+    switch (slot) {
+    case CCH_SLOT_EMBEDDING:
+        return c->tie_word_embeddings ? (place){.packed = &w->head} : (place){.table = &w->embedding};
+    case CCH_SLOT_HEAD: return (place){.packed = &w->head};
+    case CCH_SLOT_POSITIONS: return (place){.table = &w->positions};
+    case CCH_SLOT_FINAL_NORM: return (place){.norm = &w->final_norm};
+    case CCH_SLOT_ATTENTION_NORM: return (place){.norm = &own->attention_norm};
+    case CCH_SLOT_MLP_NORM: return (place){.norm = &own->mlp_norm};
+    case CCH_SLOT_Q_NORM: return (place){.norm = &own->q_norm};
+    case CCH_SLOT_K_NORM: return (place){.norm = &own->k_norm};
+    case CCH_SLOT_QKV:
+    case CCH_SLOT_Q: return (place){.packed = &own->qkv};
+    case CCH_SLOT_K: return (place){.packed = &own->qkv, .row = q};
+    case CCH_SLOT_V: return (place){.packed = &own->qkv, .row = q + kv};
+    case CCH_SLOT_O: return (place){.packed = &own->o};
+    case CCH_SLOT_GATE: return (place){.packed = &own->up};
+    case CCH_SLOT_UP: return (place){.packed = &own->up, .row = c->gated_mlp ? (size_t)c->intermediate_size : 0};
+    case CCH_SLOT_DOWN: return (place){.packed = &own->down};
+    }
+    return (place){0};
+}
+
+static cch_status load_tensor(loader *l, size_t layer, size_t r) {
+    const cch_tensor_rule *rule = &l->family->rules[r];
+    const cch_tensor_view *view = *found_at(l, layer, r);
+    place to = slot_place(l, rule->slot, layer);
+    cch_pack_target target = {.packed = to.packed, .row = to.row, .transposed = rule->transposed};
+    char label[160];
+    slot_shape(l->config, rule->slot, &target.rows, &target.cols);
+    if (rule->bias || target.cols == 0) { /* a vector is one row */
+        target = (cch_pack_target){.rows = 1, .cols = target.rows};
+        if (to.packed != NULL) target.dense = to.packed->bias + to.row;
+        else CCH_RETURN_IF(new_table(l, target.cols, rule->bias ? &to.norm->b : &to.norm->w));
+        if (to.packed == NULL) target.dense = rule->bias ? to.norm->b : to.norm->w;
+    } else if (to.packed == NULL) {
+        CCH_RETURN_IF(new_table(l, target.rows * target.cols, to.table));
+        target.dense = *to.table;
+    }
+    int n = snprintf(label, sizeof label, "%s %zu %zu %zu", rule->pattern, layer, target.rows, target.cols);
+    cch_hash_update(&l->hash, label, (size_t)n + 1);
+    l->weights->n_parameters += (int64_t)view->n_elements;
+    return cch_packer_load(&l->packer, view, &target, &l->hash, l->err);
+}
+
+static cch_status new_layer(loader *l, cch_layer *layer) {
+    const cch_config *c = l->config;
+    size_t hidden = (size_t)c->hidden_size, dim = (size_t)c->head_dim, inner = (size_t)c->intermediate_size;
+    size_t q = (size_t)c->n_heads * dim, kv = (size_t)c->n_kv_heads * dim;
+    CCH_RETURN_IF(new_matrix(l, q + 2 * kv, hidden, c->qkv_bias, &layer->qkv));
+    CCH_RETURN_IF(new_matrix(l, hidden, q, c->o_bias, &layer->o));
+    CCH_RETURN_IF(new_matrix(l, c->gated_mlp ? 2 * inner : inner, hidden, c->mlp_bias, &layer->up));
+    return new_matrix(l, hidden, inner, c->mlp_bias, &layer->down);
+}
+
+static cch_status load_all(loader *l) {
+    const cch_config *c = l->config;
+    cch_weights *w = l->weights;
+    size_t n_layers = (size_t)c->n_layers;
+    w->layers = cch_zalloc(n_layers, sizeof *w->layers);
+    if (w->layers == NULL) CCH_FAIL(l->err, CCH_E_MEMORY, -1, "could not allocate %zu layers", n_layers);
+    w->n_layers = n_layers;
+    CCH_RETURN_IF(new_matrix(l, (size_t)c->vocab_size, (size_t)c->hidden_size, false, &w->head));
+    for (size_t layer = 0; layer < n_layers; layer++) {
+        CCH_RETURN_IF(new_layer(l, &w->layers[layer]));
+        for (size_t r = 0; r < l->family->n_rules; r++) {
+            const cch_tensor_rule *rule = &l->family->rules[r];
+            if (is_wanted(c, rule) && (layer == 0 || is_layered(rule))) CCH_RETURN_IF(load_tensor(l, layer, r));
+        }
+    }
+    cch_hash_digest(&l->hash, w->digest);
+    return CCH_OK;
+}
+
+cch_status cch_weights_open(const char *folder, const cch_config *config, cch_threads *threads, cch_weights *out,
+                            cch_error *err) {
+    cch_status status = CCH_OK;
+    cch_weights weights = {0};
+    loader l = {.config = config, .family = cch_family_find(config->model_type), .weights = &weights, .err = err};
+    memset(out, 0, sizeof *out);
+    if (l.family == NULL)
+        CCH_FAIL(err, CCH_E_UNSUPPORTED, -1, "model_type is \"%s\", for which there is no family", config->model_type);
+    cch_hash_init(&l.hash);
+    CCH_TRY(cch_tensors_open(folder, &l.tensors, err));
+    CCH_TRY(check_tensors(&l));
+    l.packer.threads = threads;
+    l.packer.tensors = l.tensors;
+    CCH_TRY(load_all(&l));
+    *out = weights;
+    weights = (cch_weights){0};
+done:
+    cch_packer_deinit(&l.packer);
+    cch_free(l.found);
+    cch_tensors_close(l.tensors);
+    cch_weights_close(&weights);
+    return status;
+}
+
+static void free_norm(cch_norm_weights *norm) {
+    cch_free(norm->w);
+    cch_free(norm->b);
+}
+
+void cch_weights_close(cch_weights *weights) {
+    for (size_t i = 0; i < weights->n_layers; i++) {
+        cch_layer *layer = &weights->layers[i];
+        free_norm(&layer->attention_norm);
+        free_norm(&layer->mlp_norm);
+        free_norm(&layer->q_norm);
+        free_norm(&layer->k_norm);
+        cch_packed_deinit(&layer->qkv);
+        cch_packed_deinit(&layer->o);
+        cch_packed_deinit(&layer->up);
+        cch_packed_deinit(&layer->down);
+    }
+    cch_free(weights->layers);
+    free_norm(&weights->final_norm);
+    cch_packed_deinit(&weights->head);
+    cch_free(weights->embedding);
+    cch_free(weights->positions);
+    memset(weights, 0, sizeof *weights);
+}
+
+void cch_weights_embedding(const cch_weights *weights, int32_t token_id, float *dst) {
+    size_t hidden = weights->head.k;
+    if (weights->embedding == NULL) cch_packed_row(&weights->head, (size_t)token_id, dst);
+    else memcpy(dst, weights->embedding + (size_t)token_id * hidden, hidden * sizeof *dst);
+}
