@@ -1,0 +1,91 @@
+/* folder - writes a tiny model folder in the hub's layout, for tests that open models and then damage them. */
+#ifndef CCH_TESTS_OPEN_FOLDER_H
+#define CCH_TESTS_OPEN_FOLDER_H
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "check.h"
+
+#define FOLDER_VOCAB 20
+#define FOLDER_HIDDEN 16
+#define FOLDER_INNER 24
+
+typedef struct folder {
+    char path[64];
+} folder;
+
+static const char folder_config[] =
+    "{\"model_type\": \"llama\", \"vocab_size\": 20, \"hidden_size\": 16, \"intermediate_size\": 24,"
+    " \"num_hidden_layers\": 2, \"num_attention_heads\": 2, \"num_key_value_heads\": 1, \"rms_norm_eps\": 1e-5,"
+    " \"max_position_embeddings\": 64, \"rope_theta\": 10000.0, \"hidden_act\": \"silu\", \"bos_token_id\": 0,"
+    " \"eos_token_id\": 1, \"tie_word_embeddings\": true}";
+
+static inline void folder_file(const folder *f, const char *name, const void *data, size_t bytes) {
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", f->path, name);
+    FILE *file = fopen(path, "wb");
+    CHECK(file != NULL && fwrite(data, 1, bytes, file) == bytes && fclose(file) == 0);
+}
+
+static inline void folder_text(const folder *f, const char *name, const char *text) {
+    folder_file(f, name, text, strlen(text));
+}
+
+static inline void folder_remove(const folder *f, const char *name) {
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", f->path, name);
+    unlink(path);
+}
+
+/* Tensors of the model above with values that depend on `seed` and their place. */
+static inline void folder_weights(const folder *f, unsigned seed) {
+    static const struct {
+        const char *name;
+        int rows, cols; /* cols 0: a vector */
+    } shapes[] = {{"self_attn.q_proj", 16, 16}, {"self_attn.k_proj", 8, 16},   {"self_attn.v_proj", 8, 16},
+                  {"self_attn.o_proj", 16, 16}, {"mlp.gate_proj", 24, 16},     {"mlp.up_proj", 24, 16},
+                  {"mlp.down_proj", 16, 24},    {"input_layernorm", 16, 0},    {"post_attention_layernorm", 16, 0}};
+    char header[8192] = {0};
+    size_t n = 8, at = 0;
+    n += (size_t)sprintf(header + n, "{\"model.embed_tokens.weight\":{\"dtype\":\"F32\",\"shape\":[20,16],"
+                         "\"data_offsets\":[0,1280]},\"model.norm.weight\":{\"dtype\":\"F32\",\"shape\":[16],"
+                         "\"data_offsets\":[1280,1344]}");
+    at = 1344;
+    for (int layer = 0; layer < 2; layer++)
+        for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+            size_t bytes = (size_t)(shapes[i].rows * (shapes[i].cols ? shapes[i].cols : 1)) * sizeof(float);
+            n += (size_t)sprintf(header + n, ",\"model.layers.%d.%s.weight\":{\"dtype\":\"F32\",\"shape\":[%d", layer,
+                                 shapes[i].name, shapes[i].rows);
+            if (shapes[i].cols) n += (size_t)sprintf(header + n, ",%d", shapes[i].cols);
+            n += (size_t)sprintf(header + n, "],\"data_offsets\":[%zu,%zu]}", at, at + bytes);
+            at += bytes;
+        }
+    n += (size_t)sprintf(header + n, "}");
+    while (n % 8 != 0) header[n++] = ' ';
+    uint64_t size = n - 8;
+    memcpy(header, &size, 8);
+    char *file = malloc(n + at);
+    memcpy(file, header, n);
+    for (size_t i = 0; i < at / sizeof(float); i++) {
+        float value = 0.3f * sinf((float)(i * 7 + seed));
+        memcpy(file + n + i * sizeof value, &value, sizeof value);
+    }
+    folder_file(f, "model.safetensors", file, n + at);
+    free(file);
+}
+
+static inline void folder_new(folder *f) {
+    strcpy(f->path, "/tmp/cacher-test-XXXXXX");
+    CHECK(mkdtemp(f->path) != NULL);
+    folder_text(f, "config.json", folder_config);
+    folder_weights(f, 0);
+}
+
+static inline void folder_free(const folder *f) {
+    static const char *const names[] = {"config.json", "model.safetensors", "tokenizer.json", "vocab.json", "merges.txt"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) folder_remove(f, names[i]);
+    CHECK_EQ(rmdir(f->path), 0);
+}
+
+#endif
