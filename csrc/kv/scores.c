@@ -57,7 +57,7 @@ void cch_scores_copy(cch_page *dst, const cch_page *src, int32_t n) {
     to->has_logprob = from->has_logprob & keep;
     to->has_top = from->has_top & keep;
     memcpy(to->logprob, from->logprob, sizeof to->logprob);
-    memcpy(to->lse, from->lse, sizeof to->lse);
+    memcpy(to->log_sum, from->log_sum, sizeof to->log_sum);
     for (int32_t i = 0; i < n && k > 0; i++) {
         memcpy(to->top_ids + i * to->k, from->top_ids + i * from->k, (size_t)k * sizeof *to->top_ids);
         memcpy(to->top_logits + i * to->k, from->top_logits + i * from->k, (size_t)k * sizeof *to->top_logits);
@@ -71,11 +71,11 @@ void cch_scores_set_logprob(cch_page *page, int32_t slot, float logprob) {
     s->has_logprob |= bit(slot);
 }
 
-void cch_scores_set_top(cch_page *page, int32_t slot, double lse, int32_t k, const int32_t *ids, const float *logits) {
+void cch_scores_set_top(cch_page *page, int32_t slot, double log_sum, int32_t k, const int32_t *ids, const float *logits) {
     cch_page_scores *s = page->scores;
     if (k < 1) return;
     if (cch_scores_has_top(page, slot, k)) {
-        if (isnan(s->lse[slot])) s->lse[slot] = lse;
+        if (isnan(s->log_sum[slot])) s->log_sum[slot] = log_sum;
         return;
     }
     for (int32_t i = 0; i < k; i++) {
@@ -83,7 +83,7 @@ void cch_scores_set_top(cch_page *page, int32_t slot, double lse, int32_t k, con
         s->top_logits[slot * s->k + i] = logits[i];
     }
     for (int32_t i = k; i < s->k; i++) s->top_ids[slot * s->k + i] = -1;
-    s->lse[slot] = lse;
+    s->log_sum[slot] = log_sum;
     s->has_top |= bit(slot);
 }
 
@@ -98,10 +98,10 @@ bool cch_scores_has_top(const cch_page *page, int32_t slot, int32_t k) {
 
 bool cch_scores_next_logprob(const cch_page *page, int32_t slot, int32_t token_id, float *out) {
     const cch_page_scores *s = page->scores;
-    if (s == NULL || (s->has_top & bit(slot)) == 0 || isnan(s->lse[slot])) return false;
+    if (s == NULL || (s->has_top & bit(slot)) == 0 || isnan(s->log_sum[slot])) return false;
     for (int32_t i = 0; i < s->k; i++) {
         if (s->top_ids[slot * s->k + i] != token_id) continue;
-        *out = (float)((double)s->top_logits[slot * s->k + i] - s->lse[slot]);
+        *out = (float)((double)s->top_logits[slot * s->k + i] - (double)s->top_logits[slot * s->k] - s->log_sum[slot]);
         return true;
     }
     return false;

@@ -30,6 +30,8 @@ static cch_status make(cch_model *model, cch_pool *pool, int32_t vocab_size, int
         atomic_init(&state->length, cch_state_len(like));
         state->ready = like->ready;
         state->epoch = like->epoch;
+        state->scored = like->scored;
+        state->scored_k = like->scored_k;
         if (state->tail != NULL) cch_page_ref(pool, state->tail);
     }
     state->all_next = pool->states;
@@ -162,7 +164,9 @@ static cch_page *pop(cch_page **fresh) {
 static void set_tail(cch_state *state, cch_page *next) {
     if (state->tail != NULL) cch_page_unref(state->pool, state->tail);
     state->tail = next;
-    if (next != NULL && state->n_pages > next->index) state->n_pages = next->index;
+    if (next == NULL) return;
+    if (state->n_pages > next->index) state->n_pages = next->index;
+    if (state->scored > next->index * CCH_PAGE_TOKENS) state->scored = next->index * CCH_PAGE_TOKENS;
 }
 
 /* The tail, partly used, becomes writable: a copy takes its place where others see it. */
@@ -185,6 +189,14 @@ static void own_tail(cch_state *state, int32_t used, cch_page **fresh) {
     cch_scores_cut(old, used);
 }
 
+/* The tail has become full: it may be known already. */
+static void settle(cch_state *state) {
+    cch_page *settled = cch_page_settle(state->pool, state->tail);
+    if (settled == state->tail) return;
+    state->tail = NULL; /* its reference is with the settled page now */
+    set_tail(state, settled);
+}
+
 /* Writes ids behind the tail, on pages from `fresh`.  All memory is there: cannot fail. */
 static void extend(cch_state *state, const int32_t *ids, size_t n, cch_page **fresh) {
     while (n > 0) {
@@ -200,7 +212,7 @@ static void extend(cch_state *state, const int32_t *ids, size_t n, cch_page **fr
         if (m > n) m = n;
         memcpy(state->tail->tokens + used, ids, m * sizeof *ids);
         state->tail->n_tokens = (uint8_t)((size_t)used + m);
-        if (state->tail->n_tokens == CCH_PAGE_TOKENS) state->tail = cch_page_settle(state->pool, state->tail);
+        if (state->tail->n_tokens == CCH_PAGE_TOKENS) settle(state);
         atomic_fetch_add_explicit(&state->length, (int)m, memory_order_relaxed);
         ids += m;
         n -= m;
@@ -326,6 +338,7 @@ cch_status cch_state_truncate(cch_state *state, int32_t len, cch_error *err) {
     }
     if (state->n_pages > n_pages) state->n_pages = n_pages;
     if (state->ready > len) state->ready = len;
+    if (state->scored > len) state->scored = len;
     atomic_store_explicit(&state->length, len, memory_order_relaxed);
     unlock(state);
 done:
@@ -377,16 +390,24 @@ done:
     return status;
 }
 
+int32_t cch_state_count_ready(cch_state *state) {
+    int32_t ready = state->epoch == state->pool->epoch ? state->ready : 0, len = cch_state_len(state);
+    for (int32_t i = ready / CCH_PAGE_TOKENS; i < cch_pages_of(len); i++) {
+        ready = i * CCH_PAGE_TOKENS + cch_page_ready(state->pages[i]);
+        if (ready < (i + 1) * CCH_PAGE_TOKENS) break;
+    }
+    state->ready = ready < len ? ready : len;
+    state->epoch = state->pool->epoch;
+    return state->ready;
+}
+
 cch_status cch_state_ready(cch_state *state, int32_t *out, cch_error *err) {
     cch_status status = CCH_OK;
-    int32_t len, ready = 0;
     *out = 0;
     CCH_RETURN_IF(cch_state_acquire(state, err));
     CCH_TRY(cch_state_index_pages(state, err));
     lock(state);
-    len = cch_state_len(state);
-    for (int32_t i = 0; i < cch_pages_of(len) && ready == i * CCH_PAGE_TOKENS; i++) ready += cch_page_ready(state->pages[i]);
-    *out = ready < len ? ready : len;
+    *out = cch_state_count_ready(state);
     unlock(state);
 done:
     cch_state_release(state);

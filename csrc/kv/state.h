@@ -32,6 +32,7 @@ struct cch_state {
     int32_t n_pages, pages_cap;
     int32_t ready;            /* leading tokens known to have KV entries while epoch equals the pool's */
     uint64_t epoch;
+    int32_t scored, scored_k; /* leading tokens known to have a logprob and scored_k predictions */
     cch_page *reserve;        /* owned: for the next cch_state_push, not in the tree yet; or NULL */
     cch_state *all_prev, *all_next; /* list of the pool's states */
 };
@@ -52,6 +53,10 @@ static inline int32_t cch_pages_of(int32_t length) { return (length + CCH_PAGE_T
 
 /* Brings state->pages up to date for the whole length.  Steady appending costs one comparison.  E_MEMORY. */
 cch_status cch_state_index_pages(cch_state *state, cch_error *err);
+
+/* Leading tokens that have KV entries, page by page from state->ready on; needs state->pages and the pool's lock.
+ * Keeps what it finds in state->ready. */
+int32_t cch_state_count_ready(cch_state *state);
 
 /* Appending one token in two steps, for steps of a batch that must not fail half-way: reserve takes all memory that the
  * push can need (top_k >= 0: also for the token's scores), push cannot fail.  A reserved state may be released without a

@@ -29,6 +29,7 @@ struct cch_model {
     pthread_mutex_t run_lock;
     cch_pool *pool;                  /* owned */
     cch_tokenizer *tokenizer;        /* shared; NULL when the folder has none */
+    float *bos_logits;               /* owned: logits after a lone BOS, made by gen/work when first needed; or NULL */
     char fingerprint[65];
     atomic_llong tokens_computed, forwards;
 };

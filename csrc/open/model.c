@@ -94,6 +94,7 @@ static cch_status open_tokenizer(const char *folder, cch_model *m, cch_error *er
 static void close_parts(cch_model *m) {
     cch_tokenizer_unref(m->tokenizer);
     cch_pool_free(m->pool);
+    cch_free(m->bos_logits);
     cch_scratch_deinit(&m->scratch);
     cch_rope_deinit(&m->rope);
     cch_weights_close(&m->weights);

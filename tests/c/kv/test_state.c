@@ -3,9 +3,11 @@
 
 #include <pthread.h>
 
+/* The first n of a fixed sequence. */
 static const int32_t *counting(int32_t n) {
+    CHECK(n <= TOY_CTX);
     static int32_t ids[TOY_CTX];
-    for (int32_t i = 0; i < n; i++) ids[i] = (i * i + i / 3) % TOY_VOCAB;
+    if (ids[1] == 0) for (int32_t i = 0; i < TOY_CTX; i++) ids[i] = (i * i + i / 3) % TOY_VOCAB;
     return ids;
 }
 

@@ -1,0 +1,345 @@
+#include "gen/batch.h"
+
+#include <string.h>
+
+#include "gen/eval.h"
+
+#define DEFAULT_ROWS 256
+#define MAX_ROWS 4096
+
+/* ---- life ---- */
+
+static void free_row(cch_batch_row *row) {
+    if (row == NULL) return;
+    if (row->state != NULL) cch_state_release(row->state);
+    cch_free(row->history);
+    cch_free(row->logits);
+    cch_free(row);
+}
+
+static void free_scratch(cch_batch *batch) {
+    for (int i = 0; i < batch->n_scratch; i++) cch_sampler_scratch_deinit(&batch->scratch[i]);
+    cch_free(batch->scratch);
+    cch_free(batch->errors);
+    batch->scratch = NULL;
+    batch->errors = NULL;
+    batch->n_scratch = 0;
+}
+
+static void unref(cch_batch *batch) {
+    if (atomic_fetch_sub_explicit(&batch->refs, 1, memory_order_acq_rel) > 1) return;
+    for (size_t i = 0; i < batch->n_rows; i++) free_row(batch->rows[i]);
+    free_scratch(batch);
+    cch_work_deinit(&batch->work);
+    pthread_mutex_destroy(&batch->lock);
+    cch_free(batch->rows);
+    cch_free(batch->asks);
+    cch_free(batch->asking);
+    cch_free(batch->drawing);
+    cch_model *model = batch->model;
+    cch_free(batch);
+    cch_model_unref(model);
+}
+
+cch_status cch_batch_new(cch_model *model, const cch_batch_options *options, cch_batch **out, cch_error *err) {
+    cch_batch_options o = CCH_BATCH_OPTIONS_INIT;
+    cch_status status = CCH_OK;
+    cch_batch *batch = NULL;
+    *out = NULL;
+    if (options != NULL) o = *options;
+    if (o.max_rows == 0) o.max_rows = DEFAULT_ROWS;
+    if (o.max_rows < 1 || o.max_rows > MAX_ROWS)
+        CCH_FAIL(err, CCH_E_ARGUMENT, -1, "max_rows is %d, allowed: 1 to %d, or 0 for %d", o.max_rows, MAX_ROWS, DEFAULT_ROWS);
+    CCH_RETURN_IF(cch_work_check(o.chunk_tokens, o.store_top_k, err));
+    CCH_ZNEW(batch, 1, err);
+    atomic_init(&batch->refs, 1);
+    batch->max_rows = o.max_rows;
+    cch_work_init(&batch->work, model, o.chunk_tokens, o.store_top_k, o.cancel);
+    CCH_NEW(batch->rows, (size_t)o.max_rows, err);
+    CCH_NEW(batch->asks, (size_t)o.max_rows, err);
+    CCH_NEW(batch->asking, (size_t)o.max_rows, err);
+    CCH_NEW(batch->drawing, (size_t)o.max_rows, err);
+    if (pthread_mutex_init(&batch->lock, NULL) != 0) CCH_THROW(err, CCH_E_MEMORY, -1, "no memory for the batch's lock");
+    batch->model = cch_model_ref(model);
+    *out = batch;
+    batch = NULL;
+done:
+    if (batch != NULL) {
+        cch_free(batch->rows);
+        cch_free(batch->asks);
+        cch_free(batch->asking);
+        cch_free(batch->drawing);
+        cch_free(batch);
+    }
+    return status;
+}
+
+void cch_batch_free(cch_batch *batch) {
+    if (batch != NULL) unref(batch);
+}
+
+/* ---- joining and leaving ---- */
+
+static cch_status make_row(const cch_batch *batch, const cch_sampling *sampling, int32_t n_ctx, cch_batch_row **out,
+                           cch_error *err) {
+    cch_status status = CCH_OK;
+    const cch_config *c = &batch->model->config;
+    cch_batch_row *row = NULL;
+    int32_t most = c->max_position_embeddings;
+    CCH_RETURN_IF(cch_sampling_check(sampling, err));
+    if (n_ctx < 0) CCH_FAIL(err, CCH_E_ARGUMENT, -1, "n_ctx is %d, allowed: 1 or more, or 0 for the model's %d", n_ctx, most);
+    CCH_ZNEW(row, 1, err);
+    row->sampling = *sampling;
+    row->limit = n_ctx == 0 || n_ctx > most ? most : n_ctx;
+    CCH_NEW(row->logits, (size_t)c->vocab_size, err);
+    if (sampling->repetition_penalty != 1.0f || sampling->no_repeat_ngram_size > 0)
+        CCH_NEW(row->history, (size_t)most, err);
+    *out = row;
+    row = NULL;
+done:
+    free_row(row);
+    return status;
+}
+
+cch_status cch_batch_add(cch_batch *batch, cch_state *state, const cch_sampling *sampling, int32_t n_ctx, int32_t *out_row,
+                         cch_error *err) {
+    cch_sampling defaults = CCH_SAMPLING_INIT;
+    cch_status status = CCH_OK;
+    cch_batch_row *row = NULL;
+    *out_row = -1;
+    if (state->model != batch->model) CCH_FAIL(err, CCH_E_MISMATCH, -1, "the state belongs to another model than the batch");
+    CCH_RETURN_IF(make_row(batch, sampling != NULL ? sampling : &defaults, n_ctx, &row, err));
+    pthread_mutex_lock(&batch->lock);
+    if (batch->running) CCH_THROW(err, CCH_E_BUSY, -1, "the batch is in the middle of a step");
+    if (batch->n_rows >= (size_t)batch->max_rows)
+        CCH_THROW(err, CCH_E_ARGUMENT, -1, "the batch has %zu rows already, allowed: at most %d", batch->n_rows, batch->max_rows);
+    CCH_TRY(cch_state_acquire(state, err));
+    row->state = state;
+    row->id = batch->next_id;
+    batch->next_id = batch->next_id == INT32_MAX ? 0 : batch->next_id + 1;
+    batch->rows[batch->n_rows++] = row;
+    *out_row = row->id;
+    row = NULL;
+done:
+    pthread_mutex_unlock(&batch->lock);
+    free_row(row);
+    return status;
+}
+
+/* Takes rows out whose `leaves` is set, keeping the order; wants the lock. */
+static void drop_leaving(cch_batch *batch) {
+    size_t kept = 0;
+    for (size_t i = 0; i < batch->n_rows; i++) {
+        if (batch->rows[i]->leaves) free_row(batch->rows[i]);
+        else batch->rows[kept++] = batch->rows[i];
+    }
+    batch->n_rows = kept;
+}
+
+void cch_batch_remove(cch_batch *batch, int32_t row) {
+    pthread_mutex_lock(&batch->lock);
+    for (size_t i = 0; i < batch->n_rows; i++) batch->rows[i]->leaves |= batch->rows[i]->id == row;
+    if (!batch->running) drop_leaving(batch);
+    pthread_mutex_unlock(&batch->lock);
+}
+
+size_t cch_batch_len(const cch_batch *batch) {
+    /* The lock is not part of the value that const protects. */
+    pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&batch->lock;
+    size_t n = 0;
+    pthread_mutex_lock(lock);
+    for (size_t i = 0; i < batch->n_rows; i++) n += !batch->rows[i]->leaves;
+    pthread_mutex_unlock(lock);
+    return n;
+}
+
+const float *cch_batch_logits_view(const cch_batch *batch, int32_t row) {
+    for (size_t i = 0; i < batch->n_rows; i++)
+        if (batch->rows[i]->id == row) return batch->rows[i]->drawn == batch->step ? batch->rows[i]->logits : NULL;
+    return NULL;
+}
+
+/* ---- a step: what to compute ---- */
+
+static bool full(const cch_batch_row *row) { return cch_state_len(row->state) >= row->limit; }
+
+/* Asks of all rows that need the model, oldest first, cut to those that fit the budget together. */
+static cch_status ask_in_order(cch_batch *batch, cch_error *err) {
+    cch_pool *pool = batch->model->pool;
+    size_t n = 0, bytes;
+    for (size_t i = 0; i < batch->n_rows; i++) {
+        cch_batch_row *row = batch->rows[i];
+        int32_t len = cch_state_len(row->state);
+        row->complete = false;
+        if (full(row) || len == 0) continue;
+        CCH_RETURN_IF(cch_state_index_pages(row->state, err));
+        batch->asks[n] = (cch_ask){.state = row->state, .upto = len, .out_first = len - 1, .dst = row->logits};
+        batch->asking[n++] = row;
+    }
+    batch->n_asks = cch_plan_fit(pool, batch->asks, n, &bytes);
+    if (batch->n_asks == 0 && n > 0)
+        CCH_FAIL(err, CCH_E_BUDGET, -1, "row %d of %d tokens needs %zu bytes of KV pages, the budget is %zu",
+                 batch->asking[0]->id, batch->asks[0].upto, bytes, pool->budget_bytes);
+    return CCH_OK;
+}
+
+/* Rows that lack one token to the front, starting with those whose turn it is when there are more than a pass holds. */
+static void put_decoding_first(cch_batch *batch) {
+    cch_pool *pool = batch->model->pool;
+    size_t n = batch->n_asks, front = 0;
+    pthread_mutex_lock(&pool->lock);
+    for (size_t i = 0; i < n; i++) batch->asking[i]->ask = batch->asks[i];
+    for (size_t i = 0; i < n; i++) {
+        cch_batch_row *row = batch->asking[(batch->turn + i) % n];
+        row->complete = row->ask.upto - cch_state_count_ready(row->state) <= 1;
+        if (row->complete) batch->drawing[front++] = row;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (!batch->asking[i]->complete) batch->drawing[front++] = batch->asking[i];
+    pthread_mutex_unlock(&pool->lock);
+    for (size_t i = 0; i < n; i++) {
+        batch->asking[i] = batch->drawing[i];
+        batch->asking[i]->complete = false;
+        batch->asks[i] = batch->asking[i]->ask;
+    }
+}
+
+/* Brings logits of as many rows as possible up to date and lists these rows, oldest first. */
+static cch_status compute(cch_batch *batch, cch_error *err) {
+    size_t rows, served = 0;
+    const float *bos;
+    CCH_RETURN_IF(ask_in_order(batch, err));
+    if (batch->n_asks > 0) {
+        put_decoding_first(batch);
+        CCH_RETURN_IF(cch_work_pass(&batch->work, batch->asks, batch->n_asks, &rows, err));
+    }
+    for (size_t i = 0; i < batch->n_asks; i++) {
+        batch->asking[i]->complete = batch->asks[i].reached == batch->asks[i].upto;
+        served += batch->asking[i]->complete;
+    }
+    batch->turn = served < batch->n_asks ? batch->turn + served : 0;
+    batch->n_drawing = 0;
+    for (size_t i = 0; i < batch->n_rows; i++) {
+        cch_batch_row *row = batch->rows[i];
+        if (cch_state_len(row->state) == 0 && !full(row)) {
+            CCH_RETURN_IF(cch_work_bos_logits(&batch->work, &bos, err));
+            memcpy(row->logits, bos, (size_t)batch->model->config.vocab_size * sizeof *bos);
+            row->complete = true;
+        }
+        if (row->complete) batch->drawing[batch->n_drawing++] = row;
+    }
+    return CCH_OK;
+}
+
+/* ---- a step: drawing ---- */
+
+/* One scratch for each thread of the model. */
+static cch_status reserve_scratch(cch_batch *batch, cch_error *err) {
+    cch_status status = CCH_OK;
+    int n = cch_threads_count(batch->model->threads);
+    if (n > batch->n_scratch) {
+        free_scratch(batch);
+        CCH_ZNEW(batch->scratch, (size_t)n, err);
+        CCH_ZNEW(batch->errors, (size_t)n, err);
+        batch->n_scratch = n;
+    }
+    if (batch->n_drawing < (size_t)n) n = (int)batch->n_drawing;
+    for (int i = 0; i < n; i++)
+        CCH_TRY(cch_sampler_scratch_reserve(&batch->scratch[i], batch->model->config.vocab_size, err));
+done:
+    return status;
+}
+
+/* Everything that drawing and appending can need; after it nothing is short of memory. */
+static cch_status reserve(cch_batch *batch, cch_error *err) {
+    int32_t top_k = batch->work.top_k > 0 ? batch->work.top_k : -1;
+    for (size_t i = 0; i < batch->n_drawing; i++) {
+        cch_batch_row *row = batch->drawing[i];
+        CCH_RETURN_IF(cch_state_reserve_push(row->state, top_k, err));
+        if (row->history == NULL) continue;
+        CCH_RETURN_IF(cch_state_index_pages(row->state, err));
+        for (int32_t len = cch_state_len(row->state); row->n_history < len; row->n_history++)
+            row->history[row->n_history] =
+                row->state->pages[row->n_history / CCH_PAGE_TOKENS]->tokens[row->n_history % CCH_PAGE_TOKENS];
+    }
+    return reserve_scratch(batch, err);
+}
+
+static void draw_rows(void *arg, int thread, int n_threads) {
+    cch_batch *batch = arg;
+    const cch_config *c = &batch->model->config;
+    size_t first, last;
+    cch_split(batch->n_drawing, n_threads, thread, &first, &last);
+    for (size_t i = first; i < last; i++) {
+        cch_batch_row *row = batch->drawing[i];
+        int32_t n_banned = row->n_new < row->sampling.min_tokens ? c->n_eos : 0;
+        row->status = cch_sample_scratch(batch->model->kern, &batch->scratch[thread], row->logits, c->vocab_size,
+                                         &row->sampling, row->history, cch_state_len(row->state), c->eos_token_ids,
+                                         n_banned, &row->sampled, &batch->errors[thread]);
+        if (row->status != CCH_OK) return;
+    }
+}
+
+static cch_status draw(cch_batch *batch, cch_error *err) {
+    for (size_t i = 0; i < batch->n_drawing; i++) batch->drawing[i]->status = CCH_OK;
+    for (int i = 0; i < batch->n_scratch; i++) batch->errors[i].code = CCH_OK;
+    cch_work_parallel(&batch->work, batch->n_drawing, draw_rows, batch);
+    for (int i = 0; i < batch->n_scratch; i++) {
+        if (batch->errors[i].code == CCH_OK) continue;
+        if (err != NULL) *err = batch->errors[i];
+        return batch->errors[i].code;
+    }
+    return CCH_OK;
+}
+
+static bool is_eos(const cch_config *c, int32_t token_id) {
+    for (int32_t i = 0; i < c->n_eos; i++)
+        if (c->eos_token_ids[i] == token_id) return true;
+    return false;
+}
+
+/* Appends what was drawn, says what happened, and lets finished rows leave.  Wants the lock; cannot fail. */
+static void append(cch_batch *batch, cch_step *out, size_t *out_n) {
+    for (size_t i = 0; i < batch->n_rows; i++) {
+        cch_batch_row *row = batch->rows[i];
+        if (row->leaves || (!row->complete && !full(row))) continue;
+        cch_step *step = &out[(*out_n)++];
+        *step = (cch_step){.row = row->id, .position = cch_state_len(row->state)};
+        if (full(row)) {
+            step->finish = CCH_FINISH_CONTEXT;
+        } else {
+            step->sampled = row->sampled;
+            if (is_eos(&batch->model->config, row->sampled.token_id)) step->finish = CCH_FINISH_EOS;
+            else cch_state_push(row->state, row->sampled.token_id, batch->work.top_k > 0 ? &row->sampled.logprob : NULL);
+            row->n_new++;
+            row->drawn = batch->step;
+        }
+        row->leaves = step->finish != CCH_RUNNING;
+    }
+}
+
+cch_status cch_batch_step(cch_batch *batch, cch_step *out, size_t *out_n, cch_error *err) {
+    cch_model *model = batch->model;
+    *out_n = 0;
+    pthread_mutex_lock(&batch->lock);
+    bool busy = batch->running;
+    batch->running = true;
+    pthread_mutex_unlock(&batch->lock);
+    if (busy) CCH_FAIL(err, CCH_E_BUSY, -1, "the batch is in the middle of another step");
+    atomic_fetch_add_explicit(&batch->refs, 1, memory_order_relaxed);
+    batch->step++;
+
+    pthread_mutex_lock(&model->run_lock);
+    cch_status status = compute(batch, err);
+    if (status == CCH_OK) status = reserve(batch, err);
+    if (status == CCH_OK && batch->n_drawing > 0) status = draw(batch, err);
+    pthread_mutex_unlock(&model->run_lock);
+
+    pthread_mutex_lock(&batch->lock);
+    if (status == CCH_OK) append(batch, out, out_n);
+    drop_leaving(batch);
+    batch->running = false;
+    pthread_mutex_unlock(&batch->lock);
+    unref(batch);
+    return status;
+}

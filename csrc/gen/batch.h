@@ -1,0 +1,55 @@
+/* batch - continuous batching: rows join and leave at token boundaries, each step is one forward pass for all.
+ *
+ * A step: rows that lack one token go first, then prompts in chunks, as many as the pass and the byte budget hold (rows
+ * that joined earlier have the first right to KV pages, so that with a small budget they finish one after another
+ * instead of evicting each other); logits; everything that the new tokens need is reserved; tokens are drawn; then, with
+ * nothing left that could fail, they are appended.
+ *
+ * Threads: one user at a time, except that cch_batch_remove, cch_batch_len and cch_batch_free may be called at any time:
+ * a row that leaves during a step gets no token from it.
+ * cch_batch_* of cacher.h live here.
+ */
+#ifndef CCH_GEN_BATCH_H
+#define CCH_GEN_BATCH_H
+
+#include "gen/sampler.h"
+#include "gen/work.h"
+
+typedef struct cch_batch_row {
+    int32_t id;
+    cch_state *state;       /* held */
+    cch_sampling sampling;
+    int32_t limit;          /* tokens of a full state */
+    int32_t n_new;          /* tokens drawn so far */
+    int32_t *history;       /* owned [limit]: the state's tokens, when the sampling reads them; else NULL */
+    int32_t n_history;
+    float *logits;          /* owned [vocab_size] */
+    uint64_t drawn;         /* the step that drew from logits */
+    bool leaves;            /* asked to leave during a step */
+    cch_ask ask;            /* of the running step */
+    bool complete;          /* its logits are there: it gets a token in this step */
+    cch_sampled sampled;
+    cch_status status;      /* of the drawing */
+} cch_batch_row;
+
+struct cch_batch {
+    atomic_int refs;
+    cch_model *model;       /* shared */
+    cch_work work;
+    int32_t max_rows, next_id;
+    pthread_mutex_t lock;   /* guards rows, n_rows, running and `leaves`; not held during compute */
+    bool running;
+    cch_batch_row **rows;   /* owned [max_rows], oldest first */
+    size_t n_rows;
+    size_t turn;            /* where the search for rows that lack one token starts */
+    cch_ask *asks;          /* owned [max_rows] */
+    cch_batch_row **asking; /* owned [max_rows]: whose asks these are */
+    cch_batch_row **drawing; /* owned [max_rows]: complete rows of the step */
+    size_t n_asks, n_drawing;
+    cch_sampler_scratch *scratch; /* owned [n_scratch], one for each thread */
+    cch_error *errors;      /* owned [n_scratch] */
+    int n_scratch;
+    uint64_t step;
+};
+
+#endif

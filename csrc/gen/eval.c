@@ -1,0 +1,115 @@
+#include "gen/eval.h"
+
+#include <string.h>
+
+/* ---- states and their model ---- */
+
+cch_status cch_state_new(cch_model *model, cch_state **out, cch_error *err) {
+    return cch_state_make(model, model->pool, model->config.vocab_size, model->config.max_position_embeddings, out, err);
+}
+
+cch_status cch_state_evict(cch_state *state, cch_error *err) {
+    CCH_RETURN_IF(cch_state_acquire(state, err));
+    pthread_mutex_lock(&state->model->run_lock);
+    cch_status status = cch_state_drop_kv(state, err);
+    pthread_mutex_unlock(&state->model->run_lock);
+    cch_state_release(state);
+    return status;
+}
+
+/* ---- evaluation ---- */
+
+static cch_status check_budget(cch_pool *pool, const cch_ask *asks, size_t n, cch_error *err) {
+    size_t bytes;
+    if (cch_plan_fit(pool, asks, n, &bytes) == n) return CCH_OK;
+    CCH_FAIL(err, CCH_E_BUDGET, -1, "the states of this call need %zu bytes of KV pages or more, the budget is %zu", bytes,
+             pool->budget_bytes);
+}
+
+static bool complete(const cch_ask *asks, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (asks[i].reached < asks[i].upto) return false;
+    return true;
+}
+
+cch_status cch_eval_asks(cch_work *work, cch_ask *asks, size_t n, const cch_eval_options *options, bool hold,
+                         cch_error *err) {
+    cch_model *model = work->model;
+    bool report = options != NULL && options->progress != NULL;
+    int64_t done = 0, total = 0;
+    for (;;) {
+        size_t rows;
+        CCH_RETURN_IF(check_budget(model->pool, asks, n, err));
+        if (report && total == 0) total = cch_plan_missing(model->pool, asks, n);
+        CCH_RETURN_IF(cch_work_pass(work, asks, n, &rows, err));
+        if (work->plan.lost) hold = true;
+        bool finished = complete(asks, n);
+        done += (int64_t)rows;
+        if (done > total) total = done; /* positions computed again, for their scores or after an eviction */
+        if (!hold) pthread_mutex_unlock(&model->run_lock);
+        if (report && rows > 0) options->progress(options->progress_arg, done, total);
+        if (!hold) pthread_mutex_lock(&model->run_lock);
+        if (finished) return CCH_OK;
+    }
+}
+
+/* Holds the states; *out_held: how many of them, also on failure. */
+static cch_status acquire_all(const cch_model *model, cch_state *const *states, size_t n, size_t *out_held, cch_error *err) {
+    for (*out_held = 0; *out_held < n; ++*out_held) {
+        cch_state *state = states[*out_held];
+        if (state->model != model) CCH_FAIL(err, CCH_E_MISMATCH, -1, "state %zu belongs to another model", *out_held);
+        CCH_RETURN_IF(cch_state_acquire(state, err));
+    }
+    return CCH_OK;
+}
+
+/* One ask per state that has tokens; *out_n of them. */
+static cch_status make_asks(cch_state *const *states, size_t n, float *logits, size_t vocab, cch_ask *asks, size_t *out_n,
+                            cch_error *err) {
+    *out_n = 0;
+    for (size_t i = 0; i < n; i++) {
+        int32_t len = cch_state_len(states[i]);
+        if (len == 0) continue;
+        CCH_RETURN_IF(cch_state_index_pages(states[i], err));
+        asks[(*out_n)++] = (cch_ask){.state = states[i],
+                                     .upto = len,
+                                     .out_first = logits != NULL ? len - 1 : len,
+                                     .dst = logits != NULL ? logits + i * vocab : NULL};
+    }
+    return CCH_OK;
+}
+
+static cch_status eval_empty(cch_work *work, cch_state *const *states, size_t n, float *logits, cch_error *err) {
+    size_t vocab = (size_t)work->model->config.vocab_size;
+    const float *bos;
+    for (size_t i = 0; i < n && logits != NULL; i++) {
+        if (cch_state_len(states[i]) > 0) continue;
+        CCH_RETURN_IF(cch_work_bos_logits(work, &bos, err));
+        memcpy(logits + i * vocab, bos, vocab * sizeof *bos);
+    }
+    return CCH_OK;
+}
+
+cch_status cch_eval(cch_model *model, cch_state *const *states, size_t n, const cch_eval_options *options, float *logits,
+                    cch_error *err) {
+    cch_eval_options defaults = CCH_EVAL_OPTIONS_INIT;
+    cch_status status = CCH_OK;
+    cch_work work;
+    cch_ask *asks = NULL;
+    size_t n_asks, held = 0;
+    if (options == NULL) options = &defaults;
+    CCH_RETURN_IF(cch_work_check(options->chunk_tokens, options->store_top_k, err));
+    cch_work_init(&work, model, options->chunk_tokens, options->store_top_k, options->cancel);
+    CCH_NEW(asks, n, err);
+    CCH_TRY(acquire_all(model, states, n, &held, err));
+    CCH_TRY(make_asks(states, n, logits, (size_t)model->config.vocab_size, asks, &n_asks, err));
+    pthread_mutex_lock(&model->run_lock);
+    status = eval_empty(&work, states, n, logits, err);
+    if (status == CCH_OK && n_asks > 0) status = cch_eval_asks(&work, asks, n_asks, options, false, err);
+    pthread_mutex_unlock(&model->run_lock);
+done:
+    for (size_t i = 0; i < held; i++) cch_state_release(states[i]);
+    cch_free(asks);
+    cch_work_deinit(&work);
+    return status;
+}

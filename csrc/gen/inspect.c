@@ -1,0 +1,181 @@
+/* inspect - looks into a state: logits, attention, hidden states, keys and values of any of its positions.
+ *
+ * What is looked at is computed again from the KV entries, in passes of at most chunk_tokens rows that write no page.
+ * By the laws it is what generation saw, bit for bit.  The run lock is held from the first pass to the last, so that
+ * nothing is evicted in between.
+ */
+#include <string.h>
+
+#include "gen/eval.h"
+
+typedef struct inspection {
+    cch_state *state;
+    cch_work work;
+    const cch_eval_options *options;
+    int32_t first, n;
+    cch_error *err;
+} inspection;
+
+/* Holds the state and the run lock, checks the range, and brings the positions' KV entries up to date.  dst: logits of
+ * the positions, or NULL.  Every begin has an end, also when it fails. */
+static cch_status begin(inspection *in, float *dst) {
+    static const cch_eval_options defaults = CCH_EVAL_OPTIONS_INIT;
+    cch_state *state = in->state;
+    int32_t len = cch_state_len(state);
+    if (in->options == NULL) in->options = &defaults;
+    cch_work_init(&in->work, state->model, in->options->chunk_tokens, 0, in->options->cancel);
+    pthread_mutex_lock(&state->model->run_lock);
+    CCH_RETURN_IF(cch_work_check(in->options->chunk_tokens, 0, in->err));
+    if (in->first < 0 || in->n < 0 || in->first > len || in->n > len - in->first)
+        CCH_FAIL(in->err, CCH_E_ARGUMENT, in->first, "positions [%d, %d + %d) were asked for, the state holds %d tokens",
+                 in->first, in->first, in->n, len);
+    if (in->n == 0) return CCH_OK;
+    CCH_RETURN_IF(cch_state_index_pages(state, in->err));
+    int32_t upto = in->first + in->n;
+    cch_ask ask = {.state = state, .upto = upto, .out_first = dst != NULL ? in->first : upto, .dst = dst};
+    return cch_eval_asks(&in->work, &ask, 1, in->options, true, in->err);
+}
+
+static void end(inspection *in) {
+    pthread_mutex_unlock(&in->state->model->run_lock);
+    cch_work_deinit(&in->work);
+    cch_state_release(in->state);
+}
+
+/* Passes over the positions with a probe; visit(arg, at, n) takes the results of positions [first + at, ... + n). */
+static cch_status probe_positions(inspection *in, const cch_probe *probe, void (*visit)(void *arg, int32_t at, int32_t n),
+                                  void *arg) {
+    for (int32_t at = 0; at < in->n; at += in->work.chunk_tokens) {
+        int32_t n = in->n - at < in->work.chunk_tokens ? in->n - at : in->work.chunk_tokens;
+        cch_span span = {in->state->pages, in->first + at, n, false, 0};
+        CCH_RETURN_IF(cch_forward(in->state->model, &span, 1, NULL, probe, in->options->cancel, in->err));
+        visit(arg, at, n);
+    }
+    return CCH_OK;
+}
+
+cch_status cch_state_logits(cch_state *state, int32_t first, int32_t n, float *dst, const cch_eval_options *options,
+                            cch_error *err) {
+    inspection in = {.state = state, .options = options, .first = first, .n = n, .err = err};
+    CCH_RETURN_IF(cch_state_acquire(state, err));
+    cch_status status = begin(&in, dst);
+    end(&in);
+    return status;
+}
+
+/* ---- attention ---- */
+
+typedef struct attention_visit {
+    const float *src; /* [heads, rows of the pass, context] */
+    float *dst;       /* [heads, n, context] */
+    size_t heads, n, context;
+} attention_visit;
+
+static void copy_attention(void *arg, int32_t at, int32_t n) {
+    const attention_visit *v = arg;
+    size_t rows = (size_t)n, skip = (size_t)at;
+    for (size_t h = 0; h < v->heads; h++)
+        memcpy(v->dst + (h * v->n + skip) * v->context, v->src + h * rows * v->context, rows * v->context * sizeof *v->dst);
+}
+
+static cch_status attend(inspection *in, int32_t layer, int32_t head, float *dst) {
+    cch_status status = CCH_OK;
+    const cch_config *c = &in->state->model->config;
+    cch_error *err = in->err;
+    float *block = NULL;
+    size_t rows = (size_t)(in->n < in->work.chunk_tokens ? in->n : in->work.chunk_tokens), floats;
+    attention_visit v = {NULL, dst, head >= 0 ? 1 : (size_t)c->n_heads, (size_t)in->n, (size_t)(in->first + in->n)};
+    cch_probe probe = {.attention_layer = layer, .attention_head = head, .ld_attention = v.context, .stop_early = true};
+    if (!cch_mul(v.heads * rows, v.context, &floats))
+        CCH_FAIL(err, CCH_E_MEMORY, -1, "attention of %zu x %zu positions does not fit memory", rows, v.context);
+    CCH_NEW(block, floats, err);
+    v.src = probe.attention = block;
+    CCH_TRY(probe_positions(in, &probe, copy_attention, &v));
+done:
+    cch_free(block);
+    return status;
+}
+
+cch_status cch_state_attention(cch_state *state, int32_t layer, int32_t head, int32_t first, int32_t n, float *dst,
+                               const cch_eval_options *options, cch_error *err) {
+    inspection in = {.state = state, .options = options, .first = first, .n = n, .err = err};
+    const cch_config *c = &state->model->config;
+    if (layer < 0 || layer >= c->n_layers)
+        CCH_FAIL(err, CCH_E_ARGUMENT, -1, "layer is %d, allowed: 0 to %d", layer, c->n_layers - 1);
+    if (head < -1 || head >= c->n_heads)
+        CCH_FAIL(err, CCH_E_ARGUMENT, -1, "head is %d, allowed: 0 to %d, or -1 for all", head, c->n_heads - 1);
+    CCH_RETURN_IF(cch_state_acquire(state, err));
+    cch_status status = begin(&in, NULL);
+    if (status == CCH_OK && n > 0) status = attend(&in, layer, head, dst);
+    end(&in);
+    return status;
+}
+
+/* ---- hidden states ---- */
+
+typedef struct hidden_visit {
+    const float *src;
+    float *dst;
+    size_t width;
+} hidden_visit;
+
+static void copy_hidden(void *arg, int32_t at, int32_t n) {
+    const hidden_visit *v = arg;
+    memcpy(v->dst + (size_t)at * v->width, v->src, (size_t)n * v->width * sizeof *v->dst);
+}
+
+static cch_status look_at_hidden(inspection *in, int32_t layer, float *dst) {
+    cch_status status = CCH_OK;
+    cch_error *err = in->err;
+    float *block = NULL;
+    size_t rows = (size_t)(in->n < in->work.chunk_tokens ? in->n : in->work.chunk_tokens);
+    hidden_visit v = {NULL, dst, (size_t)in->state->model->config.hidden_size};
+    cch_probe probe = {.hidden_layer = layer, .stop_early = true};
+    CCH_NEW(block, rows * v.width, err);
+    v.src = probe.hidden = block;
+    CCH_TRY(probe_positions(in, &probe, copy_hidden, &v));
+done:
+    cch_free(block);
+    return status;
+}
+
+cch_status cch_state_hidden(cch_state *state, int32_t layer, int32_t first, int32_t n, float *dst,
+                            const cch_eval_options *options, cch_error *err) {
+    inspection in = {.state = state, .options = options, .first = first, .n = n, .err = err};
+    int32_t n_layers = state->model->config.n_layers;
+    if (layer < -1 || layer > n_layers)
+        CCH_FAIL(err, CCH_E_ARGUMENT, -1, "layer is %d, allowed: 0 to %d, or -1 for after the final norm", layer, n_layers);
+    CCH_RETURN_IF(cch_state_acquire(state, err));
+    cch_status status = begin(&in, NULL);
+    if (status == CCH_OK && n > 0) status = look_at_hidden(&in, layer, dst);
+    end(&in);
+    return status;
+}
+
+/* ---- keys and values ---- */
+
+static void copy_kv(const inspection *in, int32_t layer, int32_t head, float *keys, float *values) {
+    const cch_page_geometry *g = &in->state->pool->geometry;
+    size_t dim = (size_t)g->head_dim, base = (size_t)head * (size_t)in->n;
+    for (int32_t i = 0; i < in->n; i++) {
+        int32_t pos = in->first + i, slot = pos % CCH_PAGE_TOKENS;
+        float *kv = in->state->pages[pos / CCH_PAGE_TOKENS]->kv;
+        const float *k = cch_page_k(g, kv, layer, head) + slot;
+        const float *v = cch_page_v(g, kv, layer, head) + (size_t)slot * (size_t)g->ldv;
+        if (values != NULL) memcpy(values + (base + (size_t)i) * dim, v, dim * sizeof *v);
+        for (size_t d = 0; d < dim && keys != NULL; d++) keys[(base + (size_t)i) * dim + d] = k[d * CCH_PAGE_TOKENS];
+    }
+}
+
+cch_status cch_state_kv(cch_state *state, int32_t layer, int32_t first, int32_t n, float *keys, float *values,
+                        const cch_eval_options *options, cch_error *err) {
+    inspection in = {.state = state, .options = options, .first = first, .n = n, .err = err};
+    const cch_config *c = &state->model->config;
+    if (layer < 0 || layer >= c->n_layers)
+        CCH_FAIL(err, CCH_E_ARGUMENT, -1, "layer is %d, allowed: 0 to %d", layer, c->n_layers - 1);
+    CCH_RETURN_IF(cch_state_acquire(state, err));
+    cch_status status = begin(&in, NULL);
+    for (int32_t h = 0; h < c->n_kv_heads && status == CCH_OK && n > 0; h++) copy_kv(&in, layer, h, keys, values);
+    end(&in);
+    return status;
+}
