@@ -57,6 +57,7 @@ void cch_scores_copy(cch_page *dst, const cch_page *src, int32_t n) {
     to->has_logprob = from->has_logprob & keep;
     to->has_top = from->has_top & keep;
     memcpy(to->logprob, from->logprob, sizeof to->logprob);
+    memcpy(to->lse, from->lse, sizeof to->lse);
     memcpy(to->log_sum, from->log_sum, sizeof to->log_sum);
     for (int32_t i = 0; i < n && k > 0; i++) {
         memcpy(to->top_ids + i * to->k, from->top_ids + i * from->k, (size_t)k * sizeof *to->top_ids);
@@ -71,11 +72,16 @@ void cch_scores_set_logprob(cch_page *page, int32_t slot, float logprob) {
     s->has_logprob |= bit(slot);
 }
 
+static void set_sum(cch_page_scores *s, int32_t slot, double log_sum) {
+    s->log_sum[slot] = log_sum;
+    if (!isnan(log_sum) || (s->has_top & bit(slot)) == 0) s->lse[slot] = (double)s->top_logits[slot * s->k] + log_sum;
+}
+
 void cch_scores_set_top(cch_page *page, int32_t slot, double log_sum, int32_t k, const int32_t *ids, const float *logits) {
     cch_page_scores *s = page->scores;
     if (k < 1) return;
     if (cch_scores_has_top(page, slot, k)) {
-        if (isnan(s->log_sum[slot])) s->log_sum[slot] = log_sum;
+        if (isnan(s->log_sum[slot])) set_sum(s, slot, log_sum);
         return;
     }
     for (int32_t i = 0; i < k; i++) {
@@ -83,7 +89,7 @@ void cch_scores_set_top(cch_page *page, int32_t slot, double log_sum, int32_t k,
         s->top_logits[slot * s->k + i] = logits[i];
     }
     for (int32_t i = k; i < s->k; i++) s->top_ids[slot * s->k + i] = -1;
-    s->log_sum[slot] = log_sum;
+    set_sum(s, slot, log_sum);
     s->has_top |= bit(slot);
 }
 
