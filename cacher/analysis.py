@@ -82,11 +82,9 @@ class Inspection:
         n = min(n, self.model.vocab_size)
         pairs = self._stored_top(len(self) - 1, n) if len(self) else ()
         if len(pairs) < n:
-            ids, values, lse = _core.top_logits(self._core.next_logits(self._store_top_k), n)
-            pairs = tuple(
-                (i, value - lse)
-                for i, value in zip(memoryview(ids), memoryview(values), strict=True)
-            )
+            ids, logits, lse = _core.top_logits(self._core.next_logits(self._store_top_k), n)
+            values = zip(ids.tolist(), logits.tolist(), strict=True)
+            pairs = tuple((i, value - lse) for i, value in values)
         return top_tokens(pairs, self.model._tokenizer)
 
     def logprobs(self) -> NDArray[np.float32]:
@@ -135,7 +133,7 @@ class Inspection:
 
     def __iter__(self) -> Iterator[Token]:
         """Give the state's tokens with their probabilities."""
-        ids = memoryview(self._core.tokens()).tolist()
+        ids = self._core.tokens().tolist()
         tokenizer = self.model._tokenizer
         pieces = tokenizer.pieces(ids) if tokenizer else [""] * len(ids)
         logprobs = self.logprobs().tolist()
@@ -148,11 +146,11 @@ class Inspection:
         """Return up to n (id, log-probability) pairs stored for the prediction after a token."""
         if position >= len(self):
             return ()
-        lse = memoryview(self._core.lse(position, 1))[0]
+        lse = self._core.lse(position, 1).tolist()[0]
         if lse != lse:
             return ()
         _logprob, ids, logits = self._core.scores(position, 1, n)
-        pairs = zip(memoryview(ids).tolist()[0], memoryview(logits).tolist()[0], strict=True)
+        pairs = zip(ids.tolist()[0], logits.tolist()[0], strict=True)
         return tuple((i, value - lse) for i, value in pairs if i >= 0)
 
     # ---- the model's insides
@@ -185,7 +183,7 @@ class Inspection:
             raise ParameterError(f"head is {head}, allowed: 0 to {self.model.info.n_heads - 1}")
         span = self._filled_range(first, n)
         weights = _array(self._core.attention(layer, -1 if head is None else head, *span))
-        return weights if head is None else weights[0]
+        return weights if head is None else weights.reshape(weights.shape[1:])
 
     def kv(self, layer: int, *, first: int = 0, n: int | None = None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the keys (after rotation) and values of a layer.
@@ -236,7 +234,7 @@ class Inspection:
             return _array(self._core.hidden(layer, first, n))
         if not -n <= token_index < n:
             raise ParameterError(f"token_index is {token_index}, allowed: {-n} to {n - 1}")
-        return _array(self._core.hidden(layer, token_index % n, 1))[0]
+        return _array(self._core.hidden(layer, token_index % n, 1)).reshape(-1)
 
     def _filled_range(self, first: int, n: int | None) -> tuple[int, int]:
         if not len(self):

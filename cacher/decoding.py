@@ -40,7 +40,7 @@ def primed_decoder(state: State) -> _core.Decoder | None:
         return None
     decoder = tokenizer._core.decoder(True)
     first = max(0, len(state) - CHARACTER_TOKENS)
-    for token_id in memoryview(state._core.tokens(first)):
+    for token_id in state._core.tokens(first).tolist():
         decoder.push(token_id)
     return decoder
 

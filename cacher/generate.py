@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, Unpack
+from typing import TYPE_CHECKING, Literal, Unpack, cast
 
 from cacher import _core
 from cacher.beam import search
@@ -250,7 +250,7 @@ class Generating:
         config: StateConfig
 
     def generate(
-        self: State,  # type: ignore[misc]
+        self,
         max_tokens: int = 1,
         *,
         progress: Progress = None,
@@ -283,10 +283,10 @@ class Generating:
             True
         """
         params = self.config.sampling(sampling)
-        return generate_rows(self.model, [self], [params], max_tokens, progress=progress)[0]
+        return generate_rows(self.model, [cast("State", self)], [params], max_tokens, progress=progress)[0]
 
     def stream(
-        self: State,  # type: ignore[misc]
+        self,
         max_tokens: int = 100,
         **sampling: Unpack[SamplingOptions],
     ) -> Stream:
@@ -308,10 +308,11 @@ class Generating:
             [4, 5, 6]
         """
         params = self.config.sampling(sampling)
-        return Stream(self, Row(self, params, check_max_tokens(max_tokens)))
+        state = cast("State", self)
+        return Stream(state, Row(state, params, check_max_tokens(max_tokens)))
 
     def multi(
-        self: State,  # type: ignore[misc]
+        self,
         n: int = 3,
         max_tokens: int = 1,
         **sampling: Unpack[SamplingOptions],
@@ -334,12 +335,13 @@ class Generating:
         if not 1 <= n <= MAX_CONTINUATIONS:
             raise ParameterError(f"n is {n}, allowed: 1 to {MAX_CONTINUATIONS}")
         params = self.config.sampling(sampling).with_seed()
-        self._core.eval(self._store_top_k)
-        forks = [self.fork() for _ in range(n)]
+        state = cast("State", self)
+        self._core.eval(state._store_top_k)
+        forks = [state.fork() for _ in range(n)]
         return generate_rows(self.model, forks, [params] * n, max_tokens, streams=True)
 
     def beam(
-        self: State,  # type: ignore[misc]
+        self,
         num_beams: int = _BEAM.num_beams,
         max_tokens: int = _BEAM.max_tokens,
         *,
@@ -379,4 +381,4 @@ class Generating:
             num_beams, max_tokens, length_penalty, early_stopping, diverse_groups, diversity_penalty,
             no_repeat_ngram_size, repetition_penalty, stop or (), trace,  # type: ignore[arg-type]
         )  # fmt: skip
-        return search(self, params)
+        return search(cast("State", self), params)

@@ -112,7 +112,7 @@ class State(Generating, Inspection):
     @property
     def tokens(self) -> list[int]:
         """The ids of all tokens, as a list."""
-        return memoryview(self._core.tokens()).tolist()
+        return self._core.tokens().tolist()
 
     @property
     def token_ids(self) -> NDArray[np.int32]:

@@ -88,8 +88,8 @@ def _scores_json(state: State) -> str:
     if not length or not k:
         return "null"
     logprobs, ids, logits = state._core.scores(0, length, k)
-    lse = memoryview(state._core.lse(0, length)).tolist()
-    rows = zip(memoryview(ids).tolist(), memoryview(logits).tolist(), lse, strict=True)
+    lse = state._core.lse(0, length).tolist()
+    rows = zip(ids.tolist(), logits.tolist(), lse, strict=True)
     top_ids, top_logits = [], []
     for row_ids, row_logits, known in rows:
         complete = not math.isnan(known) and row_ids[-1] >= 0
@@ -97,7 +97,7 @@ def _scores_json(state: State) -> str:
         top_logits.append("[" + ",".join(map(_float32, row_logits)) + "]" if complete else "null")
     parts = {
         "k": str(k),
-        "logprobs": f"[{','.join(map(_float32, memoryview(logprobs).tolist()))}]",
+        "logprobs": f"[{','.join(map(_float32, logprobs.tolist()))}]",
         "lse": f"[{','.join('null' if math.isnan(x) else repr(x) for x in lse)}]",
         "top_ids": f"[{','.join(top_ids)}]",
         "top_logits": f"[{','.join(top_logits)}]",

@@ -96,7 +96,7 @@ class Tokenizer:
             >>> len(cacher.load("tales").tokenizer.encode("Hello world"))
             2
         """
-        return memoryview(self._core.encode(text, add_special, specials)).tolist()
+        return self._core.encode(text, add_special, specials).tolist()
 
     def decode(
         self, ids: Iterable[int] | NDArray[np.integer], *, skip_special: bool = False

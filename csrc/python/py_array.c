@@ -85,6 +85,19 @@ static PyObject *array_shape(PyObject *object, void *closure) {
     return shape;
 }
 
+static PyObject *array_tolist(PyObject *object, PyObject *unused) {
+    (void)unused;
+    PyObject *view = PyMemoryView_FromObject(object);
+    PyObject *list = view != NULL ? PyObject_CallMethod(view, "tolist", NULL) : NULL;
+    Py_XDECREF(view);
+    return list;
+}
+
+static PyMethodDef array_methods[] = {
+    {"tolist", array_tolist, METH_NOARGS, PyDoc_STR("tolist() -> nested lists of the numbers")},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyGetSetDef array_getset[] = {
     {"shape", array_shape, NULL, PyDoc_STR("Sizes of the dimensions."), NULL},
     {NULL, NULL, NULL, NULL, NULL},
@@ -92,6 +105,7 @@ static PyGetSetDef array_getset[] = {
 
 static PyType_Slot array_slots[] = {
     {Py_tp_dealloc, array_dealloc},
+    {Py_tp_methods, array_methods},
     {Py_tp_getset, array_getset},
     {Py_sq_length, array_length},
     {Py_bf_getbuffer, array_getbuffer},
