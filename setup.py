@@ -1,4 +1,4 @@
-"""Builds the extension: every C file of the core and the binding, with the flags that the Makefile uses, too."""
+"""Builds the extension: the core and the binding, with the flags that the Makefile uses, too."""
 
 import re
 from pathlib import Path
@@ -26,5 +26,5 @@ setup(
             extra_compile_args=FLAGS,
             libraries=["json-c", "pthread", "m"],
         )
-    ]
+    ],
 )

@@ -113,7 +113,7 @@ class Inspection:
         return stored
 
     def entropy(self) -> NDArray[np.float32]:
-        """Return the entropy of the distribution each token was predicted by: float32 [tokens], nats.
+        """Return the entropy each token was predicted with, in nats: float32 [tokens].
 
         Runs the model.
 
@@ -140,7 +140,9 @@ class Inspection:
         for position, token_id in enumerate(ids):
             logprob = logprobs[position]
             top = self._stored_top(position - 1, 5) if position else ()
-            yield Token(pieces[position], token_id, position, exp(logprob), logprob, None, top, tokenizer)
+            yield Token(
+                pieces[position], token_id, position, exp(logprob), logprob, None, top, tokenizer
+            )
 
     def _stored_top(self, position: int, n: int) -> tuple[tuple[int, float], ...]:
         """Return up to n (id, log-probability) pairs stored for the prediction after a token."""
@@ -185,7 +187,9 @@ class Inspection:
         weights = _array(self._core.attention(layer, -1 if head is None else head, *span))
         return weights if head is None else weights.reshape(weights.shape[1:])
 
-    def kv(self, layer: int, *, first: int = 0, n: int | None = None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def kv(
+        self, layer: int, *, first: int = 0, n: int | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the keys (after rotation) and values of a layer.
 
         Args:
@@ -255,7 +259,8 @@ class Inspection:
 
         Example:
             >>> import cacher
-            >>> "<svg" in cacher.load("tales").state("Hello world").show_attention(0, 0)._repr_html_()
+            >>> picture = cacher.load("tales").state("Hello world").show_attention(0, 0)
+            >>> "<svg" in picture.html
             True
         """
         from cacher.display import attention_picture

@@ -24,12 +24,16 @@ class StopMatcher:
         self._tail = ""
 
     def push(self, piece: str) -> str | None:
-        """Add a piece; return the sequence that it completes: the earliest end, then the first given."""
+        """Add a piece; return the sequence it completes: the earliest end, then the first given."""
         if not self._stops or not piece:
             return None
-        window = self._tail + piece
+        old, window = len(self._tail), self._tail + piece
         self._tail = window[-self._keep :] if self._keep else ""
-        found = [(at + len(s), i) for i, s in enumerate(self._stops) if (at := window.find(s)) >= 0]
+        found = [
+            (at + len(stop), i)
+            for i, stop in enumerate(self._stops)
+            if (at := window.find(stop, max(0, old - len(stop) + 1))) >= 0
+        ]
         return self._stops[min(found)[1]] if found else None
 
 

@@ -179,6 +179,8 @@ def ansi(state: Inspection) -> str:
     for token in state:
         code = ANSI[round(_level(token.logprob) * (len(ANSI) - 1))]
         # A colour ends before a line does: some terminals would paint the rest of the line.
-        lines = [f"\033[38;5;{code}m{line}\033[0m" if line else "" for line in token.text.split("\n")]
+        lines = [
+            f"\033[38;5;{code}m{line}\033[0m" if line else "" for line in token.text.split("\n")
+        ]
         parts.append("\n".join(lines))
     return "".join(parts)

@@ -8,8 +8,8 @@ A message holds the value that was wrong, where it came from and what is allowed
     ├── ModelError
     │   ├── ModelNotFoundError             no built-in model, folder or hub id of that name
     │   ├── ModelFormatError(ValueError)   a model file is damaged or of another format
-    │   └── UnsupportedModelError          a model or tokenizer option is not supported (it is named)
-    ├── TokenizerError(ValueError)         a tokenizer file is damaged, or the model has no tokenizer
+    │   └── UnsupportedModelError          an option of the model is not supported
+    ├── TokenizerError(ValueError)         a tokenizer file is damaged, or missing
     │   └── EncodingError                  a text is not valid Unicode
     ├── StateError
     │   ├── StateBusyError                 the state is in use by another call
@@ -119,7 +119,7 @@ class BudgetError(CacherError, MemoryError):
     """The byte budget for KV pages is too small for the request."""
 
 
-class GenerationCancelled(CacherError):  # noqa: N818  (the name of the event, as in asyncio)
+class GenerationCancelled(CacherError):  # noqa: N818 - the name of the event, as in asyncio
     """The call was cancelled."""
 
 

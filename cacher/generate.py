@@ -21,6 +21,7 @@ from cacher.params import (
     SamplingParams,
     StateConfig,
     check_max_tokens,
+    check_stop,
 )
 from cacher.progress import LONG_TEXT, Progress
 from cacher.types import BeamSearch, FinishReason, Generation, Token
@@ -283,7 +284,9 @@ class Generating:
             True
         """
         params = self.config.sampling(sampling)
-        return generate_rows(self.model, [cast("State", self)], [params], max_tokens, progress=progress)[0]
+        return generate_rows(
+            self.model, [cast("State", self)], [params], max_tokens, progress=progress
+        )[0]
 
     def stream(
         self,
@@ -378,7 +381,7 @@ class Generating:
             True
         """
         params = BeamParams(
-            num_beams, max_tokens, length_penalty, early_stopping, diverse_groups, diversity_penalty,
-            no_repeat_ngram_size, repetition_penalty, stop or (), trace,  # type: ignore[arg-type]
+            num_beams, max_tokens, length_penalty, early_stopping, diverse_groups,
+            diversity_penalty, no_repeat_ngram_size, repetition_penalty, check_stop(stop), trace,
         )  # fmt: skip
         return search(cast("State", self), params)

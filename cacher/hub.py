@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cacher.errors import DeviceError, MissingExtraError, ModelNotFoundError, ParameterError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cacher.model import Model
 
-BUILT_IN = Path(__file__).parent / "models"
+BUILT_IN = os.path.join(os.path.dirname(__file__), "models")
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
 # What a model needs; code that comes with a model is neither fetched nor run.
 FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json",
@@ -61,7 +62,11 @@ def load(
     from cacher.model import Model
 
     if device != "cpu":
-        where = "is not there yet: this version computes on the CPU" if device == "cuda" else "is unknown"
+        where = (
+            "is not there yet: this version computes on the CPU"
+            if device == "cuda"
+            else "is unknown"
+        )
         raise DeviceError(f'device {device!r} {where}, allowed: "cpu"')
     if threads is not None and not 1 <= threads <= 256:
         raise ParameterError(f"threads is {threads}, allowed: 1 to 256")
@@ -87,33 +92,37 @@ def find(name: str | os.PathLike[str], *, progress: bool | None = None) -> Path:
         >>> (hub.find("tales") / "config.json").exists()
         True
     """
+    from pathlib import Path
+
     if isinstance(name, str) and name in built_in():
-        return BUILT_IN / name
+        return Path(BUILT_IN, name)
     folder = Path(name)
     if folder.is_dir():
         return folder
     text = os.fspath(name)
     if not isinstance(name, str) or not HUB_ID.fullmatch(text) or ".." in text:
         raise ModelNotFoundError(
-            f"{text!r} is neither a built-in model ({', '.join(built_in())}) nor a folder nor a hub id"
+            f"{text!r} is neither a built-in model ({', '.join(built_in())}) nor a folder "
+            "nor a hub id"
         )
     return _from_hub(text, progress)
 
 
 def built_in() -> list[str]:
     """Return the names of the models that come with the package."""
-    if not BUILT_IN.is_dir():
-        return []
-    return sorted(path.parent.name for path in BUILT_IN.glob("*/config.json"))
+    found = os.listdir(BUILT_IN) if os.path.isdir(BUILT_IN) else []
+    return sorted(n for n in found if os.path.exists(os.path.join(BUILT_IN, n, "config.json")))
 
 
 def _model_id(name: str | os.PathLike[str]) -> str:
     text = os.fspath(name)
-    is_id = isinstance(name, str) and (text in built_in() or not Path(text).is_dir())
-    return text if is_id else Path(text).resolve().name
+    is_id = isinstance(name, str) and (text in built_in() or not os.path.isdir(text))
+    return text if is_id else os.path.basename(os.path.realpath(text))
 
 
 def _from_hub(name: str, progress: bool | None) -> Path:
+    from pathlib import Path
+
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import LocalEntryNotFoundError

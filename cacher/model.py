@@ -76,7 +76,9 @@ class Model:
             TokenizerError: The model's folder has none.
         """
         if self._tokenizer is None:
-            raise TokenizerError(f"model {self.name!r} has no tokenizer: give token ids instead of text")
+            raise TokenizerError(
+                f"model {self.name!r} has no tokenizer: give token ids instead of text"
+            )
         return self._tokenizer
 
     # ---- states

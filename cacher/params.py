@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import secrets
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from types import EllipsisType, MappingProxyType
@@ -29,7 +28,7 @@ class SamplingOptions(TypedDict, total=False):
     min_p: float | None
     repetition_penalty: float | None
     no_repeat_ngram_size: int | None
-    seed: int | None | EllipsisType
+    seed: int | EllipsisType | None
     min_tokens: int | None
     stop: str | Iterable[str] | None
     max_time_s: float | None
@@ -67,7 +66,13 @@ def check_stop(value: object) -> tuple[str, ...]:
     """
     if value is None:
         return ()
-    items = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Iterable) else None
+    items = (
+        (value,)
+        if isinstance(value, str)
+        else tuple(value)
+        if isinstance(value, Iterable)
+        else None
+    )
     if items is None or not all(isinstance(item, str) for item in items):
         raise TypeError("stop must be a string or a list of strings")
     if len(items) > 16:
@@ -135,7 +140,11 @@ class SamplingParams:
 
     def with_seed(self) -> SamplingParams:
         """Return the same parameters with a seed: a fresh one where it is None."""
-        return self if self.seed is not None else replace(self, seed=secrets.randbits(63))
+        return (
+            self
+            if self.seed is not None
+            else replace(self, seed=int.from_bytes(os.urandom(8)) >> 1)
+        )
 
     def core(self, stream: int = 0, done: int = 0) -> tuple[float | int, ...]:
         """Return the tuple the extension takes, for a stream that has `done` new tokens."""
@@ -365,6 +374,8 @@ def check_json(name: str, value: object) -> None:
         TypeError: Not JSON.
         ParameterError: Too large, nested too deeply, or with a number that is not finite.
     """
+    import json  # not needed to import the package
+
     try:
         size = len(json.dumps(value, allow_nan=False))
     except (ValueError, RecursionError) as error:

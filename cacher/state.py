@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-import uuid
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from types import MappingProxyType
@@ -32,7 +31,7 @@ NO_METADATA: Mapping[str, object] = MappingProxyType({})
 
 
 class Identity:
-    """The id of a state: made when first read, shared with those who remember where they come from."""
+    """The id of a state: made when first read, shared with the state's forks."""
 
     __slots__ = ("value",)
 
@@ -47,6 +46,8 @@ class Identity:
     def get(self) -> str:
         """Return the id."""
         if self.value is None:
+            import uuid  # slow to import, and few states are asked for their id
+
             self.value = str(uuid.uuid4())
         return self.value
 
@@ -301,7 +302,7 @@ class State(Generating, Inspection):
         config: Mapping[str, object] | None = None,
         metadata: Mapping[str, object] | None = None,
     ) -> State:
-        """Change several things at once, or nothing when one of them is refused.  Returns the state.
+        """Change several things at once, or nothing when one is refused.  Returns the state.
 
         Args:
             text: Replaces everything; the head goes to 0.

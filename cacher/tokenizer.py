@@ -7,7 +7,7 @@ from os import PathLike
 from typing import TYPE_CHECKING
 
 from cacher import _core
-from cacher.errors import TokenizerError, TokenIdError
+from cacher.errors import TokenIdError, TokenizerError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -144,7 +144,7 @@ class Tokenizer:
         """
         entry = self._core.token(token_id)
         if entry is None:
-            raise TokenIdError(f"token id {token_id} is not in the vocabulary of {len(self)} tokens")
+            raise TokenIdError(f"token id {token_id} is not in the vocabulary of {len(self)}")
         return entry
 
     def id(self, token: str) -> int:

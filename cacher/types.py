@@ -46,13 +46,11 @@ class Token:
 
     @property
     def top_tokens(self) -> list[TopToken]:
-        """The likeliest tokens at this position, most probable first; empty where none are known."""
+        """The likeliest tokens at this position, best first; empty where none are known."""
         return top_tokens(self._top, self._tokenizer)
 
 
-def top_tokens(
-    pairs: tuple[tuple[int, float], ...], tokenizer: Tokenizer | None
-) -> list[TopToken]:
+def top_tokens(pairs: tuple[tuple[int, float], ...], tokenizer: Tokenizer | None) -> list[TopToken]:
     """Return records for (id, log-probability) pairs."""
     return [
         TopToken(tokenizer.decode([i]) if tokenizer else "", i, exp(logprob), logprob)

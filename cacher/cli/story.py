@@ -50,7 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
     story = _tell(model, arguments.opening, arguments.seed)
     _two_endings(story)
     _search(story)
-    _heading("what it was thinking: each token by its probability (red: a surprise, green: certain)")
+    _heading(
+        "what it was thinking: each token by its probability (red: a surprise, green: certain)"
+    )
     print(story.ansi())
     return _save_and_resume(story)
 
