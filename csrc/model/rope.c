@@ -3,13 +3,15 @@
 #include <math.h>
 
 /* The frequency rule of Llama 3.1: wavelengths over the low bound are stretched by `factor`, those under the high
- * bound are kept, and in between the two are mixed. */
+ * bound are kept, and in between the two are mixed.  Quotients of a constant and a tensor are products with the
+ * reciprocal, as the reference rounds them. */
 static float llama3_scaled(const cch_config *c, float inv_freq) {
     float old_len = (float)c->rope_original_max_position;
-    float wavelen = (float)(2.0 * M_PI) / inv_freq;
+    float wavelen = 1.0f / inv_freq * (float)(2.0 * M_PI);
     if (wavelen > old_len / c->rope_low_freq_factor) return inv_freq / c->rope_factor;
     if (wavelen < old_len / c->rope_high_freq_factor) return inv_freq;
-    float smooth = (old_len / wavelen - c->rope_low_freq_factor) / (c->rope_high_freq_factor - c->rope_low_freq_factor);
+    float low = c->rope_low_freq_factor, high = c->rope_high_freq_factor;
+    float smooth = (1.0f / wavelen * old_len - low) / (high - low);
     return (1.0f - smooth) * inv_freq / c->rope_factor + smooth * inv_freq;
 }
 
