@@ -105,6 +105,7 @@ class Program:
                 self.rng.choice(operations)()
             for live in self.live:
                 self.check(live)
+            del live
             self.finish()
         except Mismatch as mismatch:
             return f"{mismatch}; program: {' | '.join(self.log)}"
