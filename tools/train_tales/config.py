@@ -37,7 +37,7 @@ class TrainConfig:
     """Optimisers, schedule and data order."""
 
     seed: int = 20250
-    total_steps: int = 5600
+    total_steps: int = 4000
     batch_tokens: int = 4096  # 16 windows of 256, later 4 windows of 1024
     short_context: int = 256
     long_context: int = 1024
@@ -47,7 +47,7 @@ class TrainConfig:
     opening_share: float = 0.125  # windows that begin exactly where a document does
 
     warmup_steps: int = 100
-    hold_fraction: float = 0.3
+    hold_fraction: float = 0.3625
     final_lr: float = 0.02  # share of the peak rate left at the last step
     clip_norm: float = 1.0
 
