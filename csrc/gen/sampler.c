@@ -10,6 +10,8 @@
 #define BLOCK 16
 #define GREEDY_BELOW 1e-5f
 #define MAX_FRACTION_BITS 50
+#define MANTISSA ((UINT64_C(1) << 52) - 1)
+#define PART 64 /* blocks worked on at a time */
 #define MAGIC 0x1p52 /* x + MAGIC rounds 0 <= x < 2^51 to an integer and leaves it in the low bits of the double */
 
 /* One row, its weights as integers (head comment of sampler.h, 1 and 2). */
@@ -24,7 +26,7 @@ typedef struct row {
 static uint64_t to_integer(double weight) {
     uint64_t bits;
     memcpy(&bits, &weight, sizeof bits);
-    return bits & ((UINT64_C(1) << 52) - 1);
+    return bits & MANTISSA;
 }
 
 static double to_weight(uint64_t q) { return MAGIC + (double)q; }
@@ -36,25 +38,39 @@ static int32_t key_id(const row *r, uint64_t key) {
     return (int32_t)(mask - (key & mask));
 }
 
-/* Turns exp() weights into integers, in place, and sums them up.  weights has room for whole blocks. */
-static void make_row(cch_sampler_scratch *scratch, int32_t vocab, row *r) {
-    int id_bits = 1;
+static double larger(double a, double b) { return a > b ? a : b; }
+
+/* Turns one block of exp() weights into integers, in place; adds them to sums and gives the largest. */
+static double quantize_block(double *w, double scale, uint64_t *sums) {
+    uint64_t bits[BLOCK];
+    double top[BLOCK / 2];
+    for (size_t j = 0; j < BLOCK; j++) w[j] = w[j] * scale + MAGIC;
+    memcpy(bits, w, sizeof bits);
+    for (size_t j = 0; j < BLOCK; j++) sums[j] += bits[j] & MANTISSA;
+    for (size_t j = 0; j < BLOCK / 2; j++) top[j] = larger(w[j], w[j + BLOCK / 2]);
+    for (size_t j = 0; j < BLOCK / 4; j++) top[j] = larger(top[j], top[j + BLOCK / 4]);
+    return larger(larger(top[0], top[1]), larger(top[2], top[3]));
+}
+
+/* The row of integer weights of exp((x - max) * inv_t), in parts that stay in the first-level cache.  x NULL: the
+ * weights are in the scratch already. */
+static void make_row(const cch_kernels *kern, const float *x, float max, double inv_t, cch_sampler_scratch *scratch,
+                     int32_t vocab, row *r) {
     uint64_t sums[BLOCK] = {0}, total = 0;
-    double largest = MAGIC;
+    double largest = MAGIC, unused;
+    int id_bits = 1;
     while ((UINT64_C(1) << id_bits) < (uint64_t)vocab) id_bits++;
-    int fraction_bits = 63 - id_bits < MAX_FRACTION_BITS ? 63 - id_bits : MAX_FRACTION_BITS;
-    double scale = ldexp(1.0, fraction_bits);
+    double scale = ldexp(1.0, 63 - id_bits < MAX_FRACTION_BITS ? 63 - id_bits : MAX_FRACTION_BITS);
     size_t n = (size_t)vocab, n_blocks = (n + BLOCK - 1) / BLOCK;
-    for (size_t i = n; i < n_blocks * BLOCK; i++) scratch->weights[i] = 0.0;
-    for (size_t b = 0; b < n_blocks; b++) {
-        double *w = scratch->weights + b * BLOCK, top = MAGIC;
-        uint64_t bits[BLOCK];
-        for (size_t j = 0; j < BLOCK; j++) w[j] = w[j] * scale + MAGIC;
-        memcpy(bits, w, sizeof bits);
-        for (size_t j = 0; j < BLOCK; j++) sums[j] += bits[j] & ((UINT64_C(1) << 52) - 1);
-        for (size_t j = 0; j < BLOCK; j++) top = w[j] > top ? w[j] : top;
-        scratch->tops[b] = top;
-        largest = top > largest ? top : largest;
+    for (size_t first = 0; first < n_blocks; first += PART) {
+        size_t last = first + PART < n_blocks ? first + PART : n_blocks, at = first * BLOCK;
+        size_t len = last * BLOCK < n ? last * BLOCK - at : n - at;
+        if (x != NULL) kern->exp_f64(x + at, len, max, inv_t, scratch->weights + at, &unused);
+        for (size_t i = at + len; i < last * BLOCK; i++) scratch->weights[i] = 0.0;
+        for (size_t b = first; b < last; b++) {
+            scratch->tops[b] = quantize_block(scratch->weights + b * BLOCK, scale, sums);
+            largest = larger(scratch->tops[b], largest);
+        }
     }
     for (size_t j = 0; j < BLOCK; j++) total += sums[j];
     *r = (row){.weights = scratch->weights, .tops = scratch->tops, .keys = scratch->keys, .n = n, .n_blocks = n_blocks,
@@ -77,14 +93,16 @@ static size_t gather(const row *r, uint64_t least) {
     return found;
 }
 
-/* Index of the middle one of the first, central and last key of [low, high). */
-static size_t pick_pivot(const uint64_t *keys, size_t low, size_t high) {
-    size_t a = low, b = low + (high - low) / 2, c = high - 1, swap = a;
-    if (keys[a] > keys[b]) {
-        a = b;
-        b = swap;
+/* Index of the middle one of three keys of [low, high), taken where `random` says: sorted or equal rows are common, and
+ * fixed places fall into their patterns. */
+static size_t pick_pivot(const uint64_t *keys, size_t low, size_t high, uint64_t *random) {
+    size_t at[3];
+    for (size_t i = 0; i < 3; i++) {
+        *random = *random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        at[i] = low + (size_t)((*random >> 32) * (high - low) >> 32);
     }
-    return keys[c] < keys[a] ? a : keys[c] > keys[b] ? b : c;
+    size_t small = keys[at[0]] < keys[at[1]] ? at[0] : at[1], large = at[0] + at[1] - small;
+    return keys[at[2]] < keys[small] ? small : keys[at[2]] > keys[large] ? large : at[2];
 }
 
 /* Moves the shortest prefix of the descending order that measures at least `need` >= 1 to the front of keys [n]; its
@@ -93,9 +111,9 @@ static size_t pick_pivot(const uint64_t *keys, size_t low, size_t high) {
 static inline size_t select_prefix(uint64_t *keys, size_t n, bool counting, int shift, uint64_t need,
                                    uint64_t *measured) {
     size_t low = 0, high = n; /* keys before low are in the prefix and measure have < need; keys from high on are not */
-    uint64_t have = 0;
+    uint64_t have = 0, random = 1;
     while (low < high) {
-        size_t at = pick_pivot(keys, low, high), store = low + 1;
+        size_t at = pick_pivot(keys, low, high, &random), store = low + 1;
         uint64_t pivot = keys[at], above = 0;
         keys[at] = keys[low];
         for (size_t i = low + 1; i < high; i++) {
@@ -148,8 +166,19 @@ static size_t keep_least(const row *r, size_t n, uint64_t least, uint64_t *mass)
     return kept;
 }
 
-/* Least q whose tokens hold a prefix of mass `need` (head comment, 4). */
-static uint64_t bound_of(const row *r, uint64_t need) { return (r->total - need) / r->n + 1; }
+/* Keys of a prefix of mass >= need: those above the bound of the head comment, 4, or above a multiple of it when their
+ * mass shows that this is enough. */
+static size_t gather_mass(const row *r, uint64_t need) {
+    uint64_t bound = (r->total - need) / r->n + 1;
+    for (int shift = 9; shift > 0; shift -= 3) {
+        uint64_t mass = 0;
+        if (bound > r->largest >> shift) continue;
+        size_t n = gather(r, bound << shift);
+        for (size_t i = 0; i < n; i++) mass += key_mass(r, r->keys[i]);
+        if (mass >= need) return n;
+    }
+    return gather(r, bound);
+}
 
 static uint64_t share(float part, uint64_t of) {
     double wanted = ceil((double)part * (double)of);
@@ -170,11 +199,11 @@ static size_t cut(const row *r, const cch_sampling *s, uint64_t bits53, uint64_t
     if (use_k)
         n = keep_count(r, (size_t)s->top_k, mass);
     else if (s->top_p < 1.0f)
-        n = gather(r, bound_of(r, share(s->top_p, r->total)));
+        n = gather_mass(r, share(s->top_p, r->total));
     else if (s->min_p > 0.0f)
         n = gather(r, least);
     else
-        n = gather(r, bound_of(r, draw_target(bits53, r->total)));
+        n = gather_mass(r, draw_target(bits53, r->total));
     if (s->top_p < 1.0f) n = keep_mass(r, n, share(s->top_p, *mass), mass);
     if (s->min_p > 0.0f) n = keep_least(r, n, least, mass);
     return n;
@@ -209,7 +238,6 @@ static cch_status prepare(const cch_kernels *kern, cch_sampler_scratch *scratch,
     const float *chosen_from;
     bool greedy = s->temperature < GREEDY_BELOW;
     float max;
-    double unused;
     CCH_RETURN_IF(cch_sampling_check(s, err));
     CCH_RETURN_IF(cch_sampler_scratch_reserve(scratch, vocab, err));
     CCH_RETURN_IF(cch_logits_summarize(kern, logits, vocab, scratch->weights, summary, err));
@@ -218,9 +246,8 @@ static cch_status prepare(const cch_kernels *kern, cch_sampler_scratch *scratch,
     CCH_RETURN_IF(effective_logits(kern, scratch, logits, vocab, s, history, n, banned, n_banned, &chosen_from, &max,
                                    best, err));
     if (greedy) return CCH_OK;
-    if (chosen_from != logits || s->temperature != 1.0f)
-        kern->exp_f64(chosen_from, (size_t)vocab, max, 1.0 / (double)s->temperature, scratch->weights, &unused);
-    make_row(scratch, vocab, r);
+    bool is_raw = chosen_from == logits && s->temperature == 1.0f;
+    make_row(kern, is_raw ? NULL : chosen_from, max, 1.0 / (double)s->temperature, scratch, vocab, r);
     return CCH_OK;
 }
 

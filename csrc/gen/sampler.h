@@ -14,7 +14,8 @@
  *      the upper part, go on in the part that holds the crossing.  By 1 it is the prefix that a full sort would give.
  *      A draw u (53 bits) takes the last key of the shortest prefix of mass >= floor(u * M / 2^53) + 1.
  *   4. Only keys that can matter are built.  Tokens with q <= t, t = floor((sum(q) - m) / vocab), weigh at most
- *      sum(q) - m together, so the others hold the prefix of mass m.  For top_k: k blocks of 16 tokens whose largest q
+ *      sum(q) - m together, so the others hold the prefix of mass m; above a higher bound lies a shorter prefix, tried
+ *      first and taken when its mass is >= m.  For top_k: k blocks of 16 tokens whose largest q
  *      is >= t hold k tokens with q >= t, so the k-th largest block maximum bounds the k largest tokens from below.
  *
  * The number for position p is Philox4x32-10 of (seed, stream, p): base/rng.h.
