@@ -3,33 +3,6 @@
 
 #include <pthread.h>
 
-/* The first n of a fixed sequence. */
-static const int32_t *counting(int32_t n) {
-    CHECK(n <= TOY_CTX);
-    static int32_t ids[TOY_CTX];
-    if (ids[1] == 0) for (int32_t i = 0; i < TOY_CTX; i++) ids[i] = (i * i + i / 3) % TOY_VOCAB;
-    return ids;
-}
-
-static cch_state *toy_state_of(cch_model *model, int32_t n) {
-    cch_error err;
-    cch_state *state = toy_state(model);
-    CHECK_OK(cch_state_append(state, counting(n), (size_t)n, &err), err);
-    return state;
-}
-
-static size_t kv_bytes(cch_model *model) {
-    cch_model_stats stats;
-    cch_pool_stats(model->pool, &stats);
-    return stats.kv_bytes;
-}
-
-static void check_all(cch_model *model, cch_state *state) {
-    cch_error err;
-    CHECK_OK(cch_pool_check(model->pool, &err), err);
-    if (state != NULL) CHECK_OK(cch_state_check(state, &err), err);
-}
-
 /* ---- random programs against a naive model ---- */
 
 typedef struct naive {
@@ -147,11 +120,11 @@ TEST(a_fork_takes_under_a_kilobyte_and_no_kv) {
     toy_open(&model, 1000);
     cch_state *state = toy_state_of(&model, 1000);
     CHECK(toy_eval(&model, state));
-    size_t kv = kv_bytes(&model), bytes = cch_live_bytes();
+    size_t kv = toy_kv_bytes(&model), bytes = cch_live_bytes();
     for (int i = 0; i < FORKS; i++) CHECK_OK(cch_state_fork(state, &forks[i], &err), err);
     CHECK((cch_live_bytes() - bytes) / FORKS <= 1024);
-    CHECK_EQ(kv_bytes(&model), kv);
-    check_all(&model, state);
+    CHECK_EQ(toy_kv_bytes(&model), kv);
+    toy_check(&model, state);
     for (int i = 0; i < FORKS; i++) cch_state_free(forks[i]);
     cch_state_free(state);
     toy_close(&model);
@@ -170,9 +143,9 @@ TEST(equal_prefixes_are_shared_without_being_asked) {
     CHECK(b->tail->prev == a->tail->prev);
     cch_state_free(a); /* its full pages are cached */
     cch_state_free(b);
-    check_all(&model, NULL);
+    toy_check(&model, NULL);
     cch_state *c = toy_state(&model);
-    for (int32_t i = 0; i < 40; i++) CHECK_OK(cch_state_append(c, counting(40) + i, 1, &err), err);
+    for (int32_t i = 0; i < 40; i++) CHECK_OK(cch_state_append(c, toy_ids(40) + i, 1, &err), err);
     CHECK_OK(cch_state_ready(c, &ready, &err), err);
     CHECK_EQ(ready, 32);
     cch_model_stats stats;
@@ -191,39 +164,21 @@ TEST(a_fork_that_diverges_copies_one_page_once) {
     toy_open(&model, 1000);
     cch_state *a = toy_state_of(&model, 37), *b = NULL, *c = NULL;
     CHECK(toy_eval(&model, a));
-    size_t kv = kv_bytes(&model);
+    size_t kv = toy_kv_bytes(&model);
     CHECK_OK(cch_state_fork(a, &b, &err), err);
     CHECK_OK(cch_state_fork(a, &c, &err), err);
-    CHECK_OK(cch_state_append(b, counting(1), 1, &err), err);
-    CHECK_OK(cch_state_append(c, counting(2) + 1, 1, &err), err);
-    CHECK_OK(cch_state_append(a, counting(1), 1, &err), err); /* in place: the others only borrow */
+    CHECK_OK(cch_state_append(b, toy_ids(1), 1, &err), err);
+    CHECK_OK(cch_state_append(c, toy_ids(2) + 1, 1, &err), err);
+    CHECK_OK(cch_state_append(a, toy_ids(1), 1, &err), err); /* in place: the others only borrow */
     CHECK_OK(cch_state_ready(b, &ready, &err), err);
     CHECK_EQ(ready, 37);
-    check_all(&model, b);
+    toy_check(&model, b);
     CHECK(toy_eval(&model, a) && toy_eval(&model, b) && toy_eval(&model, c));
-    CHECK_EQ(kv_bytes(&model), kv + 2 * model.pool->page_bytes);
-    check_all(&model, c);
+    CHECK_EQ(toy_kv_bytes(&model), kv + 2 * model.pool->page_bytes);
+    toy_check(&model, c);
     cch_state_free(a);
     cch_state_free(b);
     cch_state_free(c);
-    toy_close(&model);
-}
-
-TEST(the_last_borrower_takes_the_block_over) {
-    cch_error err;
-    cch_model model;
-    toy_open(&model, 1000);
-    cch_state *a = toy_state_of(&model, 21), *b = NULL;
-    CHECK(toy_eval(&model, a));
-    size_t kv = kv_bytes(&model);
-    CHECK_OK(cch_state_fork(a, &b, &err), err);
-    CHECK_OK(cch_state_append(b, counting(1), 1, &err), err);
-    cch_state_free(a);
-    check_all(&model, b);
-    CHECK(toy_eval(&model, b));
-    CHECK_EQ(kv_bytes(&model), kv);
-    check_all(&model, b);
-    cch_state_free(b);
     toy_close(&model);
 }
 
@@ -246,75 +201,9 @@ TEST(truncation_inside_a_page_keeps_it_shared) {
     CHECK(toy_eval(&model, b) && toy_eval(&model, a));
     CHECK_OK(cch_state_common_prefix(b, a, &common, &err), err);
     CHECK_EQ(common, 55);
-    check_all(&model, b);
+    toy_check(&model, b);
     cch_state_free(a);
     cch_state_free(b);
-    toy_close(&model);
-}
-
-TEST(evicted_pages_come_back_and_cached_pages_go_first) {
-    cch_error err;
-    cch_model model;
-    cch_model_stats stats;
-    int32_t ready;
-    toy_open(&model, 8);
-    cch_state *a = toy_state_of(&model, 64), *b = toy_state(&model);
-    int32_t ids[64];
-    for (int i = 0; i < 64; i++) ids[i] = 6 - counting(64)[i];
-    CHECK_OK(cch_state_append(b, ids, 64, &err), err);
-    CHECK(toy_eval(&model, a) && toy_eval(&model, b));
-    cch_state_free(b); /* four cached pages, younger than a's */
-    cch_state *c = toy_state(&model);
-    CHECK_OK(cch_state_append(c, ids + 1, 63, &err), err);
-    CHECK(toy_eval(&model, c));
-    CHECK_OK(cch_state_ready(a, &ready, &err), err);
-    CHECK_EQ(ready, 64);
-    cch_state *d = toy_state(&model);
-    CHECK_OK(cch_state_append(d, ids + 2, 30, &err), err);
-    CHECK(toy_eval(&model, d));
-    CHECK_OK(cch_state_ready(a, &ready, &err), err);
-    CHECK_EQ(ready, 0); /* its first two pages, least recently used */
-    cch_pool_stats(model.pool, &stats);
-    CHECK_EQ(stats.kv_bytes, 8 * model.pool->page_bytes);
-    CHECK(toy_eval(&model, a));
-    cch_state *e = toy_state_of(&model, 130);
-    CHECK(!toy_eval(&model, e)); /* nine pages */
-    check_all(&model, e);
-    cch_state_free(a);
-    cch_state_free(c);
-    cch_state_free(d);
-    cch_state_free(e);
-    toy_close(&model);
-}
-
-TEST(memory_is_given_back_when_the_budget_shrinks) {
-    cch_model model;
-    toy_open(&model, 100);
-    size_t empty = cch_live_bytes();
-    cch_state *a = toy_state_of(&model, 640);
-    CHECK(toy_eval(&model, a));
-    cch_state_free(a);
-    CHECK(cch_live_bytes() >= empty + 40 * model.pool->page_bytes);
-    cch_pool_set_budget(model.pool, 100 * model.pool->page_bytes, true);
-    CHECK_EQ(cch_live_bytes(), empty);
-    CHECK_EQ(kv_bytes(&model), 0);
-    check_all(&model, NULL);
-    toy_close(&model);
-}
-
-TEST(a_hundred_thousand_pages_are_released_without_recursion) {
-    enum { N = 1600000 };
-    cch_error err;
-    cch_model model;
-    cch_state *state = NULL;
-    int32_t *ids = cch_zalloc(N, sizeof *ids);
-    toy_open(&model, 10);
-    CHECK_OK(cch_state_make(&model, model.pool, TOY_VOCAB, N, &state, &err), err);
-    CHECK_OK(cch_state_append(state, ids, N, &err), err);
-    CHECK_EQ(cch_state_len(state), N);
-    cch_state_free(state);
-    cch_free(ids);
-    check_all(&model, NULL);
     toy_close(&model);
 }
 
@@ -331,21 +220,21 @@ TEST(bad_arguments_are_named_and_change_nothing) {
     CHECK_EQ(err.position, 1);
     bad[1] = -1;
     CHECK_STATUS(cch_state_append(a, bad, 3, &err), CCH_E_TOKEN_ID, err, "allowed: 0 to 6");
-    CHECK_STATUS(cch_state_append(a, counting(TOY_CTX), TOY_CTX, &err), CCH_E_CONTEXT, err, "4096 tokens after 20");
+    CHECK_STATUS(cch_state_append(a, toy_ids(TOY_CTX), TOY_CTX, &err), CCH_E_CONTEXT, err, "4096 tokens after 20");
     CHECK_STATUS(cch_state_truncate(a, -1, &err), CCH_E_ARGUMENT, err, "-1");
     CHECK_STATUS(cch_state_truncate(a, INT32_MAX, &err), CCH_E_ARGUMENT, err, "0 to the state's 20");
     CHECK_STATUS(cch_state_tokens(a, 18, 3, dst, &err), CCH_E_ARGUMENT, err, "[18, 18 + 3)");
     CHECK_STATUS(cch_state_tokens(a, -1, 1, dst, &err), CCH_E_ARGUMENT, err, NULL);
     CHECK_EQ(cch_state_len(a), 20);
     CHECK_OK(cch_state_acquire(a, &err), err);
-    CHECK_STATUS(cch_state_append(a, counting(1), 1, &err), CCH_E_BUSY, err, "in use");
+    CHECK_STATUS(cch_state_append(a, toy_ids(1), 1, &err), CCH_E_BUSY, err, "in use");
     CHECK_STATUS(cch_state_fork(a, &fork, &err), CCH_E_BUSY, err, NULL);
     CHECK(fork == NULL);
     CHECK_STATUS(cch_state_common_prefix(a, a, &common, &err), CCH_E_BUSY, err, NULL);
     cch_state_release(a);
     CHECK_OK(cch_state_common_prefix(a, a, &common, &err), err);
     CHECK_EQ(common, 20);
-    check_all(&model, a);
+    toy_check(&model, a);
     cch_state_free(a);
     toy_close(&model);
 }
@@ -358,16 +247,16 @@ static cch_status use_memory(cch_model *model) {
     float logprob[80];
     cch_state *a = NULL, *b = NULL;
     CCH_TRY(cch_state_make(model, model->pool, TOY_VOCAB, TOY_CTX, &a, &err));
-    CCH_TRY(cch_state_append(a, counting(70), 70, &err));
+    CCH_TRY(cch_state_append(a, toy_ids(70), 70, &err));
     CCH_TRY(cch_state_fork(a, &b, &err));
-    CCH_TRY(cch_state_append(b, counting(50), 50, &err));
+    CCH_TRY(cch_state_append(b, toy_ids(50), 50, &err));
     CCH_TRY(cch_state_truncate(b, 5, &err));
     CCH_TRY(cch_state_reserve_push(b, 3, &err));
     cch_state_push(b, 1, NULL);
     for (int i = 0; i < 80; i++) logprob[i] = -1.0f;
     CCH_TRY(cch_state_restore_scores(a, 0, 70, logprob, 0, NULL, NULL, &err));
     CCH_TRY(cch_state_tokens(a, 0, 70, tokens, &err));
-    CCH_TRY(cch_state_append(a, counting(20), 20, &err));
+    CCH_TRY(cch_state_append(a, toy_ids(20), 20, &err));
 done:
     if (a != NULL && status != CCH_OK) {
         int32_t len = cch_state_len(a);
@@ -397,7 +286,7 @@ static void *fork_and_free(void *arg) {
         int32_t token = i % TOY_VOCAB;
         CHECK_OK(cch_state_fork(base, &fork, &err), err);
         CHECK_OK(cch_state_append(fork, &token, 1, &err), err);
-        CHECK_OK(cch_state_append(fork, counting(40), (size_t)(i % 40), &err), err);
+        CHECK_OK(cch_state_append(fork, toy_ids(40), (size_t)(i % 40), &err), err);
         CHECK_OK(cch_state_truncate(fork, 30 + i % 8, &err), err);
         cch_state_free(fork);
     }
@@ -413,13 +302,13 @@ TEST(one_thread_forks_and_frees_while_another_computes) {
     CHECK_OK(cch_state_fork(base, &other, &err), err);
     CHECK_EQ(pthread_create(&thread, NULL, fork_and_free, base), 0);
     for (int i = 0; i < 500; i++) {
-        CHECK_OK(cch_state_append(other, counting(9), 9, &err), err);
+        CHECK_OK(cch_state_append(other, toy_ids(9), 9, &err), err);
         CHECK(toy_eval(&model, other));
         CHECK_OK(cch_state_truncate(other, 20 + i % 15, &err), err);
         CHECK_OK(cch_pool_check(model.pool, &err), err);
     }
     pthread_join(thread, NULL);
-    check_all(&model, other);
+    toy_check(&model, other);
     cch_state_free(other);
     cch_state_free(base);
     toy_close(&model);

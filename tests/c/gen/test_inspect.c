@@ -1,0 +1,45 @@
+/* Looking into a state shows what generation saw, in whatever pieces it is asked for. */
+#include "small.h"
+
+TEST(logits_hidden_states_and_keys_are_those_of_the_straight_line_run) {
+    static float want[SMALL_CTX * SMALL_VOCAB], got[SMALL_CTX * SMALL_VOCAB], hidden[90 * 40], pieces[90 * 40];
+    static float attention[4 * 90 * 90], keys[2 * 90 * 12], values[2 * 90 * 12], other[2 * 90 * 12];
+    cch_error err;
+    cch_model m;
+    cch_eval_options o = {.chunk_tokens = 13};
+    small_open(&m, 2, 500, -1);
+    cch_state *state = small_state(&m, small_ids(), 90);
+    small_reference(&m, small_ids(), 90, want);
+    CHECK_OK(cch_state_logits(state, 20, 70, got, &o, &err), err);
+    CHECK(memcmp(got, want + 20 * SMALL_VOCAB, 70 * SMALL_VOCAB * sizeof *got) == 0);
+    CHECK_OK(cch_state_logits(state, 0, 90, got, NULL, &err), err);
+    CHECK(memcmp(got, want, 90 * SMALL_VOCAB * sizeof *got) == 0);
+    CHECK_OK(cch_state_hidden(state, 2, 0, 90, hidden, NULL, &err), err);
+    CHECK_OK(cch_state_hidden(state, 2, 30, 60, pieces, &o, &err), err);
+    CHECK(memcmp(hidden + 30 * 40, pieces, 60 * 40 * sizeof *hidden) == 0);
+    memset(attention, 0xff, sizeof attention);
+    CHECK_OK(cch_state_attention(state, 1, -1, 40, 50, attention, &o, &err), err);
+    for (int row = 0; row < 4 * 50; row++) {
+        double sum = 0;
+        int last = 40 + row % 50;
+        for (int i = 0; i <= last; i++) sum += (double)attention[row * 90 + i];
+        for (int i = last + 1; i < 90; i++) CHECK(attention[row * 90 + i] == 0.0f);
+        CHECK(fabs(sum - 1.0) < 1e-5);
+    }
+    CHECK_OK(cch_state_attention(state, 1, 2, 40, 50, got, NULL, &err), err);
+    CHECK(memcmp(got, attention + 2 * 50 * 90, 50 * 90 * sizeof *got) == 0);
+    CHECK_OK(cch_state_kv(state, 2, 0, 90, keys, values, NULL, &err), err);
+    CHECK_OK(cch_state_evict(state, &err), err);
+    CHECK_OK(cch_state_kv(state, 2, 0, 90, other, NULL, &o, &err), err);
+    CHECK(memcmp(keys, other, sizeof keys) == 0);
+    CHECK_OK(cch_state_kv(state, 2, 7, 1, NULL, other, NULL, &err), err);
+    CHECK(memcmp(other + 12, values + (90 + 7) * 12, 12 * sizeof *other) == 0);
+    CHECK_STATUS(cch_state_hidden(state, 4, 0, 1, hidden, NULL, &err), CCH_E_ARGUMENT, err, "layer is 4, allowed: 0 to 3");
+    CHECK_STATUS(cch_state_attention(state, 3, 0, 0, 1, got, NULL, &err), CCH_E_ARGUMENT, err, "layer is 3");
+    CHECK_STATUS(cch_state_attention(state, 0, 4, 0, 1, got, NULL, &err), CCH_E_ARGUMENT, err, "head is 4");
+    CHECK_STATUS(cch_state_logits(state, 80, 11, got, NULL, &err), CCH_E_ARGUMENT, err, "[80, 80 + 11)");
+    cch_state_free(state);
+    small_close(&m);
+}
+
+CHECK_MAIN()
