@@ -14,6 +14,7 @@ typedef struct tile {
     size_t ldx;
     const float *w[TILE_PANELS]; /* panels, [k_len][16] each */
     size_t k_len;
+    const float *ahead[TILE_PANELS]; /* fetched into cache meanwhile, [k_len][16] each */
     bool resume;       /* continue the chains held in y */
     float scale;       /* y = chain * scale + bias; an intermediate result has scale 1 and no bias */
     const float *bias; /* 16 per panel, NULL for none */
@@ -21,34 +22,38 @@ typedef struct tile {
     size_t ldy;
 } tile;
 
-/* acc[r][c] continues over k: x[r * ldx + k] * w[c][k * step ..]. */
-INLINE void walk(v16 acc[TILE_ROWS][TILE_PANELS], const int R, const int C, const float *x, size_t ldx,
-                 const float *const *w, size_t step, size_t k_len) {
-    for (size_t k = 0; k < k_len; k++) {
-        v16 wk[TILE_PANELS];
+/* One k: acc[r][c] = fma(x[r * ldx], w[c][offset ..], acc[r][c]). */
+INLINE void step(v16 acc[TILE_ROWS][TILE_PANELS], const int R, const int C, const float *x, size_t ldx,
+                 const float *const *w, size_t offset) {
+    v16 wk[TILE_PANELS];
 #pragma GCC unroll 8
-        for (int c = 0; c < C; c++) wk[c] = v_load(w[c] + k * step);
+    for (int c = 0; c < C; c++) wk[c] = v_load(w[c] + offset);
 #pragma GCC unroll 8
-        for (int r = 0; r < R; r++) {
-            const v16 xk = v_set1(x[(size_t)r * ldx + k]);
+    for (int r = 0; r < R; r++) {
+        const v16 xk = v_set1(x[(size_t)r * ldx]);
 #pragma GCC unroll 8
-            for (int c = 0; c < C; c++) acc[r][c] = v_fma(xk, wk[c], acc[r][c]);
-        }
+        for (int c = 0; c < C; c++) acc[r][c] = v_fma(xk, wk[c], acc[r][c]);
     }
 }
 
 INLINE void run_tile(const tile *t, const int R, const int C) {
     v16 acc[TILE_ROWS][TILE_PANELS];
-    const float *w[TILE_PANELS];
+    const float *w[TILE_PANELS], *ahead[TILE_PANELS];
 #pragma GCC unroll 8
-    for (int c = 0; c < C; c++) w[c] = t->w[c];
+    for (int c = 0; c < C; c++) w[c] = t->w[c], ahead[c] = t->ahead[c];
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
 #pragma GCC unroll 8
         for (int c = 0; c < C; c++)
             acc[r][c] = t->resume ? v_load(t->y + (size_t)r * t->ldy + CCH_LANES * c) : v_zero();
     }
-    walk(acc, R, C, t->x, t->ldx, w, CCH_LANES, t->k_len);
+    const float *x = t->x;
+    const size_t ldx = t->ldx, end = t->k_len * CCH_LANES;
+    for (size_t at = 0; at < end; at += CCH_LANES, x++) {
+        step(acc, R, C, x, ldx, w, at);
+#pragma GCC unroll 8
+        for (int c = 0; c < C; c++) __builtin_prefetch(ahead[c] + at, 0, 2);
+    }
     const v16 scale = v_set1(t->scale);
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
@@ -75,34 +80,49 @@ INLINE size_t panels_at_once(size_t width, size_t left) {
     return width;
 }
 
-/* All rows over one group of C panels. */
-static void run_rows(tile t, size_t rows, size_t n_tiles, size_t C) {
+/* All rows over one group of C panels.  `next`: the C panels wanted after it; two of them are fetched during each of the
+ * first passes, so that memory is read while the arithmetic runs.  A single pass fetches all of them as it goes. */
+static void run_rows(tile t, size_t rows, size_t n_tiles, size_t C, const float *const *next) {
     const float *x = t.x;
     float *y = t.y;
     for (size_t i = 0; i < n_tiles; i++) {
         const size_t first = rows_before(rows, n_tiles, i), last = rows_before(rows, n_tiles, i + 1);
         t.x = x + first * t.ldx;
         t.y = y + first * t.ldy;
+        for (size_t c = 0; c < C; c++) t.ahead[c] = n_tiles == 1 || c / 2 == i ? next[c] : t.w[c];
         tiles[last - first - 1][C - 1](&t);
     }
 }
 
-#define K_BLOCK 1024 /* a group of 4 panels stays in half of a 512 KiB cache while the rows pass over it */
+#define K_BLOCK 1024 /* 4 panels of so many inputs, and the next 4, stay in half of a 1 MiB cache */
+#define AHEAD 24     /* lines between fetching a weight and using it */
+
+/* The block of k that starts at `k` ends here.  Many passes: blocks that fit the cache.  One pass: all but the last
+ * lines, which have nothing left to fetch in their own panel and turn to the next group's first lines. */
+static size_t block_end(size_t k, size_t k_len, bool one_pass) {
+    if (one_pass) return k == 0 && k_len > AHEAD ? k_len - AHEAD : k_len;
+    return k_len - k <= K_BLOCK ? k_len : k + K_BLOCK;
+}
 
 static void matmul_f32(const float *x, size_t ldx, size_t rows, const float *panels, size_t n_panels, size_t k_len,
                        const float *bias, float *y, size_t ldy) {
     if (rows == 0) return;
     const size_t n_tiles = (rows + TILE_ROWS - 1) / TILE_ROWS, most = (rows + n_tiles - 1) / n_tiles;
-    const size_t block = n_tiles == 1 ? k_len : K_BLOCK;
     for (size_t p = 0, C; p < n_panels; p += C) {
         C = panels_at_once(tile_widths[most - 1], n_panels - p);
-        for (size_t k = 0; k == 0 || k < k_len; k += block) {
-            const size_t len = k_len - k < block ? k_len - k : block;
-            const bool done = k + len == k_len;
-            tile t = {.x = x + k, .ldx = ldx, .k_len = len, .resume = k > 0, .scale = 1.0f,
+        for (size_t k = 0, end = 0; k == 0 || k < k_len; k = end) {
+            end = block_end(k, k_len, n_tiles == 1);
+            const bool done = end == k_len;
+            const float *next[TILE_PANELS];
+            tile t = {.x = x + k, .ldx = ldx, .k_len = end - k, .resume = k > 0, .scale = 1.0f,
                       .bias = done && bias != NULL ? bias + CCH_LANES * p : NULL, .y = y + CCH_LANES * p, .ldy = ldy};
-            for (size_t c = 0; c < C; c++) t.w[c] = panels + ((p + c) * k_len + k) * CCH_LANES;
-            run_rows(t, rows, n_tiles, C);
+            for (size_t c = 0; c < C; c++) {
+                t.w[c] = panels + ((p + c) * k_len + k) * CCH_LANES;
+                next[c] = t.w[c];
+                if (!done) next[c] += (n_tiles == 1 ? AHEAD : end - k) * CCH_LANES;
+                else if (p + C + c < n_panels) next[c] += (C * k_len - k) * CCH_LANES;
+            }
+            run_rows(t, rows, n_tiles, C, next);
         }
     }
 }
@@ -115,7 +135,7 @@ static void attn_scores(const float *q, size_t ldq, size_t rows, const float *co
         C = panels_at_once(tile_widths[most - 1], n_pages - p);
         tile t = {.x = q, .ldx = ldq, .k_len = dim, .scale = scale, .y = s + CCH_LANES * p, .ldy = lds};
         for (size_t c = 0; c < C; c++) t.w[c] = k_pages[p + c];
-        run_rows(t, rows, n_tiles, C);
+        run_rows(t, rows, n_tiles, C, t.w);
     }
 }
 
@@ -143,7 +163,7 @@ INLINE void run_mix(const mix *m, size_t first, size_t last, const int R, const 
         n = last - t < CCH_LANES - slot ? last - t : CCH_LANES - slot;
 #pragma GCC unroll 8
         for (int c = 0; c < C; c++) w[c] = v + CCH_LANES * c;
-        walk(acc, R, C, m->p + t, m->ldp, w, m->ldv, n);
+        for (size_t i = 0; i < n; i++) step(acc, R, C, m->p + t + i, m->ldp, w, i * m->ldv);
     }
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {

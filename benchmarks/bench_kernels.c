@@ -1,0 +1,212 @@
+/* bench_kernels - matrix products of real models against the distribution's OpenBLAS, and both against the machine.
+ *
+ * Build and run, from the repository root, on an otherwise idle machine:
+ *   make core && gcc $(cat tools/cflags.txt) -Icsrc benchmarks/bench_kernels.c build/libcacher.a -lopenblas -lpthread -lm \
+ *       -o build/bench_kernels
+ *   build/bench_kernels [threads] [isa] [least rows] [most rows]
+ *
+ * Each cell is timed in turns (ours, OpenBLAS, ours, ...) and the median counts, so a disturbance hits both.  Weights
+ * rotate through copies that together exceed the caches: every product reads its weights from memory, as in a forward
+ * pass over a model.  Shares of bandwidth (few rows) and of the arithmetic peak (many rows) use probes that run in the
+ * same turns.  Prints one line per cell; ratio > 1 means faster than OpenBLAS.
+ */
+#include <cblas.h>
+#include <immintrin.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/alloc.h"
+#include "kern/matmul.h"
+
+#define TURNS 11
+#define MOST_ROWS 512
+#define MOST_COPIES 64
+#define COPIES_BYTES ((size_t)192 << 20) /* of weights per cell, six times the last-level cache */
+#define PROBE_BYTES ((size_t)128 << 20)
+#define PROBE_GRAIN ((size_t)64 << 10) /* threads and streams split the probe in such pieces */
+
+typedef struct shape {
+    const char *name;
+    size_t k, n;
+} shape;
+
+static const shape shapes[] = {
+    {"gpt2 qkv", 768, 2304},      {"gpt2 out", 768, 768},       {"gpt2 up", 768, 3072},        {"gpt2 down", 3072, 768},
+    {"gpt2 logits", 768, 50257},  {"smollm qkv", 576, 960},     {"smollm out", 576, 576},      {"smollm gate+up", 576, 3072},
+    {"smollm down", 1536, 576},   {"smollm logits", 576, 49152},
+};
+static const size_t row_counts[] = {1, 2, 4, 6, 8, 16, 32, 48, 128, 512};
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int by_value(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *times) {
+    qsort(times, TURNS, sizeof *times, by_value);
+    return times[TURNS / 2];
+}
+
+static float *random_floats(size_t n) {
+    float *x = cch_alloc(n, sizeof *x);
+    uint32_t s = 12345;
+    if (x == NULL) exit(1);
+    for (size_t i = 0; i < n; i++) x[i] = (float)((s = s * 1664525u + 1013904223u) >> 8) * 0x1p-24f - 0.5f;
+    return x;
+}
+
+/* ------------------------------------------------------------------------------------------------- probes ---- */
+
+static cch_packed probe; /* in large pages, as weights are */
+static _Atomic float probe_sink; /* keeps the compiler from dropping the sums */
+
+/* Sums its share of the probe's memory in `streams` equal parts side by side. */
+__attribute__((target("avx512f"))) static inline void read_streams(int thread, int n_threads, const size_t streams) {
+    size_t first, last;
+    cch_split(PROBE_BYTES / PROBE_GRAIN, n_threads, thread, &first, &last);
+    const size_t part = (last - first) * PROBE_GRAIN / sizeof(float) / streams;
+    const float *data = probe.panels + first * PROBE_GRAIN / sizeof(float);
+    __m512 sum[16];
+    for (int j = 0; j < 16; j++) sum[j] = _mm512_setzero_ps();
+    for (size_t i = 0; i < part; i += 256 / streams) {
+#pragma GCC unroll 16
+        for (size_t j = 0; j < 16; j++)
+            sum[j] = _mm512_add_ps(sum[j], _mm512_load_ps(data + j % streams * part + i + j / streams * 16));
+    }
+    for (int j = 1; j < 16; j++) sum[0] = _mm512_add_ps(sum[0], sum[j]);
+    probe_sink = _mm512_reduce_add_ps(sum[0]);
+}
+
+#define READ_PROBE(streams)                                                                                         \
+    __attribute__((target("avx512f"))) static void read_probe_##streams(void *arg, int thread, int n_threads) {     \
+        (void)arg;                                                                                                  \
+        read_streams(thread, n_threads, streams);                                                                   \
+    }
+READ_PROBE(1)
+READ_PROBE(2)
+READ_PROBE(4)
+READ_PROBE(8)
+static const cch_job read_probes[] = {read_probe_1, read_probe_2, read_probe_4, read_probe_8};
+#define N_READ_PROBES (sizeof read_probes / sizeof *read_probes)
+
+#define FMA_STEPS 200000
+
+__attribute__((target("avx512f"))) static void fma_probe(void *arg, int thread, int n_threads) {
+    __m512 acc[16];
+    const __m512 a = _mm512_set1_ps(0.999f), b = _mm512_set1_ps(0.001f);
+    (void)arg, (void)thread, (void)n_threads;
+    for (int j = 0; j < 16; j++) acc[j] = _mm512_set1_ps((float)j);
+    for (int i = 0; i < FMA_STEPS; i++) {
+#pragma GCC unroll 16
+        for (int j = 0; j < 16; j++) acc[j] = _mm512_fmadd_ps(acc[j], a, b);
+    }
+    for (int j = 1; j < 16; j++) acc[0] = _mm512_add_ps(acc[0], acc[j]);
+    probe_sink = _mm512_reduce_add_ps(acc[0]);
+}
+
+static double time_job(cch_threads *threads, cch_job job) {
+    const double start = now();
+    cch_threads_run(threads, job, NULL);
+    return now() - start;
+}
+
+/* -------------------------------------------------------------------------------------------------- cells ---- */
+
+typedef struct cell {
+    const cch_kernels *kern;
+    cch_threads *threads;
+    cch_packed packed[MOST_COPIES];
+    float *dense[MOST_COPIES], *x, *y;
+    size_t k, n, n_copies, calls; /* calls per timing */
+} cell;
+
+static double time_ours(cell *c, size_t rows, size_t turn) {
+    const size_t ldy = (c->n + 15) / 16 * 16;
+    const double start = now();
+    for (size_t i = 0; i < c->calls; i++)
+        cch_matmul(c->kern, c->threads, &c->packed[(turn * c->calls + i) % c->n_copies], c->x, c->k, rows, c->y, ldy);
+    return (now() - start) / (double)c->calls;
+}
+
+static double time_blas(cell *c, size_t rows, size_t turn) {
+    const int m = (int)rows, n = (int)c->n, k = (int)c->k;
+    const double start = now();
+    for (size_t i = 0; i < c->calls; i++) {
+        const float *w = c->dense[(turn * c->calls + i) % c->n_copies];
+        if (rows == 1) cblas_sgemv(CblasRowMajor, CblasNoTrans, n, k, 1.0f, w, k, c->x, 1, 0.0f, c->y, 1);
+        else cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, n, k, 1.0f, c->x, k, w, k, 0.0f, c->y, n);
+    }
+    return (now() - start) / (double)c->calls;
+}
+
+static void bench_cell(cell *c, const char *name, size_t rows) {
+    double ours[TURNS], blas[TURNS], read[N_READ_PROBES][TURNS], fma[TURNS], fastest = INFINITY;
+    const double weights = (double)(c->n * c->k), flops = 2.0 * weights * (double)rows;
+    const int n_threads = cch_threads_count(c->threads);
+    c->calls = 1 + (size_t)(4e7 / (weights + flops / 4));
+    time_ours(c, rows, 0);
+    time_blas(c, rows, 0);
+    for (size_t turn = 0; turn < TURNS; turn++) {
+        ours[turn] = time_ours(c, rows, turn);
+        blas[turn] = time_blas(c, rows, turn);
+        for (size_t i = 0; i < N_READ_PROBES; i++) read[i][turn] = time_job(c->threads, read_probes[i]);
+        fma[turn] = time_job(c->threads, fma_probe);
+    }
+    for (size_t i = 0; i < N_READ_PROBES; i++) fastest = fmin(fastest, median(read[i]));
+    const double t = median(ours), bandwidth = (double)PROBE_BYTES / fastest;
+    const double peak = (double)n_threads * FMA_STEPS * 16 * 32 / median(fma);
+    printf("%-15s %4zu x %5zu rows %3zu  %9.1f us  ratio %5.2f  bandwidth %3.0f%% of %4.1f GB/s  peak %3.0f%% of %5.1f GFLOP/s\n",
+           name, c->k, c->n, rows, 1e6 * t, median(blas) / t, 100.0 * 4.0 * weights / t / bandwidth, 1e-9 * bandwidth,
+           100.0 * flops / t / peak, 1e-9 * peak);
+    fflush(stdout);
+}
+
+static void bench_shape(const cch_kernels *kern, cch_threads *threads, const shape *s, size_t least, size_t most) {
+    cell c = {.kern = kern, .threads = threads, .k = s->k, .n = s->n};
+    c.n_copies = COPIES_BYTES / (s->k * s->n * sizeof(float));
+    c.n_copies = c.n_copies < 2 ? 2 : c.n_copies > MOST_COPIES ? MOST_COPIES : c.n_copies;
+    c.x = random_floats(MOST_ROWS * s->k);
+    c.y = random_floats(MOST_ROWS * (s->n + 16));
+    for (size_t i = 0; i < c.n_copies; i++) {
+        c.dense[i] = random_floats(s->k * s->n);
+        if (cch_packed_init(s->n, s->k, false, &c.packed[i], NULL) != CCH_OK) exit(1);
+        cch_pack_rows(&c.packed[i], 0, s->n, c.dense[i], s->k, 1);
+    }
+    for (size_t i = 0; i < sizeof row_counts / sizeof *row_counts; i++)
+        if (row_counts[i] >= least && row_counts[i] <= most) bench_cell(&c, s->name, row_counts[i]);
+    for (size_t i = 0; i < c.n_copies; i++) {
+        cch_free(c.dense[i]);
+        cch_packed_deinit(&c.packed[i]);
+    }
+    cch_free(c.x);
+    cch_free(c.y);
+}
+
+int main(int argc, char **argv) {
+    const int n_threads = argc > 1 ? atoi(argv[1]) : 1;
+    const size_t least = argc > 3 ? (size_t)atoi(argv[3]) : 1, most = argc > 4 ? (size_t)atoi(argv[4]) : MOST_ROWS;
+    const cch_kernels *kern = NULL;
+    cch_threads *threads = NULL;
+    cch_error err;
+    if (cch_kernels_get(argc > 2 && strcmp(argv[2], "best") != 0 ? argv[2] : NULL, &kern, &err) != CCH_OK ||
+        cch_threads_new(n_threads, &threads, &err) != CCH_OK) {
+        fprintf(stderr, "%s\n", err.message);
+        return 1;
+    }
+    openblas_set_num_threads(n_threads);
+    if (cch_packed_init(CCH_LANES, PROBE_BYTES / sizeof(float) / CCH_LANES, false, &probe, NULL) != CCH_OK) return 1;
+    printf("%s, %d threads; %s, OpenBLAS core %s\n", kern->name, n_threads, openblas_get_config(), openblas_get_corename());
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) bench_shape(kern, threads, &shapes[i], least, most);
+    cch_packed_deinit(&probe);
+    cch_threads_free(threads);
+    return 0;
+}
