@@ -1,9 +1,10 @@
-"""Write randomly initialised models made by transformers, in the shapes and with the options that cacher supports.
+"""Write random models made by transformers, in the shapes and with the options cacher supports.
 
     python tests/models/make_random.py FOLDER [NAME...]     # default: all; writes FOLDER/<name>/
 
-Needs torch and transformers (``make parity`` installs them).  Seeds are fixed.  Initial weights are larger than usual:
-with the default of 0.02 small models give logits near zero, and any mistake would pass.
+Needs torch and transformers (``make parity`` installs them).  Seeds are fixed.  Initial weights are
+larger than usual: with the default of 0.02 small models give logits near zero, and any mistake
+would pass.
 """
 
 from __future__ import annotations
@@ -61,7 +62,14 @@ MODELS: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "gpt2-odd": (
         "GPT2Config",
-        {"n_embd": 90, "n_layer": 2, "n_head": 3, "n_positions": 300, "vocab_size": 777, "initializer_range": 0.15},
+        {
+            "n_embd": 90,
+            "n_layer": 2,
+            "n_head": 3,
+            "n_positions": 300,
+            "vocab_size": 777,
+            "initializer_range": 0.15,
+        },
         "float32",
     ),
     "gpt2-relu-untied": (
@@ -105,7 +113,7 @@ MODELS: dict[str, tuple[str, dict[str, Any], str]] = {
 
 
 def randomise_vectors(model: torch.nn.Module) -> None:
-    """Replace the zeros of biases and the ones of norms, which would hide a bias or weight that is not applied."""
+    """Replace the zeros of biases and ones of norms, which would hide one that is not applied."""
     for name, value in model.named_parameters():
         if value.ndim == 1:
             centre = 1.0 if name.endswith("weight") else 0.0
@@ -113,7 +121,7 @@ def randomise_vectors(model: torch.nn.Module) -> None:
 
 
 def make_random(name: str, folder: Path) -> Path:
-    """Write model ``name`` of MODELS below ``folder``, unless it is there already, and return its own folder."""
+    """Write model ``name`` of MODELS below ``folder``, unless it is there; return its folder."""
     kind, options, dtype = MODELS[name]
     target = folder / name
     if (target / "config.json").exists():

@@ -1,4 +1,4 @@
-"""Logits of every position within 2e-4 of transformers (float32, eager attention), for every supported option."""
+"""Logits of every position within 2e-4 of transformers (float32, eager), for every option."""
 
 from __future__ import annotations
 
@@ -53,7 +53,10 @@ def report(name: str, worst: float, largest: float) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_logit_of_a_random_model(name: str, folder: Path) -> None:
-    report(name, *compare(make_random(name, folder), 300 if name in ("gpt2-124m", "smollm-135m") else 500))
+    report(
+        name,
+        *compare(make_random(name, folder), 300 if name in ("gpt2-124m", "smollm-135m") else 500),
+    )
 
 
 def test_every_logit_of_the_built_in_model() -> None:

@@ -1,10 +1,11 @@
-"""A slow decoder in float64 NumPy, written from the papers: the standard that cacher's forward pass is held to.
+"""A slow decoder in float64 NumPy, written from the papers: what cacher's forward pass must equal.
 
-    python tests/reference/decoder.py FOLDER ID [ID...]     # prints the five best next tokens with their logits
+    python tests/reference/decoder.py FOLDER ID [ID...]     # the five best next tokens and logits
 
-It shares no code with cacher: it reads config.json and the safetensors files itself and keeps no cache; every call
-computes all positions of one sequence.  Families: GPT-2, and Llama with the options of Mistral, Qwen2 and Qwen3.
-Rotary angles are taken in float32 on purpose: the models were trained with, and are judged by, those angles.
+It shares no code with cacher: it reads config.json and the safetensors files itself and keeps no
+cache; every call computes all positions of one sequence.  Families: GPT-2, and Llama with the
+options of Mistral, Qwen2 and Qwen3.  Rotary angles are taken in float32 on purpose: the models were
+trained with, and are judged by, those angles.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Array = np.ndarray
 Tensors = dict[str, Array]
 
 
-# ---- files ------------------------------------------------------------------------------------------------------
+# ---- files --------------------------------------------------------------------------------------
 
 
 def read_safetensors(path: Path) -> Tensors:
@@ -46,7 +47,7 @@ def _decode(data: bytes, dtype: str) -> Array:
 
 
 def load(folder: Path) -> tuple[dict[str, Any], Tensors]:
-    """Return the configuration and all tensors of a model folder; shards are found by their suffix."""
+    """Return the configuration and all tensors of a model folder, shards included."""
     tensors: Tensors = {}
     for path in sorted(folder.glob("*.safetensors")):
         tensors |= read_safetensors(path)
@@ -54,7 +55,7 @@ def load(folder: Path) -> tuple[dict[str, Any], Tensors]:
     return json.loads((folder / "config.json").read_text()), tensors
 
 
-# ---- the parts of a block -----------------------------------------------------------------------------------------
+# ---- the parts of a block -----------------------------------------------------------------------
 
 
 def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> Array:
@@ -89,7 +90,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 def attention(q: Array, k: Array, v: Array, window: int | None) -> Array:
-    """Causal attention of q [heads, n, dim] over k, v [kv_heads, n, dim]; returns [n, heads * dim]."""
+    """Attend causally: q [heads, n, dim] over k, v [kv_heads, n, dim] gives [n, heads * dim]."""
     heads, n, dim = q.shape
     group = heads // k.shape[0]
     query, key = np.arange(n)[:, None], np.arange(n)[None, :]
@@ -107,7 +108,7 @@ def split_heads(x: Array, dim: int) -> Array:
     return x.reshape(len(x), -1, dim).transpose(1, 0, 2)
 
 
-# ---- rotary positions ---------------------------------------------------------------------------------------------
+# ---- rotary positions ---------------------------------------------------------------------------
 
 
 def inverse_frequencies(config: dict[str, Any], dim: int) -> Array:
@@ -135,7 +136,7 @@ def rotate(x: Array, freq: Array) -> Array:
     return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
 
 
-# ---- the families -------------------------------------------------------------------------------------------------
+# ---- the families -------------------------------------------------------------------------------
 
 
 def gpt2_logits(config: dict[str, Any], t: Tensors, ids: list[int]) -> Array:
@@ -150,7 +151,10 @@ def gpt2_logits(config: dict[str, Any], t: Tensors, ids: list[int]) -> Array:
         def norm(y: Array, name: str, at: str = f"h.{layer}.") -> Array:
             return layer_norm(y, t[f"{at}{name}.weight"], t[f"{at}{name}.bias"], eps)
 
-        q, k, v = (split_heads(part, dim) for part in np.split(linear(norm(x, "ln_1"), "attn.c_attn"), 3, -1))
+        q, k, v = (
+            split_heads(part, dim)
+            for part in np.split(linear(norm(x, "ln_1"), "attn.c_attn"), 3, -1)
+        )
         x = x + linear(attention(q, k, v, None), "attn.c_proj")
         x = x + linear(act(linear(norm(x, "ln_2"), "mlp.c_fc")), "mlp.c_proj")
     x = layer_norm(x, t["ln_f.weight"], t["ln_f.bias"], eps)

@@ -2,18 +2,12 @@
 #ifndef CCH_TESTS_OPEN_FOLDER_H
 #define CCH_TESTS_OPEN_FOLDER_H
 
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include "check.h"
+#include "tempdir.h"
 
 #define FOLDER_VOCAB 20
 #define FOLDER_HIDDEN 16
 #define FOLDER_INNER 24
-
-typedef struct folder {
-    char path[64];
-} folder;
 
 static const char folder_config[] =
     "{\"model_type\": \"llama\", \"vocab_size\": 20, \"hidden_size\": 16, \"intermediate_size\": 24,"
@@ -21,28 +15,11 @@ static const char folder_config[] =
     " \"max_position_embeddings\": 64, \"rope_theta\": 10000.0, \"hidden_act\": \"silu\", \"bos_token_id\": 0,"
     " \"eos_token_id\": 1, \"tie_word_embeddings\": true}";
 
-static inline void folder_file(const folder *f, const char *name, const void *data, size_t bytes) {
-    char path[128];
-    snprintf(path, sizeof path, "%s/%s", f->path, name);
-    FILE *file = fopen(path, "wb");
-    CHECK(file != NULL && fwrite(data, 1, bytes, file) == bytes && fclose(file) == 0);
-}
-
-static inline void folder_text(const folder *f, const char *name, const char *text) {
-    folder_file(f, name, text, strlen(text));
-}
-
-static inline void folder_remove(const folder *f, const char *name) {
-    char path[128];
-    snprintf(path, sizeof path, "%s/%s", f->path, name);
-    unlink(path);
-}
-
 /* Element i of all tensors in the file's order. */
 static inline float folder_value(size_t i, unsigned seed) { return (float)((i * 7 + seed) % 101) / 128.0f - 0.4f; }
 
 /* Tensors of the model above. */
-static inline void folder_weights(const folder *f, unsigned seed) {
+static inline void folder_weights(tempdir *dir, unsigned seed) {
     static const struct {
         const char *name;
         int rows, cols; /* cols 0: a vector */
@@ -74,21 +51,15 @@ static inline void folder_weights(const folder *f, unsigned seed) {
         float value = folder_value(i, seed);
         memcpy(file + n + i * sizeof value, &value, sizeof value);
     }
-    folder_file(f, "model.safetensors", file, n + at);
+    tempdir_write(dir, "model.safetensors", file, n + at);
     free(file);
 }
 
-static inline void folder_new(folder *f) {
-    strcpy(f->path, "/tmp/cacher-test-XXXXXX");
-    CHECK(mkdtemp(f->path) != NULL);
-    folder_text(f, "config.json", folder_config);
-    folder_weights(f, 0);
-}
-
-static inline void folder_free(const folder *f) {
-    static const char *const names[] = {"config.json", "model.safetensors", "tokenizer.json", "vocab.json", "merges.txt"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) folder_remove(f, names[i]);
-    CHECK_EQ(rmdir(f->path), 0);
+static inline tempdir folder_new(void) {
+    tempdir dir = tempdir_new();
+    tempdir_write_text(&dir, "config.json", folder_config);
+    folder_weights(&dir, 0);
+    return dir;
 }
 
 #endif

@@ -1,7 +1,7 @@
 /* Opening a model folder: what it reports, what changes its fingerprint, and everything that can go wrong. */
 #include "folder.h"
 
-static cch_model *open_ok(const folder *f, const cch_model_options *options) {
+static cch_model *open_ok(tempdir *f, const cch_model_options *options) {
     cch_model *model = NULL;
     cch_error err;
     CHECK_OK(cch_model_open(f->path, options, &model, &err), err);
@@ -9,12 +9,11 @@ static cch_model *open_ok(const folder *f, const cch_model_options *options) {
 }
 
 TEST(a_model_says_what_it_is) {
-    folder f;
+    tempdir f = folder_new();
     cch_model_info info;
     cch_model_stats stats;
     cch_error err;
     cch_model_options options = {.n_threads = 2, .kv_budget_bytes = 1 << 20, .isa = "generic"};
-    folder_new(&f);
     cch_model *model = open_ok(&f, &options);
     cch_model_get_info(model, &info);
     CHECK(strcmp(info.model_type, "llama") == 0 && strcmp(info.isa, "generic") == 0);
@@ -33,13 +32,12 @@ TEST(a_model_says_what_it_is) {
     CHECK(cch_model_tokenizer_view(model) == NULL);
     CHECK_OK(cch_model_check(model, &err), err);
     cch_model_unref(model);
-    folder_free(&f);
+    tempdir_free(&f);
 }
 
 TEST(a_reference_keeps_the_model) {
-    folder f;
+    tempdir f = folder_new();
     cch_model_info info;
-    folder_new(&f);
     cch_model *model = open_ok(&f, NULL);
     CHECK(cch_model_ref(model) == model);
     cch_model_unref(model);
@@ -47,15 +45,14 @@ TEST(a_reference_keeps_the_model) {
     CHECK(info.n_threads >= 1);
     cch_model_unref(model);
     cch_model_unref(NULL);
-    folder_free(&f);
+    tempdir_free(&f);
 }
 
 TEST(budget_and_threads_can_change) {
-    folder f;
+    tempdir f = folder_new();
     cch_model_info info;
     cch_model_stats stats;
     cch_error err;
-    folder_new(&f);
     cch_model *model = open_ok(&f, NULL);
     cch_model_set_budget(model, 12345678, true);
     cch_model_get_stats(model, &stats);
@@ -66,24 +63,23 @@ TEST(budget_and_threads_can_change) {
     CHECK_STATUS(cch_model_set_threads(model, 0, &err), CCH_E_ARGUMENT, err, "n_threads is 0");
     CHECK_STATUS(cch_model_set_threads(model, 257, &err), CCH_E_ARGUMENT, err, "1 to 256");
     cch_model_unref(model);
-    folder_free(&f);
+    tempdir_free(&f);
 }
 
 TEST(embedding_rows) {
-    folder f;
+    tempdir f = folder_new();
     cch_error err;
     float row[FOLDER_HIDDEN];
-    folder_new(&f);
     cch_model *model = open_ok(&f, NULL);
     CHECK_OK(cch_model_embedding(model, 3, row, &err), err);
     for (int i = 0; i < FOLDER_HIDDEN; i++) CHECK(row[i] == folder_value((size_t)(3 * FOLDER_HIDDEN + i), 0));
     CHECK_STATUS(cch_model_embedding(model, FOLDER_VOCAB, row, &err), CCH_E_TOKEN_ID, err, "token id 20");
     CHECK_STATUS(cch_model_embedding(model, -1, row, &err), CCH_E_TOKEN_ID, err, "0 to 19");
     cch_model_unref(model);
-    folder_free(&f);
+    tempdir_free(&f);
 }
 
-static void fingerprint_of(const folder *f, char out[65]) {
+static void fingerprint_of(tempdir *f, char out[65]) {
     cch_model_info info;
     cch_model *model = open_ok(f, NULL);
     cch_model_get_info(model, &info);
@@ -92,9 +88,8 @@ static void fingerprint_of(const folder *f, char out[65]) {
 }
 
 TEST(the_fingerprint_knows_weights_and_configuration) {
-    folder f;
+    tempdir f = folder_new();
     char first[65], again[65], weights[65], config[65], text[sizeof folder_config];
-    folder_new(&f);
     fingerprint_of(&f, first);
     fingerprint_of(&f, again);
     CHECK(strcmp(first, again) == 0);
@@ -104,19 +99,18 @@ TEST(the_fingerprint_knows_weights_and_configuration) {
     folder_weights(&f, 0);
     strcpy(text, folder_config);
     memcpy(strstr(text, "1e-5"), "1e-6", 4);
-    folder_text(&f, "config.json", text);
+    tempdir_write_text(&f, "config.json", text);
     fingerprint_of(&f, config);
     CHECK(strcmp(first, config) != 0);
     CHECK(strcmp(weights, config) != 0);
-    folder_free(&f);
+    tempdir_free(&f);
 }
 
 TEST(bad_options_are_named) {
-    folder f;
+    tempdir f = folder_new();
     cch_error err;
     cch_model *model = NULL;
     cch_model_options options = CCH_MODEL_OPTIONS_INIT;
-    folder_new(&f);
     options.n_threads = -1;
     CHECK_STATUS(cch_model_open(f.path, &options, &model, &err), CCH_E_ARGUMENT, err, "n_threads is -1");
     options.n_threads = 1;
@@ -124,59 +118,56 @@ TEST(bad_options_are_named) {
     CHECK_STATUS(cch_model_open(f.path, &options, &model, &err), CCH_E_ARGUMENT, err, "sse9");
     CHECK_STATUS(cch_model_open(NULL, NULL, &model, &err), CCH_E_ARGUMENT, err, "NULL");
     CHECK(model == NULL);
-    folder_free(&f);
+    tempdir_free(&f);
 }
 
 TEST(missing_files_are_named_with_their_folder) {
-    folder f;
+    tempdir f = folder_new();
     cch_error err;
     cch_model *model = NULL;
-    folder_new(&f);
-    folder_remove(&f, "model.safetensors");
+    tempdir_unlink(&f, "model.safetensors");
     CHECK_STATUS(cch_model_open(f.path, NULL, &model, &err), CCH_E_IO, err, f.path);
-    folder_remove(&f, "config.json");
+    tempdir_unlink(&f, "config.json");
     CHECK_STATUS(cch_model_open(f.path, NULL, &model, &err), CCH_E_IO, err, f.path);
     CHECK_STATUS(cch_model_open("/no/such/folder", NULL, &model, &err), CCH_E_IO, err, "/no/such/folder");
     CHECK(model == NULL);
-    folder_free(&f);
+    tempdir_free(&f);
 }
 
 TEST(a_damaged_tokenizer_is_an_error_and_not_ignored) {
-    folder f;
+    tempdir f = folder_new();
     cch_error err;
     cch_model *model = NULL;
-    folder_new(&f);
-    folder_text(&f, "tokenizer.json", "{");
+    tempdir_write_text(&f, "tokenizer.json", "{");
     CHECK_STATUS(cch_model_open(f.path, NULL, &model, &err), CCH_E_FORMAT, err, NULL);
     CHECK(model == NULL);
-    folder_free(&f);
+    tempdir_free(&f);
 }
 
 /* Byte-level vocabulary of `n` single printable characters, no merges. */
-static void write_vocab(const folder *f, int n) {
+static void write_vocab(tempdir *f, int n) {
     char text[1024] = "{";
     for (int i = 0; i < n; i++) sprintf(text + strlen(text), "%s\"%c\": %d", i ? ", " : "", 'A' + i, i);
     strcat(text, "}");
-    folder_text(f, "vocab.json", text);
-    folder_text(f, "merges.txt", "#version: 0.2\n");
+    tempdir_write_text(f, "vocab.json", text);
+    tempdir_write_text(f, "merges.txt", "#version: 0.2\n");
 }
 
 TEST(a_tokenizer_must_fit_the_vocabulary) {
-    folder f;
+    tempdir f = folder_new();
     cch_error err;
     cch_model *model = NULL;
     char without[65], with[65];
-    folder_new(&f);
     fingerprint_of(&f, without);
     write_vocab(&f, FOLDER_VOCAB);
     fingerprint_of(&f, with);
     CHECK(strcmp(without, with) != 0);
     write_vocab(&f, FOLDER_VOCAB + 1);
     CHECK_STATUS(cch_model_open(f.path, NULL, &model, &err), CCH_E_FORMAT, err, "21 ids");
-    folder_free(&f);
+    tempdir_free(&f);
 }
 
-static cch_status open_and_close(const folder *f) {
+static cch_status open_and_close(tempdir *f) {
     cch_model_options options = {.n_threads = 2};
     cch_model *model = NULL;
     cch_status status = cch_model_open(f->path, &options, &model, NULL);
@@ -185,11 +176,10 @@ static cch_status open_and_close(const folder *f) {
 }
 
 TEST(memory_that_cannot_be_had) {
-    folder f;
-    folder_new(&f);
+    tempdir f = folder_new();
     write_vocab(&f, FOLDER_VOCAB);
     CHECK_OOM(open_and_close(&f));
-    folder_free(&f);
+    tempdir_free(&f);
 }
 
 CHECK_MAIN()
