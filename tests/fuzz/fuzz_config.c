@@ -1,0 +1,38 @@
+/* config: the text of a config.json.  Whatever is taken must be inside the documented ranges; then the same text is read
+ * as a generation_config.json. */
+#include "io/config.h"
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static bool in(int32_t value, int32_t min, int32_t max) { return value >= min && value <= max; }
+
+static void check(const cch_config *c) {
+    bool sizes = in(c->vocab_size, 1, 4194304) && in(c->hidden_size, 1, 65536) && in(c->intermediate_size, 1, 1048576) &&
+                 in(c->n_layers, 1, 1024) && in(c->n_heads, 1, 1024) && in(c->n_kv_heads, 1, c->n_heads) &&
+                 in(c->head_dim, 1, 4096) && in(c->max_position_embeddings, 1, 16777216) && c->n_heads % c->n_kv_heads == 0;
+    bool floats = c->norm_eps > 0 && c->norm_eps <= 1 && isfinite(c->rope_theta) && c->rope_factor >= 1 &&
+                  c->rope_factor <= 1e6f && c->sliding_window >= 0;
+    bool ids = in(c->bos_token_id, -1, c->vocab_size - 1) && in(c->n_eos, 0, 8);
+    for (int32_t i = 0; i < c->n_eos && ids; i++) ids = in(c->eos_token_ids[i], 0, c->vocab_size - 1);
+    if (c->position == CCH_POSITION_ROPE && (c->head_dim % 2 != 0 || c->rope_theta < 1)) abort();
+    if (c->rope_type == CCH_ROPE_LLAMA3 && !(c->rope_high_freq_factor > c->rope_low_freq_factor)) abort();
+    if (!sizes || !floats || !ids) abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    cch_config config;
+    cch_error err;
+    size_t live = cch_live_bytes();
+    cch_status status = cch_config_parse((const char *)data, size, "fuzz", &config, &err);
+    if (status == CCH_OK) {
+        check(&config);
+        cch_config_add_eos((const char *)data, size, "fuzz", &config, &err);
+        check(&config);
+    } else if (status != CCH_E_FORMAT && status != CCH_E_UNSUPPORTED) abort();
+    if (cch_live_bytes() != live) abort();
+    return 0;
+}
