@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from cacher.lineage import Merged
     from cacher.model import Model
+    from cacher.types import MergeConflict
 
     Text = str | Iterable[int] | NDArray[np.integer]
 
@@ -153,6 +154,11 @@ class State(Generating, Inspection):
     def merged_from(self) -> list[str] | None:
         """The ids of the states this one was merged from."""
         return None if self._merged is None else self._merged.state_ids()
+
+    @property
+    def merge_conflicts(self) -> list[MergeConflict]:
+        """Configuration keys that differed when this state was merged."""
+        return [] if self._merged is None else list(self._merged.conflicts)
 
     def __len__(self) -> int:
         return len(self._core)

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import cacher
+from cacher import EmptyStateError, ParameterError, State
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    wide = logits.astype(np.float64)
+    wide = np.exp(wide - wide.max(axis=-1, keepdims=True))
+    return wide / wide.sum(axis=-1, keepdims=True)
+
+
+def test_logits_of_the_end_are_the_last_row_of_all(story: State) -> None:
+    rows = story.logits(0)
+    assert rows.shape == (9, 4096)
+    assert story.logits().tobytes() == rows[-1].tobytes()
+    assert story.logits(3, 2).tobytes() == rows[3:5].tobytes()
+
+
+def test_an_empty_state_predicts_after_a_lone_bos(model: cacher.Model) -> None:
+    bos = model.info.bos_token_id
+    assert model.state().logits().tobytes() == model.state([bos]).logits().tobytes()
+
+
+def test_log_probabilities_are_those_of_the_logits(story: State) -> None:
+    rows = softmax(story.logits(0))
+    expected = [math.log(rows[i, token]) for i, token in enumerate(story.tokens[1:])]
+    logprobs = story.logprobs()
+    assert logprobs.dtype == np.float32
+    assert logprobs[1:].tolist() == pytest.approx(expected, abs=1e-4)
+    first = softmax(story.model.state().logits())[story.tokens[0]]
+    assert logprobs[0] == pytest.approx(math.log(first), abs=1e-4)
+
+
+@pytest.mark.parametrize("store", ["none", "top_k", "full"])
+def test_log_probabilities_do_not_depend_on_what_is_stored(
+    model: cacher.Model, store: str
+) -> None:
+    model.drop_cached()
+    state = model.state("The king had a daughter", config={"store_logits": store})
+    state.generate(4, seed=1)
+    want = model.state(state.tokens).logprobs()
+    assert state.logprobs().tobytes() == want.tobytes()
+
+
+def test_entropies_and_ranks_are_those_of_the_logits(story: State) -> None:
+    rows = softmax(story.logits(0))[:-1]
+    entropy = -(rows * np.log(np.maximum(rows, 1e-300))).sum(axis=1)
+    assert story.entropy()[1:].tolist() == pytest.approx(entropy.tolist(), abs=1e-4)
+    ids = story.tokens[1:]
+    ranks = [int((row > row[i]).sum()) + 1 for row, i in zip(rows, ids, strict=True)]
+    assert story.ranks()[1:].tolist() == ranks
+
+
+def test_what_is_stored_is_read_without_running_the_model(story: State) -> None:
+    story.generate(4)
+    forwards = story.model.stats.forwards
+    story.logprobs()
+    for token in story:
+        assert token.position == 0 or len(token.top_tokens) == 5
+    assert story.model.stats.forwards == forwards
+
+
+def test_top_tokens_are_sorted_exact_and_stored_or_not_the_same(model: cacher.Model) -> None:
+    state = model.state("Once upon a")
+    computed = state.top_tokens(7)
+    probabilities = [t.probability for t in computed]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert computed[0].token == " time"
+    assert computed[0].probability == pytest.approx(softmax(state.logits()).max())
+    state.forward()
+    assert state.top_tokens(7) == computed
+    assert len(state.top_tokens(1000)) == 1000
+    assert len(model.state().top_tokens()) == 5
+    for bad in (0, 1001):
+        with pytest.raises(ParameterError, match="n is"):
+            state.top_tokens(bad)
+
+
+def test_iterating_gives_the_tokens_with_their_texts(story: State) -> None:
+    tokens = list(story)
+    assert "".join(token.text for token in tokens) == story.text
+    assert [token.token_id for token in tokens] == story.tokens
+    assert [token.logprob for token in tokens] == story.logprobs().tolist()
+    assert tokens[2].top_tokens[0].token == " a", "once upon ..."
+
+
+def test_attention_is_causal_and_sums_to_one(story: State) -> None:
+    weights = story.attention(2)
+    assert weights.shape == (8, 9, 9)
+    assert weights.dtype == np.float32
+    np.testing.assert_allclose(weights.sum(axis=-1), 1.0, atol=1e-5)
+    assert not np.triu(weights, 1).any()
+    assert story.attention(2, 3).tobytes() == weights[3].tobytes()
+    assert story.attention(2, 3, first=4, n=2).tobytes() == weights[3, 4:6, :6].tobytes()
+
+
+def test_keys_explain_attention(tiny_folder) -> None:  # type: ignore[no-untyped-def]
+    """The first token attends to itself alone, so its value passes through."""
+    state = cacher.load(tiny_folder, threads=1).state([5, 9, 14])
+    keys, values = state.kv(1)
+    assert keys.shape == values.shape == (2, 3, 24)
+    assert np.isfinite(keys).all()
+    part, _ = state.kv(1, first=1, n=1)
+    assert part.tobytes() == np.ascontiguousarray(keys[:, 1:2]).tobytes()
+
+
+def test_embeddings_of_all_layers(story: State) -> None:
+    model = story.model
+    inputs = story.embedding(0)
+    assert inputs.shape == (9, 256)
+    assert inputs[4].tobytes() == model.embedding_input(story.tokens[4]).tobytes()
+    final = story.embedding()
+    assert story.embedding(-1, -1).tobytes() == final[8].tobytes()
+    assert story.embedding(6).shape == (9, 256)
+
+
+def test_arrays_own_their_memory_and_are_not_copies(story: State) -> None:
+    weights = story.attention(0)
+    assert not weights.flags.owndata, "a view of the core's block"
+    assert weights.flags.writeable
+    base = weights.copy()
+    del story
+    assert np.array_equal(weights, base)
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda s: s.attention(6), lambda s: s.attention(-1), lambda s: s.attention(0, 8),
+        lambda s: s.attention(0, -2), lambda s: s.attention(0, 0, first=10),
+        lambda s: s.kv(6), lambda s: s.kv(0, first=2, n=8), lambda s: s.kv(0, first=-1),
+        lambda s: s.embedding(7), lambda s: s.embedding(-2), lambda s: s.embedding(0, 9),
+        lambda s: s.embedding(0, -10), lambda s: s.logits(10), lambda s: s.logits(0, 10),
+        lambda s: s.logits(0, -1), lambda s: s.model.embedding_input(4096),
+        lambda s: s.model.embedding_input(-1),
+    ],
+)  # fmt: skip
+def test_what_is_out_of_range_is_refused(story: State, look) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ParameterError, match=r"\d"):
+        look(story)
+
+
+def test_an_empty_state_has_nothing_to_look_at(model: cacher.Model) -> None:
+    empty = model.state()
+    for look in (lambda: empty.attention(0), lambda: empty.kv(0), lambda: empty.embedding()):
+        with pytest.raises(EmptyStateError):
+            look()
+    assert empty.logprobs().shape == empty.entropy().shape == (0,)
+    assert list(empty) == []

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import pytest
+
+import cacher
+from cacher import State
+
+
+def test_beams_are_sorted_different_and_scored_by_their_length(story: State) -> None:
+    found = story.beam(5, 8)
+    scores = [beam.score for beam in found]
+    assert scores == sorted(scores, reverse=True)
+    assert len({tuple(beam.token_ids) for beam in found}) == len(found) == 5
+    for beam in found:
+        length = len(beam.token_ids) + (beam.finish_reason == "eos")
+        assert beam.score == pytest.approx(beam.logprob / length)
+        assert beam.text == "".join(beam.tokens)
+        if beam.finish_reason is None:
+            assert sum(beam.logprobs) == pytest.approx(beam.logprob, abs=1e-4)
+    assert (len(story), story.head_position) == (9, 0)
+
+
+def test_one_beam_is_greedy_decoding(story: State) -> None:
+    assert story.beam(1, 10)[0].token_ids == story.generate(10, temperature=0).token_ids
+
+
+def test_searches_repeat_exactly(story: State) -> None:
+    assert story.beam(4, 6) == story.beam(4, 6)
+
+
+def test_a_strong_penalty_keeps_first_tokens_apart(story: State) -> None:
+    found = story.beam(3, 4, diversity_penalty=100.0)
+    assert len({beam.token_ids[0] for beam in found}) == 3
+    assert {beam.group for beam in found} == {0, 1, 2}
+    assert len(story.beam(5, 4, diverse_groups=2, length_penalty=0.8)) == 5
+
+
+def test_a_stop_sequence_completes_a_beam(story: State) -> None:
+    stop = story.beam(1, 6)[0].tokens[2]
+    found = story.beam(1, 12, stop=stop)
+    assert found[0].finish_reason == "stop_sequence"
+    assert stop in found[0].text
+    assert len(found[0].token_ids) <= 3
+
+
+def test_an_exception_in_a_search_comes_out(
+    story: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cacher.beam, "continuation_pieces", fail)
+    with pytest.raises(ZeroDivisionError):
+        story.beam(2, 4, stop="x")
+    monkeypatch.undo()
+    assert len(story.beam(2, 4)) == 2, "the state is free again"
+
+
+def test_the_trace_leads_to_every_beam(story: State) -> None:
+    found = story.beam(3, 4, trace=True)
+    assert found.trace is not None
+    assert story.beam(3, 4).trace is None
+    last = found.trace[-1]
+    paths = set()
+    for i in range(len(last)):
+        ids, at = [], i
+        for step in reversed(found.trace):
+            ids.append(step[at].token_id)
+            at = step[at].parent
+        paths.add(tuple(reversed(ids)))
+    for beam in found:
+        if not beam.finished:
+            assert tuple(beam.token_ids) in paths
+
+
+def test_options_are_checked(story: State) -> None:
+    with pytest.raises(cacher.ParameterError, match="num_beams is 0"):
+        story.beam(0)
+    with pytest.raises(TypeError):
+        story.beam(2, 4, stop=5)  # type: ignore[arg-type]
