@@ -96,9 +96,8 @@ def find(name: str | os.PathLike[str], *, progress: bool | None = None) -> Path:
 
     if isinstance(name, str) and name in built_in():
         return Path(BUILT_IN, name)
-    folder = Path(name)
-    if folder.is_dir():
-        return folder
+    if os.path.isdir(name):
+        return Path(name)
     text = os.fspath(name)
     if not isinstance(name, str) or not HUB_ID.fullmatch(text) or ".." in text:
         raise ModelNotFoundError(
