@@ -12,7 +12,7 @@
 #define KEEP_BYTES ((size_t)1 << 20) /* scratch above this size is not kept between calls */
 #define SEPARATOR "\xE2\x96\x81"     /* U+2581 */
 
-/* ---------------------------------------------------------------------------------------- the byte alphabet ---- */
+/* -------------------------------------------------------------------------------- the byte alphabet ---- */
 
 /* The printable bytes of Latin-1 spell themselves, the other 68 follow in order from U+0100. */
 static bool spells_itself(unsigned byte) {
@@ -42,7 +42,7 @@ size_t cch_token_bytes(const char *token, size_t len, char *dst) {
     return n;
 }
 
-/* --------------------------------------------------------------------------------------------------- loading ---- */
+/* ------------------------------------------------------------------------------------------- loading ---- */
 
 void cch_bpe_deinit(cch_bpe *bpe) {
     cch_strmap_deinit(&bpe->vocab);
@@ -172,7 +172,7 @@ cch_status cch_bpe_finish(cch_bpe *bpe, cch_error *err) {
     return find_cuts(bpe, err);
 }
 
-/* ------------------------------------------------------------------------------------------------- work area ---- */
+/* ----------------------------------------------------------------------------------------- work area ---- */
 
 cch_status cch_work_grow(void *array, size_t *cap, size_t n, size_t size, cch_error *err) {
     void *old, *fresh;
@@ -240,7 +240,7 @@ cch_status cch_bpe_push(cch_bpe_work *work, int32_t id, cch_error *err) {
     return CCH_OK;
 }
 
-/* -------------------------------------------------------------------------------------------- words to symbols ---- */
+/* ------------------------------------------------------------------------------------ words to symbols ---- */
 
 /* The ids of one word's characters so far, and an unknown stretch that is not written yet. */
 typedef struct spelling {
@@ -299,7 +299,8 @@ static cch_status encode_word(const cch_bpe *bpe, cch_bpe_work *work, const char
     int32_t id;
     if (bpe->ignore_merges && cch_strmap_find(bpe->byte_alphabet ? &bpe->words : &bpe->vocab, word, len, &id))
         return cch_bpe_push(work, id, err);
-    if (!cch_mul(len, 2, &room) || !cch_add(room, 1, &room)) CCH_FAIL(err, CCH_E_MEMORY, -1, "a word of %zu bytes", len);
+    if (!cch_mul(len, 2, &room) || !cch_add(room, 1, &room))
+        CCH_FAIL(err, CCH_E_MEMORY, -1, "a word of %zu bytes", len);
     CCH_RETURN_IF(cch_work_grow(&work->symbols, &work->symbols_cap, room, sizeof *work->symbols, err));
     n = spell(bpe, word, len, work->symbols);
     CCH_RETURN_IF(cch_bpe_merge(bpe, work, work->symbols, &n, err));
@@ -309,7 +310,7 @@ static cch_status encode_word(const cch_bpe *bpe, cch_bpe_work *work, const char
     return CCH_OK;
 }
 
-/* ---------------------------------------------------------------------------------------------- the word cache ---- */
+/* -------------------------------------------------------------------------------------- the word cache ---- */
 
 static inline cch_cached_word *cache_set(cch_bpe_work *work, const cch_word_key *key) {
     uint64_t h = key->words[0] * 0x9E3779B97F4A7C15u ^ key->words[1] * 0xC2B2AE3D27D4EB4Fu;

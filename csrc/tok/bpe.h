@@ -51,7 +51,8 @@ cch_status cch_bpe_finish(cch_bpe *bpe, cch_error *err);
 /* The byte alphabet's spelling of `byte` (U+0021..U+0143), and back: -1 for a character that spells no byte. */
 uint32_t cch_byte_to_char(uint8_t byte);
 int cch_char_to_byte(uint32_t c);
-/* Writes the bytes that token [len] spells to dst [len].  Returns their number; SIZE_MAX when it holds another character. */
+/* Writes the bytes that token [len] spells to dst [len].  Returns their number; SIZE_MAX when
+ * it holds a character that spells no byte. */
 size_t cch_token_bytes(const char *token, size_t len, char *dst);
 
 typedef struct cch_bpe_work cch_bpe_work;

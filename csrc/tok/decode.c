@@ -7,7 +7,7 @@
 #define REPLACEMENT "\xEF\xBF\xBD" /* U+FFFD */
 #define REPLACEMENT_LEN 3
 
-/* -------------------------------------------------------------------------------------------------- the plan ---- */
+/* ------------------------------------------------------------------------------------------ the plan ---- */
 
 void cch_decode_plan_deinit(cch_decode_plan *plan) {
     for (size_t i = 0; i < plan->n_steps; i++) {
@@ -96,7 +96,7 @@ cch_status cch_decode_plan_finish(cch_decode_plan *plan, const cch_tokenizer *to
     if (plan->byte_fallback) CCH_NEW(plan->byte_of, (size_t)tok->size, err);
     for (int32_t id = 0; id < tok->size; id++) {
         plan->ends[id] = (uint32_t)texts.n;
-        const char *token = cch_tokenizer_token_view(tok, id, &len), *text = "";
+        const char *token = tok->tokens[id].entry < 0 ? NULL : cch_token_source(tok, id, &len), *text = "";
         byte = -1;
         if (token != NULL) CCH_TRY(token_text(plan, token, len, false, buffers, &text, &len, &byte, err));
         if (plan->byte_of != NULL) plan->byte_of[id] = byte;
@@ -113,7 +113,7 @@ done:
     return status;
 }
 
-/* ------------------------------------------------------------------------------------------------ the decoder ---- */
+/* ---------------------------------------------------------------------------------------- the decoder ---- */
 
 struct cch_decoder {
     cch_tokenizer *tok; /* shared */
@@ -216,7 +216,8 @@ static cch_status push(cch_decoder *dec, int32_t id, int64_t position, cch_error
     const cch_tokenizer *tok = dec->tok;
     const cch_decode_plan *plan = &tok->decode;
     if (id < 0 || id >= tok->size || tok->tokens[id].entry < 0)
-        CCH_FAIL(err, CCH_E_TOKEN_ID, position, "token id %d is not in the vocabulary, allowed: 0..%d", id, tok->size - 1);
+        CCH_FAIL(err, CCH_E_TOKEN_ID, position, "token id %d is not in the vocabulary, allowed: 0..%d", id,
+                 tok->size - 1);
     if (dec->skip_special && tok->tokens[id].special) return CCH_OK;
     int16_t byte = plan->byte_of == NULL ? -1 : plan->byte_of[id];
     if (byte >= 0) {
@@ -231,7 +232,7 @@ static cch_status push(cch_decoder *dec, int32_t id, int64_t position, cch_error
     if (dec->held.n > 0 && !plan->bytes) CCH_RETURN_IF(join_run(dec, err));
     if (plan->join_spaces && !dec->first) CCH_RETURN_IF(cch_bytes_append(&dec->joined, " ", 1, err));
     if (dec->first && dec->held.n == 0 && plan->n_steps > 0) {
-        const char *token = cch_tokenizer_token_view(tok, id, &len);
+        const char *token = cch_token_source(tok, id, &len);
         CCH_RETURN_IF(token_text(plan, token, len, true, dec->buffers, &text, &len, &byte, err));
     }
     if (dec->joined.n > 0) {
@@ -266,7 +267,7 @@ static void deinit(cch_decoder *dec) {
     cch_bytes_deinit(&dec->out);
 }
 
-/* --------------------------------------------------------------------------------------------- public functions ---- */
+/* ------------------------------------------------------------------------------------- public functions ---- */
 
 cch_status cch_tokenizer_decode(const cch_tokenizer *tok, const int32_t *ids, size_t n, bool skip_special,
                                 char **out_text, size_t *out_len, cch_error *err) {
@@ -299,7 +300,8 @@ done:
     return status;
 }
 
-static cch_status give_text(cch_decoder *dec, cch_status status, const char **out_text, size_t *out_len, cch_error *err) {
+static cch_status give_text(cch_decoder *dec, cch_status status, const char **out_text, size_t *out_len,
+                            cch_error *err) {
     if (status == CCH_OK) status = cch_bytes_append(&dec->out, "", 1, err);
     *out_text = status == CCH_OK ? dec->out.data : NULL;
     *out_len = status == CCH_OK ? dec->out.n - 1 : 0;

@@ -31,7 +31,7 @@ done:
     return status;
 }
 
-/* -------------------------------------------------------------------------------------------- vocabulary, merges ---- */
+/* ------------------------------------------------------------------------------------ vocabulary, merges ---- */
 
 static cch_status load_vocab(cch_bpe *bpe, cch_json vocab, cch_error *err) {
     char where[CCH_JSON_TEXT];
@@ -92,14 +92,15 @@ static cch_status load_merge_lines(cch_bpe *bpe, const char *text, size_t len, c
         const char *space = memchr(line, ' ', line_len);
         size_t a_len = space == NULL ? 0 : (size_t)(space - line);
         if (space == NULL || memchr(space + 1, ' ', line_len - a_len - 1) != NULL)
-            CCH_FAIL(err, CCH_E_FORMAT, (int64_t)at, "merges.txt: line \"%.*s\", expected two tokens with one space between",
+            CCH_FAIL(err, CCH_E_FORMAT, (int64_t)at,
+                     "merges.txt: line \"%.*s\", expected two tokens with one space between",
                      (int)cch_utf8_cut(line, line_len, 80), line);
         CCH_RETURN_IF(cch_bpe_add_merge(bpe, line, a_len, space + 1, line_len - a_len - 1, (uint32_t)rank++, err));
     }
     return CCH_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------------- model ---- */
+/* ----------------------------------------------------------------------------------------------- model ---- */
 
 static cch_status refuse(cch_json value, const char *supported, cch_error *err) {
     char where[CCH_JSON_TEXT], shown[CCH_JSON_TEXT];
@@ -145,7 +146,8 @@ static cch_status load_options(cch_bpe *bpe, cch_json model, cch_error *err) {
     if (!has(model, "unk_token", &value)) return CCH_OK;
     CCH_RETURN_IF(cch_json_get_string(value, &text, &len, err));
     if (!cch_strmap_find(&bpe->vocab, text, len, &bpe->unk_id))
-        CCH_FAIL(err, CCH_E_FORMAT, -1, "model.unk_token \"%.*s\" is not in the vocabulary", (int)cch_utf8_cut(text, len, 80), text);
+        CCH_FAIL(err, CCH_E_FORMAT, -1, "model.unk_token \"%.*s\" is not in the vocabulary",
+                 (int)cch_utf8_cut(text, len, 80), text);
     return CCH_OK;
 }
 
@@ -164,7 +166,7 @@ static cch_status load_model(cch_bpe *bpe, cch_json model, cch_error *err) {
     return load_options(bpe, model, err);
 }
 
-/* ------------------------------------------------------------------------------------------------ added tokens ---- */
+/* ---------------------------------------------------------------------------------------- added tokens ---- */
 
 /* Puts an added token where it is looked for; one that is `normalized` in its normalized form. */
 static cch_status put_added(cch_tokenizer *tok, const char *text, size_t len, cch_added token, cch_error *err) {
@@ -214,7 +216,7 @@ static cch_status load_added(cch_tokenizer *tok, cch_json list, cch_error *err) 
     return CCH_OK;
 }
 
-/* ----------------------------------------------------------------------------------------------------- the whole ---- */
+/* --------------------------------------------------------------------------------------------- the whole ---- */
 
 static cch_status place_tokens(cch_tokenizer *tok, const cch_strmap *map, size_t first_entry, cch_error *err) {
     size_t len, other_len;
@@ -249,13 +251,15 @@ static cch_status index_tokens(cch_tokenizer *tok, cch_error *err) {
         }
     }
     CCH_NEW(tok->tokens, (size_t)tok->size, err);
-    for (id = 0; id < tok->size; id++) tok->tokens[id] = (cch_token){-1, false};
+    for (id = 0; id < tok->size; id++) tok->tokens[id] = (cch_token){-1, -1, false};
     CCH_TRY(place_tokens(tok, &tok->bpe.vocab, 0, err));
     CCH_TRY(place_tokens(tok, &tok->added_names, tok->bpe.vocab.n, err));
     mark_special(tok, &tok->added);
     mark_special(tok, &tok->added_normalized);
     cch_added_ready(&tok->added);
     cch_added_ready(&tok->added_normalized);
+    for (size_t i = 0; i < tok->added_normalized.n; i++)
+        tok->tokens[tok->added_normalized.patterns[i].token.id].pattern = (int32_t)i;
     tok->bpe.byte_alphabet = tok->pretok.bytes;
     CCH_TRY(cch_bpe_finish(&tok->bpe, err));
 done:

@@ -37,7 +37,8 @@ static cch_status dispatch(const part *parts, size_t n, const char *supported, c
     CCH_RETURN_IF(cch_json_get(value, "type", &type, err));
     CCH_RETURN_IF(cch_json_get_string(type, &name, &len, err));
     for (size_t i = 0; i < n; i++)
-        if (strlen(parts[i].type) == len && memcmp(parts[i].type, name, len) == 0) return parts[i].load(tok, value, err);
+        if (strlen(parts[i].type) == len && memcmp(parts[i].type, name, len) == 0)
+            return parts[i].load(tok, value, err);
     return unsupported(type, supported, err);
 }
 
@@ -145,7 +146,8 @@ static cch_status load_split(cch_tokenizer *tok, cch_json value, cch_error *err)
     size_t len;
     bool invert;
     CCH_RETURN_IF(cch_json_get(value, "pattern", &pattern, err));
-    if (!cch_json_find(pattern, "Regex", &regex)) return unsupported(pattern, "the patterns of docs/tokenizers.md", err);
+    if (!cch_json_find(pattern, "Regex", &regex))
+        return unsupported(pattern, "the patterns of docs/tokenizers.md", err);
     CCH_RETURN_IF(cch_json_get_string(regex, &text, &len, err));
     cch_splitter split = cch_splitter_find(text, len);
     if (split == NULL) return unsupported(regex, "the patterns of docs/tokenizers.md", err);
@@ -205,7 +207,8 @@ static cch_status load_pretoks(cch_tokenizer *tok, cch_json value, cch_error *er
 cch_status cch_load_pretok(cch_tokenizer *tok, cch_json value, cch_error *err) {
     static const part parts[] = {{"ByteLevel", load_byte_level}, {"Split", load_split}, {"Digits", load_digits},
                                  {"Metaspace", load_metaspace}, {"Sequence", load_pretoks}};
-    return dispatch(parts, sizeof parts / sizeof parts[0], "ByteLevel, Split, Digits, Metaspace, Sequence", tok, value, err);
+    return dispatch(parts, sizeof parts / sizeof parts[0], "ByteLevel, Split, Digits, Metaspace, Sequence", tok, value,
+                    err);
 }
 
 /* --------------------------------------------------------------------------------------------------- decoder ---- */
@@ -267,8 +270,8 @@ static cch_status decode_byte_fallback(cch_tokenizer *tok, cch_json value, cch_e
 static cch_status decode_step(cch_tokenizer *tok, cch_json value, cch_error *err) {
     static const part parts[] = {{"Replace", decode_replace}, {"Strip", decode_strip}, {"Metaspace", decode_metaspace},
                                  {"ByteFallback", decode_byte_fallback}};
-    return dispatch(parts, sizeof parts / sizeof parts[0], "Replace, Strip, Metaspace, ByteFallback, Fuse in a Sequence",
-                    tok, value, err);
+    return dispatch(parts, sizeof parts / sizeof parts[0],
+                    "Replace, Strip, Metaspace, ByteFallback, Fuse in a Sequence", tok, value, err);
 }
 
 /* Behind a Fuse there is one text: only a Strip of its start can follow. */
@@ -319,9 +322,15 @@ static cch_status decode_fuse(cch_tokenizer *tok, cch_json value, cch_error *err
 }
 
 cch_status cch_load_decoder(cch_tokenizer *tok, cch_json value, cch_error *err) {
-    static const part parts[] = {{"ByteLevel", decode_bytes}, {"Sequence", load_decoders}, {"Metaspace", decode_metaspace},
-                                 {"Replace", decode_replace}, {"Strip", decode_strip},
-                                 {"ByteFallback", decode_byte_fallback}, {"Fuse", decode_fuse}};
+    static const part parts[] = {
+        {"ByteLevel",    decode_bytes        },
+        {"Sequence",     load_decoders       },
+        {"Metaspace",    decode_metaspace    },
+        {"Replace",      decode_replace      },
+        {"Strip",        decode_strip        },
+        {"ByteFallback", decode_byte_fallback},
+        {"Fuse",         decode_fuse         }
+    };
     return dispatch(parts, sizeof parts / sizeof parts[0],
                     "ByteLevel, ByteFallback, Fuse, Metaspace, Replace, Strip, Sequence", tok, value, err);
 }
@@ -345,7 +354,8 @@ static cch_status append_ids(id_list *list, const int32_t *ids, size_t n, cch_er
 }
 
 /* The ids of special token `name` of the template. */
-static cch_status append_special(const cch_tokenizer *tok, cch_json tokens, cch_json piece, id_list *list, cch_error *err) {
+static cch_status append_special(const cch_tokenizer *tok, cch_json tokens, cch_json piece, id_list *list,
+                                 cch_error *err) {
     cch_json ids, entry, item;
     const char *name;
     size_t len;
@@ -363,7 +373,8 @@ static cch_status append_special(const cch_tokenizer *tok, cch_json tokens, cch_
 }
 
 /* The ids in front of and behind sequence A of `single`. */
-static cch_status read_single(const cch_tokenizer *tok, cch_json value, id_list *front, id_list *behind, cch_error *err) {
+static cch_status read_single(const cch_tokenizer *tok, cch_json value, id_list *front, id_list *behind,
+                              cch_error *err) {
     cch_json single, tokens, piece, id;
     const char *name;
     size_t len;

@@ -66,7 +66,8 @@ static size_t split_lines(const uint8_t *text, size_t at, size_t end) {
     return split_spaces(text, at, end);
 }
 
-/* (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,M}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+ */
+/* (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,M}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+
+ * |\s+(?!\S)|\s+ */
 static inline size_t split_cl100k(const uint8_t *text, size_t at, size_t end, int max_digits) {
     size_t len, next_len, next;
     if (text[at] == '\'') {

@@ -6,7 +6,7 @@
 #define MAX_TEXT ((size_t)1 << 30)
 #define KEEP_BYTES ((size_t)1 << 20) /* text scratch above this size is not kept between calls */
 
-/* ---------------------------------------------------------------------------------------------------- scratch ---- */
+/* -------------------------------------------------------------------------------------------- scratch ---- */
 
 static void scratch_free(cch_scratch *s) {
     if (s == NULL) return;
@@ -47,7 +47,7 @@ static void scratch_give(cch_idle *idle, cch_scratch *s) {
     pthread_mutex_unlock(&idle->mutex);
 }
 
-/* --------------------------------------------------------------------------------------------------- encoding ---- */
+/* ------------------------------------------------------------------------------------------- encoding ---- */
 
 typedef struct encoding {
     const cch_tokenizer *tok;
@@ -136,11 +136,14 @@ cch_status cch_tokenizer_encode(const cch_tokenizer *tok, const char *text, size
     *out_ids = NULL;
     *out_n = 0;
     if (flags & ~(CCH_ENCODE_PLAIN_SPECIALS | CCH_ENCODE_ADD_SPECIALS))
-        CCH_FAIL(err, CCH_E_ARGUMENT, -1, "flags are %d, allowed: CCH_ENCODE_PLAIN_SPECIALS, CCH_ENCODE_ADD_SPECIALS", flags);
-    if (len > MAX_TEXT) CCH_FAIL(err, CCH_E_ARGUMENT, -1, "the text has %zu bytes, allowed: at most %zu", len, MAX_TEXT);
+        CCH_FAIL(err, CCH_E_ARGUMENT, -1, "flags are %d, allowed: CCH_ENCODE_PLAIN_SPECIALS, CCH_ENCODE_ADD_SPECIALS",
+                 flags);
+    if (len > MAX_TEXT)
+        CCH_FAIL(err, CCH_E_ARGUMENT, -1, "the text has %zu bytes, allowed: at most %zu", len, MAX_TEXT);
     size_t valid = cch_utf8_valid_prefix(text, len);
     if (valid < len)
-        CCH_FAIL(err, CCH_E_ENCODING, valid, "the text is not UTF-8: byte 0x%02X at position %zu", (unsigned char)text[valid], valid);
+        CCH_FAIL(err, CCH_E_ENCODING, valid, "the text is not UTF-8: byte 0x%02X at position %zu",
+                 (unsigned char)text[valid], valid);
     CCH_TRY(scratch_take(tok->idle, &e.scratch, err));
     work = e.scratch->work;
     cch_bpe_work_begin(work);
@@ -153,7 +156,7 @@ done:
     return status;
 }
 
-/* ---------------------------------------------------------------------------------------------- life and tokens ---- */
+/* -------------------------------------------------------------------------------------- life and tokens ---- */
 
 cch_tokenizer *cch_tokenizer_ref(cch_tokenizer *tok) {
     if (tok != NULL) atomic_fetch_add_explicit(&tok->refs, 1, memory_order_relaxed);
@@ -201,6 +204,13 @@ const char *cch_tokenizer_token_view(const cch_tokenizer *tok, int32_t id, size_
     int32_t entry = tok->tokens[id].entry;
     if (entry < n) return cch_strmap_key_view(&tok->bpe.vocab, (size_t)entry, out_len, &value);
     return cch_strmap_key_view(&tok->added_names, (size_t)(entry - n), out_len, &value);
+}
+
+const char *cch_token_source(const cch_tokenizer *tok, int32_t id, size_t *out_len) {
+    int32_t pattern = tok->tokens[id].pattern;
+    if (pattern < 0) return cch_tokenizer_token_view(tok, id, out_len);
+    *out_len = tok->added_normalized.patterns[pattern].len;
+    return tok->added_normalized.patterns[pattern].text;
 }
 
 bool cch_tokenizer_is_special(const cch_tokenizer *tok, int32_t id) {

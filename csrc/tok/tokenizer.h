@@ -37,6 +37,7 @@ typedef struct cch_idle {
 
 typedef struct cch_token {
     int32_t entry; /* index into bpe.vocab, or, from bpe.vocab.n on, into added_names; -1: a hole */
+    int32_t pattern; /* index into added_normalized, -1 for all other tokens */
     bool special;
 } cch_token;
 
@@ -54,6 +55,10 @@ struct cch_tokenizer {
     size_t n_prefix, n_suffix;
     cch_decode_plan decode;
 };
+
+/* What the decoder starts from: the vocabulary entry, but the normalized form of a normalized added token, as in the
+ * reference since its version 0.23.  id is that of a token. */
+const char *cch_token_source(const cch_tokenizer *tok, int32_t id, size_t *out_len);
 
 /* One part of tokenizer.json each, into tok.   E_FORMAT, E_UNSUPPORTED (named), E_MEMORY.
  * The template needs the tokens. */

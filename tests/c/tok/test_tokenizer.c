@@ -75,7 +75,8 @@ TEST(bad_calls_are_refused) {
     CHECK(ids == NULL && n == 0);
     CHECK_STATUS(cch_tokenizer_encode(tok, "low\xE2\x82", 5, 0, &ids, &n, &err), CCH_E_ENCODING, err, "position 3");
     CHECK_STATUS(cch_tokenizer_encode(tok, "low", 3, 8, &ids, &n, &err), CCH_E_ARGUMENT, err, "flags are 8");
-    CHECK_STATUS(cch_tokenizer_encode(tok, "", ((size_t)1 << 30) + 1, 0, &ids, &n, &err), CCH_E_ARGUMENT, err, "1073741825");
+    CHECK_STATUS(cch_tokenizer_encode(tok, "", ((size_t)1 << 30) + 1, 0, &ids, &n, &err), CCH_E_ARGUMENT, err,
+                 "1073741825");
     cch_tokenizer_unref(tok);
 }
 
@@ -89,7 +90,8 @@ TEST(tokens_are_as_written) {
     CHECK(memcmp(cch_tokenizer_token_view(tok, 9, &len), "\xC4\xA0low", 5) == 0 && len == 5);
     CHECK(cch_tokenizer_token_view(tok, 15, &len) == NULL && len == 0);
     CHECK(cch_tokenizer_token_view(tok, -1, &len) == NULL);
-    CHECK(cch_tokenizer_is_special(tok, 13) && !cch_tokenizer_is_special(tok, 14) && !cch_tokenizer_is_special(tok, 99));
+    CHECK(cch_tokenizer_is_special(tok, 13) && !cch_tokenizer_is_special(tok, 14) &&
+          !cch_tokenizer_is_special(tok, 99));
     cch_tokenizer_unref(tok);
 }
 
@@ -123,7 +125,8 @@ static cch_status open_and_encode(const char *file) {
     int32_t *ids = NULL;
     size_t n;
     cch_status status = tokfile_open(file, &tok, NULL);
-    if (status == CCH_OK) status = cch_tokenizer_encode(tok, "ab lower<s> b<end> now", 22, CCH_ENCODE_ADD_SPECIALS, &ids, &n, NULL);
+    if (status == CCH_OK)
+        status = cch_tokenizer_encode(tok, "ab lower<s> b<end> now", 22, CCH_ENCODE_ADD_SPECIALS, &ids, &n, NULL);
     cch_free(ids);
     cch_tokenizer_unref(tok);
     return status;

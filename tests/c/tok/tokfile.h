@@ -57,9 +57,10 @@ static inline cch_status tokfile_open(const char *text, cch_tokenizer **out, cch
 /* A SentencePiece-style model: "<unk>" 0 "<s>" 1 "</s>" 2 "<0xE2>" 3 "<0x82>" 4 "<0xAC>" 5 U+2581 6 "a" 7 "b" 8 "ab" 9
  * U+2581 "a" 10 U+2581 "ab" 11 U+2581 U+2581 12. */
 #define TOKFILE_SPACE "\xE2\x96\x81"
-#define TOKFILE_PIECES                                                                                                \
+#define TOKFILE_PIECES                                                                                                 \
     "{\"added_tokens\": [{\"id\": 1, \"content\": \"<s>\", \"special\": true, \"normalized\": false}],"                \
-    "\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Prepend\", \"prepend\": \"" TOKFILE_SPACE "\"},"\
+    "\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Prepend\", \"prepend\": \"" TOKFILE_SPACE \
+    "\"},"                                                                                                             \
     " {\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, \"content\": \"" TOKFILE_SPACE "\"}]},"                \
     "\"pre_tokenizer\": null, \"post_processor\": {\"type\": \"TemplateProcessing\", \"single\":"                      \
     " [{\"SpecialToken\": {\"id\": \"<s>\", \"type_id\": 0}}, {\"Sequence\": {\"id\": \"A\", \"type_id\": 0}}],"       \
@@ -69,8 +70,10 @@ static inline cch_status tokfile_open(const char *text, cch_tokenizer **out, cch
     " {\"type\": \"Strip\", \"content\": \" \", \"start\": 1, \"stop\": 0}]},"                                         \
     "\"model\": {\"type\": \"BPE\", \"unk_token\": \"<unk>\", \"fuse_unk\": true, \"byte_fallback\": true,"            \
     " \"vocab\": {\"<unk>\": 0, \"<s>\": 1, \"</s>\": 2, \"<0xE2>\": 3, \"<0x82>\": 4, \"<0xAC>\": 5,"                 \
-    " \"" TOKFILE_SPACE "\": 6, \"a\": 7, \"b\": 8, \"ab\": 9, \"" TOKFILE_SPACE "a\": 10, \"" TOKFILE_SPACE "ab\": 11," \
+    " \"" TOKFILE_SPACE "\": 6, \"a\": 7, \"b\": 8, \"ab\": 9, \"" TOKFILE_SPACE "a\": 10, \"" TOKFILE_SPACE           \
+    "ab\": 11,"                                                                                                        \
     " \"" TOKFILE_SPACE TOKFILE_SPACE "\": 12},"                                                                       \
-    "\"merges\": [\"a b\", \"" TOKFILE_SPACE " ab\", \"" TOKFILE_SPACE " a\", \"" TOKFILE_SPACE " " TOKFILE_SPACE "\"]}}"
+    "\"merges\": [\"a b\", \"" TOKFILE_SPACE " ab\", \"" TOKFILE_SPACE " a\", \"" TOKFILE_SPACE " " TOKFILE_SPACE      \
+    "\"]}}"
 
 #endif
