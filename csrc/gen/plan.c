@@ -199,6 +199,7 @@ static cch_status plan_missing(planner *p, cch_ask *ask, cch_page *page, int32_t
     if (end > first + p->room) end = first + p->room;
     if (first == end) return CCH_OK;
     CCH_RETURN_IF(obtain(p, page));
+    if (base + first < ask->reached) p->plan->lost = true;
     int32_t out = first;
     while (out < end && !wanted(p, ask, base + out)) out++;
     if (out < end) {
@@ -246,7 +247,6 @@ static cch_status plan_ask(planner *p, cch_ask *ask) {
         pos = base + done;
         if (done < end) break;
     }
-    if (pos < ask->reached) p->plan->lost = true;
     ask->reached = pos;
     return CCH_OK;
 }

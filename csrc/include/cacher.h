@@ -244,7 +244,8 @@ typedef struct cch_eval_options {
     int32_t chunk_tokens;       /* tokens of one forward pass at most, 1..65536; 0 = 512; never changes a result */
     int32_t store_top_k;        /* scores: 0 = nothing is stored, k >= 1 = logprob and top k of every new token */
     const volatile int *cancel; /* read between layers; nonzero ends the call with E_CANCELLED; may be NULL */
-    /* Called between forward passes, in the calling thread, with the tokens computed so far and in all. May be NULL. */
+    /* Called between forward passes, in the calling thread, with the tokens computed so far and in all.  Must not
+     * evaluate states of this model: the call may be holding it.  May be NULL. */
     void (*progress)(void *arg, int64_t done, int64_t total);
     void *progress_arg;
 } cch_eval_options;

@@ -143,7 +143,10 @@ static void add(float *y, const float *x, size_t n) {
 }
 
 static void silu_mul(const float *gate, const float *up, size_t n, float *y) {
-    for (size_t i = 0; i < n; i++) y[i] = gate[i] / (1.0f + exp_one(-gate[i])) * up[i];
+    for (size_t i = 0; i < n; i++) {
+        float silu = gate[i] / (1.0f + exp_one(-gate[i]));
+        y[i] = up != NULL ? silu * up[i] : silu;
+    }
 }
 
 static void gelu_tanh_mul(const float *gate, const float *up, size_t n, float *y) {

@@ -29,7 +29,7 @@ typedef struct cch_kernels {
     void (*layer_norm)(const float *x, const float *w, const float *b, float eps, size_t n, float *y);
     /* y += x */
     void (*add)(float *y, const float *x, size_t n);
-    /* y = silu(gate) * up; y may be gate */
+    /* y = silu(gate) * up; up may be NULL (plain silu); y may be gate */
     void (*silu_mul)(const float *gate, const float *up, size_t n, float *y);
     /* y = gelu(gate) * up with the tanh / erf form, for gated GELU MLPs; up may be NULL (plain gelu); y may be gate */
     void (*gelu_tanh_mul)(const float *gate, const float *up, size_t n, float *y);

@@ -87,6 +87,13 @@ MODELS: dict[str, tuple[str, dict[str, Any], str]] = {
         },
         "float32",
     ),
+    "gpt2-silu": (
+        "GPT2Config",
+        {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 300, "vocab_size": 500}
+        | {"activation_function": "silu", "initializer_range": 0.15},
+        "float32",
+    ),
+    "relu-gated": ("LlamaConfig", SMALL | {"hidden_act": "relu"}, "float32"),
     "mistral-window": ("MistralConfig", SMALL | {"sliding_window": 37}, "float32"),
     "qwen2": ("Qwen2Config", SMALL | {"tie_word_embeddings": True}, "float32"),
     "qwen3": ("Qwen3Config", SMALL | {"head_dim": 32}, "float32"),

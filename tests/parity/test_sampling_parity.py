@@ -1,4 +1,4 @@
-"""The distribution left by every sampling option, against transformers' logits processors in the same order."""
+"""The distribution left by every sampling option, against transformers' logits processors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from reference import sampling as reference  # noqa: E402
 pytestmark = pytest.mark.parity
 
 TOLERANCE = 1e-5
-# transformers sums 50,000 float32 probabilities one after the other: where a cut hangs on less, either side is right.
+# transformers sums 50,000 float32 probabilities one after the other: where a cut hangs on less,
+# either side is right.
 CUT_TIE = 2e-5
 
 SETTINGS: list[dict[str, float]] = [
@@ -41,11 +42,14 @@ SETTINGS: list[dict[str, float]] = [
     {"no_repeat_ngram_size": 2, "temperature": 0.9},
     {"no_repeat_ngram_size": 3},
     {"top_k": 200, "top_p": 0.9, "min_p": 0.01, "temperature": 0.8},
-    {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2, "temperature": 0.7, "top_k": 60, "top_p": 0.95, "min_p": 0.02},
+    {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2, "temperature": 0.7, "top_k": 60},
+    {"no_repeat_ngram_size": 2, "temperature": 0.7, "top_k": 60, "top_p": 0.95, "min_p": 0.02},
 ]
 
 
-def theirs(logits: NDArray[np.float32], history: list[int], settings: dict[str, float]) -> NDArray[np.float64]:
+def theirs(
+    logits: NDArray[np.float32], history: list[int], settings: dict[str, float]
+) -> NDArray[np.float64]:
     makers = {
         "repetition_penalty": transformers.RepetitionPenaltyLogitsProcessor,
         "no_repeat_ngram_size": transformers.NoRepeatNGramLogitsProcessor,
@@ -62,14 +66,15 @@ def theirs(logits: NDArray[np.float32], history: list[int], settings: dict[str, 
 
 
 def rows(vocab: int, n: int) -> list[tuple[NDArray[np.float32], list[int]]]:
-    """Return random logits: narrow and wide, plain and with a heavy tail; histories that repeat themselves."""
+    """Return random logits, narrow to wide, some with a heavy tail; histories that repeat."""
     rng = np.random.default_rng(vocab)
     made = []
     for i in range(n):
         logits = rng.normal(0, rng.uniform(0.5, 5), vocab)
         if i % 3 == 0:
             logits += rng.exponential(2, vocab)
-        made.append((logits.astype(np.float32), rng.integers(0, vocab if i % 4 == 0 else min(vocab, 20), 64).tolist()))
+        history = rng.integers(0, vocab if i % 4 == 0 else min(vocab, 20), 64).tolist()
+        made.append((logits.astype(np.float32), history))
     return made
 
 
@@ -88,7 +93,7 @@ def test_distribution_left(settings: dict[str, float]) -> None:
             _, _, closest = reference.distribution(logits, history, **settings)
             ties.append((vocab, i, difference, closest))
     for vocab, i, difference, closest in ties:
-        print(f"cut tie: vocabulary {vocab}, row {i}: difference {difference:.1e}, the cut hangs on {closest:.1e}")
+        print(f"tie: vocabulary {vocab}, row {i}: {difference:.1e}, the cut hangs on {closest:.1e}")
         assert closest < CUT_TIE
     print(f"{n} rows, worst difference {worst:.1e}, {len(ties)} ties at a cut")
     assert len(ties) <= n // 20

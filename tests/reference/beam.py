@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +31,10 @@ def search(
     early_stopping: bool | str,
     eos: int,
 ) -> tuple[list[Sequence], float]:
-    """Return the complete sequences, best first, and the smallest difference that any decision hung on.
+    """Return the complete sequences, best first, and the smallest gap that any decision hung on.
 
     Args:
-        logprobs: Sequences of new tokens -> float64 [sequences, vocab], log-probabilities of the next token.
+        logprobs: Sequences of new tokens -> float64 [sequences, vocab], of the next token.
     """
     running, complete, closest = [Sequence()], [], np.inf
     for length in range(1, max_tokens + 1):
@@ -45,7 +46,8 @@ def search(
         for at in ranked:
             beam, token = divmod(int(at), rows.shape[1])
             total = float(flat[at])
-            candidates.append(Sequence([*running[beam].tokens, token], total, total / length**length_penalty))
+            tokens = [*running[beam].tokens, token]
+            candidates.append(Sequence(tokens, total, total / length**length_penalty))
         ends = [c.tokens[-1] == eos or length == max_tokens for c in candidates]
         closest = min(closest, _gap(flat.tolist(), num_beams), _gap(flat.tolist(), 2 * num_beams))
         going = [c for c, end in zip(candidates, ends, strict=True) if not end]
@@ -62,5 +64,5 @@ def search(
             closest = min(closest, abs(margin))
             if margin <= 0:
                 break
-    closest = min([closest, *(a.score - b.score for a, b in zip(complete, complete[1:], strict=False))])
-    return complete, float(closest)
+    steps = (a.score - b.score for a, b in pairwise(complete))
+    return complete, float(min([closest, *steps]))

@@ -1,4 +1,4 @@
-"""Sampling written for clarity: float64, a full sort, one token at a time.  Shares no code with cacher."""
+"""Sampling written for clarity: float64, a full sort.  Shares no code with cacher."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ def uniform(seed: int, stream: int, position: int) -> float:
 
 
 def penalized(
-    logits: NDArray[np.float32], history: list[int], repetition_penalty: float = 1.0, no_repeat_ngram_size: int = 0
+    logits: NDArray[np.float32],
+    history: list[int],
+    repetition_penalty: float = 1.0,
+    no_repeat_ngram_size: int = 0,
 ) -> NDArray[np.float32]:
     """Return the logits after repetition penalty (once per distinct token) and n-gram blocking."""
     out = np.array(logits, dtype=np.float32)
@@ -52,8 +55,9 @@ def distribution(
     repetition_penalty: float = 1.0,
     no_repeat_ngram_size: int = 0,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], float]:
-    """Return what is drawn from, the kept ids in sorted order, and how close a cut came to another choice."""
-    x = penalized(logits, history or [], repetition_penalty, no_repeat_ngram_size).astype(np.float64)
+    """Return what is drawn from, the kept ids in sorted order, and how much a cut hangs on."""
+    steered = penalized(logits, history or [], repetition_penalty, no_repeat_ngram_size)
+    x = steered.astype(np.float64)
     result = np.zeros(len(x))
     if temperature < 1e-5:
         result[np.argmax(x)] = 1.0
@@ -78,4 +82,5 @@ def distribution(
 
 def draw(probabilities: NDArray[np.float64], order: NDArray[np.int64], u: float) -> int:
     """Return the token that the inverse of the cumulative sum over `order` gives for u."""
-    return int(order[min(int(np.searchsorted(np.cumsum(probabilities[order]), u, side="right")), len(order) - 1)])
+    at = int(np.searchsorted(np.cumsum(probabilities[order]), u, side="right"))
+    return int(order[min(at, len(order) - 1)])

@@ -142,6 +142,33 @@ TEST(scores_of_a_batch_are_those_of_an_evaluation) {
     small_close(&m);
 }
 
+TEST(a_page_that_is_found_without_scores_gets_them) {
+    int32_t tokens[50], row;
+    float logprob[60];
+    cch_error err;
+    cch_model m;
+    cch_step step;
+    size_t n;
+    cch_batch *batch = NULL;
+    cch_sampling s = CCH_SAMPLING_INIT;
+    cch_batch_options o = {.store_top_k = 2};
+    small_open(&m, 1, 500, -1);
+    s.temperature = 0.0f;
+    CHECK_EQ(generate_alone(&m, small_ids(), 30, &s, 20, tokens), 20); /* its full pages stay cached */
+    cch_state *state = small_state(&m, small_ids(), 30);
+    CHECK_OK(cch_batch_new(&m, &o, &batch, &err), err);
+    CHECK_OK(cch_batch_add(batch, state, &s, 0, &row, &err), err);
+    for (int i = 0; i < 20; i++) {
+        CHECK_OK(cch_batch_step(batch, &step, &n, &err), err);
+        CHECK_EQ(step.sampled.token_id, tokens[i]);
+    }
+    cch_batch_free(batch);
+    CHECK_OK(cch_state_scores(state, 0, 50, logprob, 0, NULL, NULL, &err), err);
+    for (int i = 0; i < 50; i++) CHECK(!isnan(logprob[i]));
+    cch_state_free(state);
+    small_close(&m);
+}
+
 TEST(a_full_state_finishes_and_leaves) {
     cch_error err;
     cch_model m;
@@ -376,7 +403,7 @@ TEST(rows_may_be_removed_while_a_step_runs) {
     cch_error err;
     cch_model m;
     pthread_t thread;
-    int32_t rows[4];
+    int32_t rows[4], len[4];
     cch_state *states[4];
     cch_batch *batch = NULL;
     cch_sampling s = CCH_SAMPLING_INIT;
@@ -390,9 +417,13 @@ TEST(rows_may_be_removed_while_a_step_runs) {
     for (int i = 0; i < 4; i++) {
         while (cch_state_len(states[i]) < 25 + i) sched_yield();
         cch_batch_remove(batch, rows[i]);
-        cch_state_free(states[i]);
+        len[i] = cch_state_len(states[i]);
     }
     pthread_join(thread, NULL);
+    for (int i = 0; i < 4; i++) {
+        CHECK_EQ(cch_state_len(states[i]), len[i]);
+        cch_state_free(states[i]);
+    }
     cch_batch_free(batch);
     CHECK_OK(cch_pool_check(m.pool, &err), err);
     small_close(&m);

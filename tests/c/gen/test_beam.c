@@ -169,6 +169,65 @@ TEST(blocked_ngrams_occur_in_no_beam_and_penalties_do_not_show) {
     small_close(&m);
 }
 
+typedef struct two_tokens {
+    int32_t ids[2];
+    double steer;
+} two_tokens;
+
+static int by_steer(const void *a, const void *b) {
+    double x = ((const two_tokens *)a)->steer, y = ((const two_tokens *)b)->steer;
+    return x > y ? -1 : x < y;
+}
+
+/* Every continuation of ids [n] by one token: what it is chosen by under `penalty`. */
+static void steer_all(cch_model *m, int32_t *ids, int32_t n, float penalty, double before, two_tokens *out, int depth) {
+    static float logits[SMALL_CTX * SMALL_VOCAB], moved[SMALL_VOCAB];
+    cch_logits_summary summary;
+    small_reference(m, ids, n, logits);
+    const float *row = logits + (n - 1) * SMALL_VOCAB;
+    CHECK_EQ(cch_logits_summarize(m->kern, row, SMALL_VOCAB, NULL, &summary, NULL), CCH_OK);
+    CHECK_EQ(cch_logits_penalize(row, SMALL_VOCAB, penalty, 0, ids, n, NULL, 0, moved, NULL), CCH_OK);
+    for (int32_t i = 0; i < SMALL_VOCAB; i++) {
+        out[i].ids[0] = depth > 0 ? ids[PROMPT] : i;
+        out[i].ids[depth] = i;
+        out[i].steer = before + (double)moved[i] - (double)summary.max - summary.log_sum;
+    }
+}
+
+TEST(repetition_penalty_decides_between_beams) {
+    static two_tokens first[SMALL_VOCAB], second[3 * SMALL_VOCAB];
+    for (int i = 0; i < 6; i++) {
+        cch_model m;
+        cch_error err;
+        cch_beams *beams;
+        cch_beam_params p = CCH_BEAM_PARAMS_INIT;
+        int32_t ids[SMALL_CTX];
+        p.n_beams = 3, p.max_tokens = 2, p.repetition_penalty = 0.5f + 0.4f * (float)i;
+        small_open(&m, 1, 4000, -1);
+        memcpy(ids, small_ids(), PROMPT * sizeof *ids);
+        steer_all(&m, ids, PROMPT, p.repetition_penalty, 0.0, first, 0);
+        qsort(first, SMALL_VOCAB, sizeof *first, by_steer);
+        for (int b = 0; b < 3; b++) {
+            ids[PROMPT] = first[b].ids[0];
+            steer_all(&m, ids, PROMPT + 1, p.repetition_penalty, first[b].steer, second + b * SMALL_VOCAB, 1);
+        }
+        qsort(second, 3 * SMALL_VOCAB, sizeof *second, by_steer);
+        cch_state *state = small_state(&m, small_ids(), PROMPT);
+        CHECK_OK(cch_beam_search(state, &p, NULL, NULL, &beams, &err), err);
+        check_beams(&m, beams, &p, true);
+        for (size_t b = 0; b < 3; b++) {
+            cch_beam beam;
+            int found = 0;
+            cch_beams_get(beams, b, &beam);
+            for (int j = 0; j < 3; j++) found += memcmp(second[j].ids, beam.tokens, sizeof second[j].ids) == 0;
+            CHECK_EQ(found, 1);
+        }
+        cch_beams_free(beams);
+        cch_state_free(state);
+        small_close(&m);
+    }
+}
+
 TEST(beams_end_where_the_context_ends) {
     cch_model m;
     cch_error err;

@@ -256,6 +256,39 @@ TEST(progress_is_reported_and_a_cancelled_call_keeps_what_it_computed) {
     small_close(&m);
 }
 
+typedef struct rival {
+    cch_model *model;
+    cch_state *state;
+    int calls, held;
+} rival;
+
+/* After the first pass another evaluation takes all pages. */
+static void interfere(void *arg, int64_t done, int64_t total) {
+    rival *r = arg;
+    cch_error err;
+    CHECK(done <= total);
+    if (r->calls++ == 0) CHECK_OK(cch_eval(r->model, &r->state, 1, NULL, NULL, &err), err);
+    if (pthread_mutex_trylock(&r->model->run_lock) != 0) r->held++;
+    else pthread_mutex_unlock(&r->model->run_lock);
+}
+
+TEST(an_evaluation_whose_work_was_evicted_keeps_its_turn) {
+    static float logits[SMALL_VOCAB];
+    cch_error err;
+    cch_model m;
+    small_open(&m, 1, 5, -1);
+    rival r = {&m, small_state(&m, small_ids() + 1, 80), 0, 0};
+    cch_eval_options o = {.chunk_tokens = 20, .progress = interfere, .progress_arg = &r};
+    cch_state *state = small_state(&m, small_ids(), 80);
+    CHECK_OK(cch_eval(&m, &state, 1, &o, logits, &err), err);
+    CHECK_EQ(r.calls, 5); /* the first chunk twice */
+    CHECK_EQ(r.held, 4);
+    CHECK(small_same(&m, state, logits));
+    cch_state_free(state);
+    cch_state_free(r.state);
+    small_close(&m);
+}
+
 TEST(bad_calls_are_refused) {
     cch_error err;
     cch_model m, other;

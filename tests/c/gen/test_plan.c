@@ -105,4 +105,26 @@ TEST(work_that_was_evicted_is_noticed) {
     small_close(&m);
 }
 
+TEST(only_positions_without_scores_get_hidden_states) {
+    float logprob[16] = {0}, top[32] = {0};
+    int32_t ids[32];
+    cch_error err;
+    cch_model m;
+    cch_plan plan = {0};
+    small_open(&m, 1, 100, -1);
+    cch_state *state = small_state(&m, small_ids(), 40);
+    for (int i = 0; i < 32; i++) ids[i] = i % 2;
+    CHECK_OK(cch_state_restore_scores(state, 16, 16, logprob, 2, ids, top, &err), err);
+    cch_ask ask = ask_for(state, 40);
+    CHECK_OK(cch_plan_make(&plan, m.pool, &ask, 1, 100, 2, &err), err);
+    CHECK_EQ(plan.n_spans, 2);
+    check_span(&plan, 0, 0, 16, true, 16);
+    check_span(&plan, 1, 16, 24, true, 9); /* position 31 for the logprob of its successor */
+    CHECK_EQ(plan.n_deliveries, 25);
+    CHECK_EQ(plan.deliveries[16].pos, 31);
+    cch_plan_deinit(&plan);
+    cch_state_free(state);
+    small_close(&m);
+}
+
 CHECK_MAIN()

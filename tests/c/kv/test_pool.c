@@ -126,4 +126,29 @@ TEST(a_copy_that_finds_no_room_is_computed_again) {
     toy_close(&model);
 }
 
+TEST(a_copy_that_finds_no_memory_is_not_taken_for_ready) {
+    cch_error err;
+    cch_model model;
+    int32_t ready;
+    toy_open(&model, 100);
+    cch_state *a = toy_state_of(&model, 21), *b = NULL;
+    CHECK(toy_eval(&model, a));
+    CHECK_OK(cch_state_fork(a, &b, &err), err);
+    CHECK_OK(cch_state_append(b, toy_ids(1), 1, &err), err);
+    CHECK_OK(cch_state_ready(b, &ready, &err), err);
+    CHECK_EQ(ready, 21);
+    pthread_mutex_lock(&model.pool->lock);
+    cch_fail_alloc(1);
+    cch_page_resolve(model.pool, b->tail);
+    cch_fail_alloc(0);
+    pthread_mutex_unlock(&model.pool->lock);
+    CHECK_OK(cch_state_ready(b, &ready, &err), err);
+    CHECK_EQ(ready, 16);
+    toy_check(&model, b);
+    CHECK(toy_eval(&model, b));
+    cch_state_free(a);
+    cch_state_free(b);
+    toy_close(&model);
+}
+
 CHECK_MAIN()

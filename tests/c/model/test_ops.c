@@ -156,12 +156,12 @@ TEST(keys_and_values_go_to_their_slots) {
     check_store(toy_llama(), false);
 }
 
-static void check_activation(cch_activation activation, bool gated, double (*formula)(double)) {
+static void check_activation(const char *isa, cch_activation activation, bool gated, double (*formula)(double)) {
     cch_model m;
     cch_config config = toy_llama();
     config.activation = activation;
     config.gated_mlp = gated;
-    toy_open(&m, config, NULL, 2);
+    toy_open(&m, config, isa, 2);
     size_t n = (size_t)config.intermediate_size, ld = 2 * n + 1;
     float *x = toy_vector(ROWS * ld, 0.0f, 4.0f), *y = cch_alloc(ROWS * ld, sizeof *y);
     memcpy(y, x, ROWS * ld * sizeof *y);
@@ -177,11 +177,13 @@ static void check_activation(cch_activation activation, bool gated, double (*for
 }
 
 TEST(activations_gated_and_plain) {
-    for (int gated = 0; gated < 2; gated++) {
-        if (gated) check_activation(CCH_ACT_SILU, gated, silu);
-        check_activation(CCH_ACT_GELU_TANH, gated, gelu_tanh);
-        check_activation(CCH_ACT_GELU_ERF, gated, gelu_erf);
-        check_activation(CCH_ACT_RELU, gated, relu);
+    for (int i = 0; i < 4; i++) {
+        const char *isa = i < 2 ? "generic" : NULL;
+        bool gated = i % 2 == 1;
+        check_activation(isa, CCH_ACT_SILU, gated, silu);
+        check_activation(isa, CCH_ACT_GELU_TANH, gated, gelu_tanh);
+        check_activation(isa, CCH_ACT_GELU_ERF, gated, gelu_erf);
+        check_activation(isa, CCH_ACT_RELU, gated, relu);
     }
 }
 
