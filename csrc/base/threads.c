@@ -10,8 +10,9 @@
 #include "base/cpu.h"
 
 #define MAX_THREADS 256
-#define SPIN_NS 50000 /* a worker looks for the next job this long before it sleeps */
-#define SPIN_STEP 64  /* looks between two readings of the clock */
+#define SPIN_NS 50000      /* a worker looks for the next job this long before it sleeps */
+#define WAIT_SPIN_NS 20000 /* the caller waits for the workers this long before it offers its core */
+#define SPIN_STEP 64       /* looks between two readings of the clock */
 
 /* A job is published by `epoch` going up by one: job, arg and pending are written before (release) and read after
  * (acquire).  A worker about to sleep announces itself in `sleepers` and then looks at `epoch` once more; the caller
@@ -22,6 +23,7 @@ struct cch_threads {
     bool spin;                /* false when there are more threads than cores: give the core away at once */
     cch_job job;
     void *arg;
+    int caller_core; /* -1 when not known */
     _Alignas(64) atomic_uint epoch;
     _Alignas(64) atomic_int pending;
     _Alignas(64) atomic_int sleepers;
@@ -51,15 +53,30 @@ static int64_t now_ns(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+static int current_core(void) {
+#if defined(__linux__)
+    return sched_getcpu();
+#else
+    return -1;
+#endif
+}
+
+/* A worker on the caller's core must not spin: it would only keep the caller from getting to the next job.  Sleeping
+ * also lets the scheduler wake it on a free core. */
+static bool may_spin(const cch_threads *t) {
+    const int core = current_core();
+    return t->spin && (core < 0 || core != t->caller_core);
+}
+
 /* True when a job newer than `seen` came within the spinning time. */
 static bool spin_for_job(cch_threads *t, unsigned seen) {
-    const int64_t deadline = t->spin ? now_ns() + SPIN_NS : 0;
+    const int64_t deadline = now_ns() + SPIN_NS;
     do {
         for (int i = 0; i < SPIN_STEP; i++) {
             if (atomic_load_explicit(&t->epoch, memory_order_acquire) != seen) return true;
-            if (t->spin) pause_cpu();
+            pause_cpu();
         }
-    } while (t->spin && now_ns() < deadline);
+    } while (now_ns() < deadline);
     return false;
 }
 
@@ -82,10 +99,12 @@ static void publish(cch_threads *t) {
 static void *work(void *arg) {
     struct worker *w = arg;
     cch_threads *t = w->threads;
+    bool spin = t->spin;
     for (unsigned seen = 0;; seen++) {
-        if (!spin_for_job(t, seen)) sleep_for_job(t, seen);
+        if (!spin || !spin_for_job(t, seen)) sleep_for_job(t, seen);
         if (atomic_load(&t->stop)) return NULL;
         t->job(t->arg, w->index, t->n_threads);
+        spin = may_spin(t);
         atomic_fetch_sub_explicit(&t->pending, 1, memory_order_release);
     }
 }
@@ -141,16 +160,29 @@ void cch_threads_free(cch_threads *threads) {
 
 int cch_threads_count(const cch_threads *threads) { return threads->n_threads; }
 
+static bool workers_done(cch_threads *t) { return atomic_load_explicit(&t->pending, memory_order_acquire) == 0; }
+
+static void wait_for_workers(cch_threads *t) {
+    const int64_t deadline = now_ns() + WAIT_SPIN_NS;
+    while (t->spin && now_ns() < deadline) {
+        for (int i = 0; i < SPIN_STEP; i++) {
+            if (workers_done(t)) return;
+            pause_cpu();
+        }
+    }
+    while (!workers_done(t)) sched_yield();
+}
+
 void cch_threads_run(cch_threads *threads, cch_job job, void *arg) {
-    if (threads->n_workers > 0) {
-        threads->job = job;
-        threads->arg = arg;
-        atomic_store_explicit(&threads->pending, threads->n_workers, memory_order_relaxed);
-        publish(threads);
+    if (threads->n_workers == 0) {
+        job(arg, 0, 1);
+        return;
     }
+    threads->job = job;
+    threads->arg = arg;
+    threads->caller_core = current_core();
+    atomic_store_explicit(&threads->pending, threads->n_workers, memory_order_relaxed);
+    publish(threads);
     job(arg, 0, threads->n_threads);
-    for (int spins = 0; atomic_load_explicit(&threads->pending, memory_order_acquire) > 0; spins++) {
-        if (threads->spin && spins < 1000) pause_cpu();
-        else sched_yield();
-    }
+    wait_for_workers(threads);
 }

@@ -56,13 +56,34 @@ static inline float *element(const cch_packed *w, size_t row, size_t k) {
     return w->panels + (row / CCH_LANES * w->k + k) * CCH_LANES + row % CCH_LANES;
 }
 
-/* Up to 16 rows of one panel, a block of inputs at a time: 16 reading streams that stay in cache. */
+typedef float quad __attribute__((vector_size(16)));
+
+/* dst[i][r] = src[r][i] for a square of 4. */
+static inline void transpose4(float *dst, const float *src, size_t row_stride) {
+    quad a, b, c, d;
+    memcpy(&a, src, sizeof a);
+    memcpy(&b, src + row_stride, sizeof b);
+    memcpy(&c, src + 2 * row_stride, sizeof c);
+    memcpy(&d, src + 3 * row_stride, sizeof d);
+    const quad ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    const quad cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    const quad out[4] = {
+        __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5), __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7),
+        __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5), __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7)};
+    for (int i = 0; i < 4; i++) memcpy(dst + CCH_LANES * i, &out[i], sizeof out[i]);
+}
+
+/* Up to 16 rows of one panel.  Source lines are used up four rows at a time: more would fall on the same set of a cache
+ * when their distance is a multiple of 4 KiB. */
 static void pack_panel(float *dst, size_t rows, size_t k_len, const float *src, size_t row_stride, size_t col_stride) {
-    for (size_t k = 0; k < k_len; k += CCH_LANES) {
-        const size_t end = k_len - k < CCH_LANES ? k_len : k + CCH_LANES;
-        for (size_t r = 0; r < rows; r++)
-            for (size_t i = k; i < end; i++) dst[i * CCH_LANES + r] = src[r * row_stride + i * col_stride];
-    }
+    const size_t whole_rows = col_stride == 1 ? rows / 4 * 4 : 0, whole = k_len / CCH_LANES * CCH_LANES;
+    for (size_t k = 0; k < whole; k += CCH_LANES)
+        for (size_t r = 0; r < whole_rows; r += 4)
+            for (size_t i = k; i < k + CCH_LANES; i += 4)
+                transpose4(dst + i * CCH_LANES + r, src + r * row_stride + i, row_stride);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t i = r < whole_rows ? whole : 0; i < k_len; i++)
+            dst[i * CCH_LANES + r] = src[r * row_stride + i * col_stride];
 }
 
 /* Rows are adjacent in src: one source line at a time, dealt to its panels. */

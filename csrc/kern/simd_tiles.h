@@ -134,8 +134,12 @@ static void attn_scores(const float *q, size_t ldq, size_t rows, const float *co
     for (size_t p = 0, C; p < n_pages; p += C) {
         C = panels_at_once(tile_widths[most - 1], n_pages - p);
         tile t = {.x = q, .ldx = ldq, .k_len = dim, .scale = scale, .y = s + CCH_LANES * p, .ldy = lds};
-        for (size_t c = 0; c < C; c++) t.w[c] = k_pages[p + c];
-        run_rows(t, rows, n_tiles, C, t.w);
+        const float *next[TILE_PANELS];
+        for (size_t c = 0; c < C; c++) {
+            t.w[c] = k_pages[p + c];
+            next[c] = k_pages[p + C + c < n_pages ? p + C + c : p + c];
+        }
+        run_rows(t, rows, n_tiles, C, next);
     }
 }
 
@@ -159,11 +163,17 @@ INLINE void run_mix(const mix *m, size_t first, size_t last, const int R, const 
     }
     for (size_t t = first, n; t < last; t += n) {
         const size_t slot = t % CCH_LANES;
-        const float *v = m->v_pages[t / CCH_LANES] + slot * m->ldv + m->channel, *w[TILE_PANELS];
+        const size_t offset = slot * m->ldv + m->channel;
+        const float *v = m->v_pages[t / CCH_LANES] + offset, *w[TILE_PANELS];
         n = last - t < CCH_LANES - slot ? last - t : CCH_LANES - slot;
+        const float *ahead = t + n < last ? m->v_pages[t / CCH_LANES + 1] + offset : v;
 #pragma GCC unroll 8
         for (int c = 0; c < C; c++) w[c] = v + CCH_LANES * c;
-        for (size_t i = 0; i < n; i++) step(acc, R, C, m->p + t + i, m->ldp, w, i * m->ldv);
+        for (size_t i = 0; i < n; i++) {
+            step(acc, R, C, m->p + t + i, m->ldp, w, i * m->ldv);
+#pragma GCC unroll 8
+            for (int c = 0; c < C; c++) __builtin_prefetch(ahead + i * m->ldv + CCH_LANES * c, 0, 2);
+        }
     }
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
