@@ -220,6 +220,7 @@ static cch_status plan_page(planner *p, cch_ask *ask, cch_page *page, int32_t fi
     first_visit(p->pool, page);
     cch_page_touch(p->pool, page);
     int32_t present = page->plan_end < end ? page->plan_end : end;
+    if (first > present) first = present; /* a pending copy may have been lost a moment ago */
     *out_done = first;
     if (first < present) {
         CCH_RETURN_IF(plan_outputs(p, ask, page, first, present, out_done));

@@ -340,6 +340,33 @@ TEST(any_failing_allocation_is_survived) {
     small_close(&m);
 }
 
+TEST(a_copy_that_finds_no_memory_is_computed_again) {
+    float logits[SMALL_VOCAB];
+    cch_error err;
+    cch_model m;
+    int succeeded = 0;
+    small_open(&m, 1, 500, -1);
+    cch_state *state = small_state(&m, small_ids(), 29);
+    CHECK_OK(cch_eval(&m, &state, 1, NULL, logits, &err), err);
+    for (int n = 1; n < 14; n++) {
+        cch_state *fork = NULL;
+        CHECK_OK(cch_state_fork(state, &fork, &err), err);
+        CHECK_OK(cch_state_append(fork, small_ids(), 2, &err), err);
+        cch_model_set_budget(&m, m.pool->budget_bytes, true); /* no spare block */
+        cch_fail_alloc(n);
+        cch_status status = cch_eval(&m, &fork, 1, NULL, logits, &err);
+        cch_fail_alloc(0);
+        if (status == CCH_OK) CHECK(small_same(&m, fork, logits));
+        else CHECK_EQ(status, CCH_E_MEMORY);
+        succeeded += status == CCH_OK;
+        CHECK_OK(cch_pool_check(m.pool, &err), err);
+        cch_state_free(fork);
+    }
+    CHECK(succeeded > 0 && succeeded < 13);
+    cch_state_free(state);
+    small_close(&m);
+}
+
 /* ---- threads ---- */
 
 typedef struct worker {

@@ -142,9 +142,9 @@ TEST(a_copy_that_finds_no_memory_is_not_taken_for_ready) {
     cch_page_resolve(model.pool, b->tail);
     cch_fail_alloc(0);
     pthread_mutex_unlock(&model.pool->lock);
+    toy_check(&model, b);
     CHECK_OK(cch_state_ready(b, &ready, &err), err);
     CHECK_EQ(ready, 16);
-    toy_check(&model, b);
     CHECK(toy_eval(&model, b));
     cch_state_free(a);
     cch_state_free(b);
