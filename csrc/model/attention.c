@@ -4,8 +4,8 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#define BLOCK_ROWS 32       /* rows of a task at most: enough to reuse each page's K and V from registers and cache */
-#define SCORE_FLOATS 32768  /* floats of a task's scores, unless one position needs more: an eighth of a 1 MB L2 */
+#define BLOCK_ROWS 36       /* rows of a task at most: six tiles of six rows, for 1, 2, 3, 4 or 6 heads per KV head */
+#define SCORE_FLOATS 49152  /* floats of a task's scores, unless one position needs more: a small part of the L2 */
 #define INLINE_FLOPS 131072 /* less work than this stays in the calling thread */
 
 typedef struct job {

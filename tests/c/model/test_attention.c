@@ -116,7 +116,7 @@ TEST(a_block_has_at_least_one_position) {
         c.n_kv_heads = 1;
         for (int32_t context = 1; context <= 1 << 20; context *= 4) {
             int32_t block = cch_attention_block(&c, context);
-            CHECK(block >= 1 && (block == 1 || block * c.n_heads * context <= 32768));
+            CHECK(block >= 1 && (block == 1 || block * c.n_heads * context <= 49152));
         }
     }
 }
