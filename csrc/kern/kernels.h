@@ -6,6 +6,9 @@
  * lane i % 16, each lane is a chain in ascending i, and lanes are added as a tree: l[j] += l[j+8], then +4, +2, +1.
  * Transcendentals are our own polynomials of fused operations, the same in every ISA.
  *
+ * A NaN among an element's inputs makes it NaN (of any sign and payload).  rows, n_panels, n_pages and n may be 0, except
+ * where a row is reduced (norms, softmax, max_f32: n >= 1); first <= last.
+ *
  * Threads: pure, all of them.  Pointers to f32 need no alignment unless stated; no op allocates.
  */
 #ifndef CCH_KERN_KERNELS_H
