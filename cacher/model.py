@@ -28,8 +28,8 @@ class Model:
     Example:
         >>> import cacher
         >>> model = cacher.load("tales")
-        >>> model.state("Once upon a time").generate(1, temperature=0).text
-        ' there'
+        >>> model.state("Once upon a").generate(1, temperature=0).text
+        ' time'
     """
 
     def __init__(

@@ -38,9 +38,7 @@ def test_log_probabilities_are_those_of_the_logits(story: State) -> None:
 
 
 @pytest.mark.parametrize("store", ["none", "top_k", "full"])
-def test_log_probabilities_do_not_depend_on_what_is_stored(
-    model: cacher.Model, store: str
-) -> None:
+def test_log_probabilities_do_not_depend_on_what_is_stored(model: cacher.Model, store: str) -> None:
     model.drop_cached()
     state = model.state("The king had a daughter", config={"store_logits": store})
     state.generate(4, seed=1)

@@ -43,9 +43,7 @@ def test_a_stop_sequence_completes_a_beam(story: State) -> None:
     assert len(found[0].token_ids) <= 3
 
 
-def test_an_exception_in_a_search_comes_out(
-    story: State, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_exception_in_a_search_comes_out(story: State, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 

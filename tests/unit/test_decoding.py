@@ -45,7 +45,9 @@ def test_the_first_match_is_that_of_a_search_in_the_whole_text(
             return
 
 
-def test_a_character_begun_by_the_state_is_finished_by_the_continuation(model: cacher.Model) -> None:
+def test_a_character_begun_by_the_state_is_finished_by_the_continuation(
+    model: cacher.Model,
+) -> None:
     ids = model.tokenizer.encode("🦊")
     state = model.state(ids[:-1])
     assert continuation_pieces(state, ids[-1:]) == ["🦊"]

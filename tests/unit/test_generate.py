@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 import cacher
@@ -120,10 +122,12 @@ def test_max_tokens_is_checked(story: State, bad: int) -> None:
 def test_penalties_reach_the_core(model: cacher.Model) -> None:
     ids = model.state(OPENING).generate(40, temperature=0, no_repeat_ngram_size=2)
     whole = model.state(OPENING).tokens + ids.token_ids
-    pairs = list(zip(whole, whole[1:], strict=False))
+    pairs = list(itertools.pairwise(whole))
     assert len(set(pairs)) == len(pairs)
     plain = model.state(OPENING).generate(40, temperature=0).token_ids
-    assert model.state(OPENING).generate(40, temperature=0, repetition_penalty=5.0).token_ids != plain
+    assert (
+        model.state(OPENING).generate(40, temperature=0, repetition_penalty=5.0).token_ids != plain
+    )
     assert model.state(OPENING).generate(9, top_k=1, temperature=1.0).token_ids == plain[:9]
     assert model.state(OPENING).generate(9, min_p=1.0, temperature=1.0).token_ids == plain[:9]
 

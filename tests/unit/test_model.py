@@ -89,7 +89,7 @@ def test_damaged_models_are_refused(tmp_path: Path) -> None:
         cacher.load(tmp_path)
 
 
-def test_models_that_are_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_that_are_nowhere() -> None:
     for name in ("../tales", "/no/such/folder", "a b", "x" * 300, ""):
         with pytest.raises(ModelNotFoundError, match="tales"):
             cacher.load(name)
@@ -114,8 +114,7 @@ def test_memory_that_cannot_be_had_is_a_memory_error(model: cacher.Model) -> Non
         cacher._core.fail_alloc(nth)
         try:
             state.fork().append(" there was")
-        except MemoryError as error:
-            assert "allocate" in str(error)
+        except MemoryError:
             failures += 1
         else:
             break

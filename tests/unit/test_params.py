@@ -82,7 +82,7 @@ def test_unknown_configuration_keys_are_kept_up_to_a_limit() -> None:
     assert config.to_dict()["colour"] == "red"
     with pytest.raises(ParameterError, match="16384"):
         config.updated({"colour": "x" * 20_000})
-    with pytest.raises(TypeError, match="not JSON|JSON"):
+    with pytest.raises(TypeError, match="JSON"):
         config.updated({"colour": {1, 2}})
 
 

@@ -66,7 +66,9 @@ def test_bad_arguments_are_refused() -> None:
     with pytest.raises(TypeError):
         _core.distribution(np.zeros(3), [], (1.0,) * 9)
     with pytest.raises(TypeError):
-        _core.distribution(np.zeros((2, 2), dtype=np.float32), [], (1.0, 0, 1.0, 0.0, 1.0, 0, 0, 0, 0))
+        _core.distribution(
+            np.zeros((2, 2), dtype=np.float32), [], (1.0, 0, 1.0, 0.0, 1.0, 0, 0, 0, 0)
+        )
     with pytest.raises(cacher.ParameterError):
         _core.top_logits(np.zeros(3, dtype=np.float32), 0)
 

@@ -26,7 +26,9 @@ def test_a_new_state_has_its_text_and_its_head_at_zero(model: cacher.Model) -> N
 
 def test_an_id_is_a_uuid_unless_one_is_chosen(model: cacher.Model) -> None:
     state = model.state()
-    assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", state.id)
+    assert re.fullmatch(
+        r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", state.id
+    )
     assert state.id == state.id
     assert model.state(state_id="demo-1").id == "demo-1"
     for bad in ("../x", "a/b", "config", "", "x" * 129, "a\n"):

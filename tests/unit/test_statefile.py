@@ -39,13 +39,24 @@ def test_everything_comes_back(model: cacher.Model, path: Path) -> None:
     fork.append(" and")
     fork.save(path)
     again = model.restore(path)
-    for name in ("id", "text", "tokens", "head_position", "config", "metadata", "revision", "forked_from"):
+    for name in (
+        "id",
+        "text",
+        "tokens",
+        "head_position",
+        "config",
+        "metadata",
+        "revision",
+        "forked_from",
+    ):
         assert getattr(again, name) == getattr(fork, name), name
     assert again.logits().tobytes() == fork.logits().tobytes()
     assert again.generate(9).token_ids == fork.generate(9).token_ids
 
 
-def test_stored_logits_come_back_bit_for_bit_and_run_no_model(model: cacher.Model, path: Path) -> None:
+def test_stored_logits_come_back_bit_for_bit_and_run_no_model(
+    model: cacher.Model, path: Path
+) -> None:
     state = model.state("The king had a daughter", config={"top_k_logits": 7})
     state.generate(20, seed=2)
     state.save(path)
@@ -64,7 +75,9 @@ def test_a_file_of_another_process_is_read(model: cacher.Model, path: Path) -> N
         "import cacher, sys; s = cacher.load('tales').state('Once upon a time');"
         "print(s.generate(8, seed=4).text); s.save(sys.argv[1])"
     )
-    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, check=True
+    )
     assert model.restore(path).text == "Once upon a time" + done.stdout.removesuffix("\n")
 
 
@@ -99,7 +112,9 @@ def test_old_files_with_four_keys_are_read(model: cacher.Model, path: Path) -> N
     assert json.loads(path.read_text())["metadata"]["created_at"] == "2025-03-04T09:15:27.123456Z"
 
 
-def test_another_models_file_needs_leave(model: cacher.Model, saved: dict[str, Any], path: Path) -> None:
+def test_another_models_file_needs_leave(
+    model: cacher.Model, saved: dict[str, Any], path: Path
+) -> None:
     path.write_text(json.dumps(saved | {"fingerprint": "0" * 64, "model_id": "other"}))
     with pytest.raises(ModelMismatchError, match=r"'other'.*'tales'"):
         model.restore(path)
@@ -161,7 +176,9 @@ def test_what_is_not_json_is_refused(model: cacher.Model, path: Path, data: byte
         model.restore(path)
 
 
-def test_every_truncation_is_refused(model: cacher.Model, saved: dict[str, Any], path: Path) -> None:
+def test_every_truncation_is_refused(
+    model: cacher.Model, saved: dict[str, Any], path: Path
+) -> None:
     data = path.read_bytes()
     assert saved
     for end in range(0, len(data) - 3, 37):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cacher
-from cacher import EncodingError, FileError, Tokenizer, TokenizerError, TokenIdError
+from cacher import EncodingError, FileError, TokenIdError, Tokenizer, TokenizerError
 
 TEXTS = ["", " ", "Hello world", "naïve café", "日本語", "🦊🐰", "a\x00b", "\r\n\t", "e\u0301"]
 

@@ -1,0 +1,94 @@
+"""What states do, each many times in a fresh interpreter: nothing stays."""
+
+import gc
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import cacher
+from cacher import _core
+
+ROUNDS = 100
+NOISE = (
+    ROUNDS // 2
+)  # free lists of the interpreter fill up; one reference per round would be ROUNDS
+
+
+def operations(model: cacher.Model, path: Path) -> dict[str, Callable[[], object]]:
+    state = model.state("Once upon a time").forward()
+    state.save(path)
+    return {
+        "create": lambda: model.state("Once upon a time", metadata={"a": 1}).id,
+        "generate": lambda: state.fork().generate(2, seed=1),
+        "stream": lambda: [token.top_tokens for token in state.fork().stream(2)],
+        "leave a stream": lambda: next(state.fork().stream(5)),
+        "multi": lambda: state.multi(2, 2),
+        "beam": lambda: state.beam(2, 2, trace=True, stop="zzz"),
+        "branch": lambda: cacher.merge([state, state.fork(at=2).rollback(-1).append(" ago")]),
+        "diff": lambda: cacher.diff(state, state.fork(at=2)),
+        "save": lambda: state.save(path),
+        "restore": lambda: model.restore(path),
+        "numbers": lambda: (state.logits(), state.logprobs(), state.entropy(), state.top_tokens()),
+        "insides": lambda: (state.attention(0), state.kv(1), state.embedding()),
+        "picture": lambda: state._repr_html_(),
+    }
+
+
+def refusals(model: cacher.Model) -> dict[str, Callable[[], object]]:
+    state = model.state("Hello")
+    beam = (2, 3, 1.0, 1, 1, 0.0, 0, 1.0, False)
+    return {
+        "ids": lambda: state.append([99999]),
+        "wide ids": lambda: state._core.append([2**40]),
+        "no ids": lambda: state._core.append([1.5]),
+        "text": lambda: state.append("\ud800"),
+        "options": lambda: state.generate(1, temperature=99),
+        "layer": lambda: state.attention(99),
+        "positions": lambda: state._core.kv(0, 5, 5),
+        "file": lambda: model.restore("/nowhere"),
+        "model": lambda: _core.Model("/nowhere", 1, 0, None),
+        "tokenizer": lambda: _core.Tokenizer("/nowhere"),
+        "batch": lambda: _core.Batch(model._core, -1),
+        "row": lambda: _core.Batch(model._core).add(state._core, (1.0,)),
+        "beam": lambda: state._core.beam((1, 2)),
+        "progress": lambda: state.fork().append(" world")._core.eval(0, 0, lambda *_: 1 // 0),
+        "stop": lambda: state._core.beam(beam, lambda _ids: 1 // 0),
+    }
+
+
+def refused(call: Callable[[], object]) -> None:
+    try:
+        call()
+    except Exception:
+        return
+    raise AssertionError("nothing was refused")
+
+
+def check(name: str, call: Callable[[], object], model: cacher.Model) -> None:
+    def measure() -> tuple[int, int, int]:
+        for _ in range(ROUNDS):
+            call()
+        assert gc.collect() < NOISE, f"{name}: reference cycles"
+        model.drop_cached()
+        return sys.getallocatedblocks(), _core.live_bytes(), model.stats.pages_live
+
+    measure()
+    blocks, live_bytes, pages = measure()
+    blocks_after, *after = measure()
+    assert after == [live_bytes, pages], f"{name}: bytes, pages {after} were {live_bytes}, {pages}"
+    assert blocks_after - blocks < NOISE, f"{name}: {blocks_after - blocks} blocks more"
+
+
+def main() -> None:
+    model = cacher.load("tales", threads=1)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, call in operations(model, Path(folder) / "state.json").items():
+            check(name, call, model)
+        for name, call in refusals(model).items():
+            check(f"refused {name}", lambda call=call: refused(call), model)
+    del call  # it holds a state
+    assert model.stats.pages_live == 0, model.stats
+
+
+main()
