@@ -4,7 +4,6 @@
 #include <string.h>
 
 #define SUM_BLOCK 1024
-#define SUM_LANES 8
 #define TOP_BLOCK 16
 #define LOWEST_LOGPROB (-1e9)
 
@@ -20,27 +19,6 @@ static double log_f64(double x) {
     double s = (m - 1.0) / (m + 1.0), z = s * s, tail = 0.0;
     for (int k = 10; k >= 1; k--) tail = tail * z + 2.0 / (2 * k + 1); /* z <= 0.0295: the next term is below 2^-56 */
     return (double)e * 0x1.62e42fefa39efp-1 + (2.0 * s + s * z * tail);
-}
-
-static double add_lanes(const double *lanes) {
-    return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
-}
-
-/* Sum of w[i] * (x[i] - max).  Clamped where w is 0 already, so that a token at -inf adds 0 and not NaN. */
-static double weighted_distance(const float *x, const double *w, size_t n, float max) {
-    double lanes[SUM_LANES] = {0};
-    size_t i = 0;
-    for (; i + SUM_LANES <= n; i += SUM_LANES) {
-        for (size_t j = 0; j < SUM_LANES; j++) {
-            double d = (double)x[i + j] - (double)max;
-            lanes[j] += w[i + j] * (d < -1e4 ? -1e4 : d);
-        }
-    }
-    for (size_t j = 0; i + j < n; j++) {
-        double d = (double)x[i + j] - (double)max;
-        lanes[j] += w[i + j] * (d < -1e4 ? -1e4 : d);
-    }
-    return add_lanes(lanes);
 }
 
 static cch_status check_max(const float *logits, int32_t vocab, float max, size_t at, cch_error *err) {
@@ -67,7 +45,7 @@ cch_status cch_logits_summarize(const cch_kernels *kern, const float *logits, in
         double *w = weights != NULL ? weights + i : block, part;
         kern->exp_f64(logits + i, len, max, 1.0, w, &part);
         sum += part;
-        distance += weighted_distance(logits + i, w, len, max);
+        distance += kern->dot_f64(w, logits + i, len, max);
     }
     out->max = max;
     out->argmax = (int32_t)argmax;

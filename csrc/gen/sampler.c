@@ -209,14 +209,15 @@ static size_t cut(const row *r, const cch_sampling *s, uint64_t bits53, uint64_t
     return n;
 }
 
-/* The logits to choose from: those given, or a penalised copy in the scratch.  *max, *argmax are theirs. */
-static cch_status effective_logits(const cch_kernels *kern, cch_sampler_scratch *scratch, const float *logits,
-                                   int32_t vocab, const cch_sampling *s, const int32_t *history, int32_t n,
-                                   const int32_t *banned, int32_t n_banned, const float **out, float *max,
-                                   int32_t *argmax, cch_error *err) {
+static bool has_penalties(const cch_sampling *s, int32_t n_banned) {
+    return s->repetition_penalty != 1.0f || s->no_repeat_ngram_size > 0 || n_banned > 0;
+}
+
+/* The penalised copy in the scratch, its largest logit and where that is. */
+static cch_status penalize(const cch_kernels *kern, cch_sampler_scratch *scratch, const float *logits, int32_t vocab,
+                           const cch_sampling *s, const int32_t *history, int32_t n, const int32_t *banned,
+                           int32_t n_banned, float *max, int32_t *argmax, cch_error *err) {
     size_t at;
-    *out = logits;
-    if (s->repetition_penalty == 1.0f && s->no_repeat_ngram_size == 0 && n_banned == 0) return CCH_OK;
     CCH_RETURN_IF(cch_logits_penalize(logits, vocab, s->repetition_penalty, s->no_repeat_ngram_size, history, n, banned,
                                       n_banned, scratch->logits, err));
     kern->max_f32(scratch->logits, (size_t)vocab, max, &at);
@@ -226,28 +227,24 @@ static cch_status effective_logits(const cch_kernels *kern, cch_sampler_scratch 
                  "%g as the largest logit",
                  (double)s->repetition_penalty, (int)s->no_repeat_ngram_size, (int)n_banned, (double)*max);
     *argmax = (int32_t)at;
-    *out = scratch->logits;
     return CCH_OK;
 }
 
-/* What cch_sample and cch_distribution share: summary of the raw row; the logits to choose from, their largest (greedy
- * choice); unless greedy, the row of integer weights. */
+/* What cch_sample and cch_distribution share: summary of the raw row; the greedy choice; unless greedy, the row of
+ * integer weights.  Without temperature and penalties the summary's weights serve the row, too. */
 static cch_status prepare(const cch_kernels *kern, cch_sampler_scratch *scratch, const float *logits, int32_t vocab,
                           const cch_sampling *s, const int32_t *history, int32_t n, const int32_t *banned,
                           int32_t n_banned, cch_logits_summary *summary, int32_t *best, row *r, cch_error *err) {
-    const float *chosen_from;
-    bool greedy = s->temperature < GREEDY_BELOW;
-    float max;
     CCH_RETURN_IF(cch_sampling_check(s, err));
     CCH_RETURN_IF(cch_sampler_scratch_reserve(scratch, vocab, err));
-    CCH_RETURN_IF(cch_logits_summarize(kern, logits, vocab, scratch->weights, summary, err));
-    max = summary->max;
+    bool penalized = has_penalties(s, n_banned), is_raw = !penalized && s->temperature == 1.0f;
+    const float *x = penalized ? scratch->logits : is_raw ? NULL : logits;
+    CCH_RETURN_IF(cch_logits_summarize(kern, logits, vocab, is_raw ? scratch->weights : NULL, summary, err));
+    float max = summary->max;
     *best = summary->argmax;
-    CCH_RETURN_IF(effective_logits(kern, scratch, logits, vocab, s, history, n, banned, n_banned, &chosen_from, &max,
-                                   best, err));
-    if (greedy) return CCH_OK;
-    bool is_raw = chosen_from == logits && s->temperature == 1.0f;
-    make_row(kern, is_raw ? NULL : chosen_from, max, 1.0 / (double)s->temperature, scratch, vocab, r);
+    if (penalized)
+        CCH_RETURN_IF(penalize(kern, scratch, logits, vocab, s, history, n, banned, n_banned, &max, best, err));
+    if (s->temperature >= GREEDY_BELOW) make_row(kern, x, max, 1.0 / (double)s->temperature, scratch, vocab, r);
     return CCH_OK;
 }
 

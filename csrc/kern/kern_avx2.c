@@ -100,6 +100,7 @@ INLINE d8 d_zero(void) { return d_set1(0.0); }
 INLINE d8 d_load_f32(const float *p) {
     return d_make(_mm256_cvtps_pd(_mm_loadu_ps(p)), _mm256_cvtps_pd(_mm_loadu_ps(p + 4)));
 }
+INLINE d8 d_load(const double *p) { return d_make(_mm256_loadu_pd(p), _mm256_loadu_pd(p + 4)); }
 INLINE void d_store(double *p, d8 a) {
     _mm256_storeu_pd(p, a.lo);
     _mm256_storeu_pd(p + 4, a.hi);

@@ -52,6 +52,7 @@ typedef __m512d d8;
 INLINE d8 d_zero(void) { return _mm512_setzero_pd(); }
 INLINE d8 d_set1(double a) { return _mm512_set1_pd(a); }
 INLINE d8 d_load_f32(const float *p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
+INLINE d8 d_load(const double *p) { return _mm512_loadu_pd(p); }
 INLINE void d_store(double *p, d8 a) { _mm512_storeu_pd(p, a); }
 INLINE d8 d_add(d8 a, d8 b) { return _mm512_add_pd(a, b); }
 INLINE d8 d_sub(d8 a, d8 b) { return _mm512_sub_pd(a, b); }

@@ -124,6 +124,17 @@ static void exp_f64(const float *x, size_t n, float max, double inv_t, double *w
     *sum = lane[0];
 }
 
+static double dot_f64(const double *w, const float *x, size_t n, float max) {
+    double lane[8] = {0};
+    for (size_t i = 0; i < n; i++) {
+        double d = (double)x[i] - (double)max;
+        lane[i % 8] = fma(w[i], d < DOT_F64_LOW ? DOT_F64_LOW : d, lane[i % 8]);
+    }
+    for (size_t width = 4; width > 0; width /= 2)
+        for (size_t j = 0; j < width; j++) lane[j] += lane[j + width];
+    return lane[0];
+}
+
 static void max_f32(const float *x, size_t n, float *max, size_t *index) {
     *index = 0;
     for (size_t i = 0; i < n; i++) {
@@ -231,5 +242,6 @@ const cch_kernels cch_kernels_generic = {
     .softmax = softmax,
     .attn_mix = attn_mix,
     .exp_f64 = exp_f64,
+    .dot_f64 = dot_f64,
     .max_f32 = max_f32,
 };

@@ -55,6 +55,9 @@ typedef struct cch_kernels {
 
     /* For the sampler, in f64: w[i] = exp((x[i] - max) * inv_t); *sum by lanes (8 lanes: i % 8, tree 4, 2, 1). */
     void (*exp_f64)(const float *x, size_t n, float max, double inv_t, double *w, double *sum);
+    /* Sum of w[i] * max(x[i] - max, -1e4) in f64 by the same 8 lanes, each a chain: for the entropy.  The bound keeps a
+     * weight of 0 at -inf from giving NaN. */
+    double (*dot_f64)(const double *w, const float *x, size_t n, float max);
     /* Largest value (NaN if any element is NaN) and the lowest index that holds it. */
     void (*max_f32)(const float *x, size_t n, float *max, size_t *index);
 } cch_kernels;

@@ -31,6 +31,7 @@
 #define EXP_F64_LN2_LO 0x1.abc9e3b39803fp-56
 #define EXP_F64_MAGIC 0x1.8p+52
 #define EXP_F64_N_Q 10
+#define DOT_F64_LOW (-1e4) /* exp is 0 far above */
 #define EXP_F64_Q                                                                                         \
     {                                                                                                     \
         0x1.000000000000ap-1, 0x1.55555555554fap-3, 0x1.5555555550885p-5, 0x1.1111111127bdep-7,           \

@@ -163,6 +163,23 @@ static void exp_f64(const float *x, size_t n, float max, double inv_t, double *w
     *sum = lane[0];
 }
 
+static double dot_f64(const double *w, const float *x, size_t n, float max) {
+    const d8 shift = d_set1((double)max), low = d_set1(DOT_F64_LOW);
+    const size_t whole = n / 8 * 8;
+    double lane[8];
+    d8 sums = d_zero();
+    for (size_t i = 0; i < whole; i += 8)
+        sums = d_fma(d_load(w + i), d_max(low, d_sub(d_load_f32(x + i), shift)), sums);
+    d_store(lane, sums);
+    for (size_t i = whole; i < n; i++) {
+        const double d = (double)x[i] - (double)max;
+        lane[i - whole] = fma(w[i], d < DOT_F64_LOW ? DOT_F64_LOW : d, lane[i - whole]);
+    }
+    for (int width = 4; width > 0; width /= 2)
+        for (int j = 0; j < width; j++) lane[j] += lane[j + width];
+    return lane[0];
+}
+
 /* Index of the first element equal to `value` (a NaN: the first NaN), which must be there. */
 static size_t find_f32(const float *x, size_t n, v16 value, bool nan) {
     for (size_t i = 0;; i += CCH_LANES) {

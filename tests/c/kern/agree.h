@@ -205,6 +205,10 @@ static bool agree_sampler(const cch_kernels *a, const cch_kernels *b, draw *d) {
     for (size_t i = 0; i < n; i++) same &= memcmp(w + i, v + i, sizeof *w) == 0 || (isnan(w[i]) && isnan(v[i]));
     same &= memcmp(&sum[0], &sum[1], sizeof *sum) == 0 || (isnan(sum[0]) && isnan(sum[1]));
     if (!same) fprintf(stderr, "exp_f64: weights or sums %a and %a differ\n", sum[0], sum[1]);
+    const double dot[2] = {a->dot_f64(w, x, n, max[0]), b->dot_f64(w, x, n, max[0])};
+    const bool dots = memcmp(&dot[0], &dot[1], sizeof *dot) == 0 || (isnan(dot[0]) && isnan(dot[1]));
+    if (!dots) fprintf(stderr, "dot_f64: %a and %a differ\n", dot[0], dot[1]);
+    same &= dots;
     if (index[0] != index[1]) fprintf(stderr, "max_f32: index %zu and %zu\n", index[0], index[1]);
     same &= index[0] == index[1] && (memcmp(&max[0], &max[1], sizeof *max) == 0 || (isnan(max[0]) && isnan(max[1])));
     free(x), free(w), free(v);

@@ -84,6 +84,14 @@ TEST(exp_f64_is_accurate_and_sums_its_weights) {
     CHECK(ulps((long double)at[0], expl(-1.0L), true) <= 2.0);
 }
 
+TEST(dot_f64_weighs_distances_and_takes_minus_infinity) {
+    const float x[] = {1.0f, -2.0f, 0.5f, -INFINITY, 3.0f, 2.0f, 1.0f, 0.0f, -1.0f, 2.5f};
+    const double w[] = {0.5, 0.25, 2.0, 0.0, 1.0, 0.5, 4.0, 0.125, 8.0, 1.0};
+    CHECK(generic()->dot_f64(w, x, 10, 3.0f) == -1.0 - 1.25 - 5.0 - 0.5 - 8.0 - 0.375 - 32.0 - 0.5);
+    const float bad[] = {0.0f, NAN};
+    CHECK(isnan(generic()->dot_f64(w, bad, 2, 0.0f)));
+}
+
 static long double silu(long double x) { return x / (1.0L + expl(-x)); }
 static long double gelu_tanh(long double x) {
     return x * 0.5L * (1.0L + tanhl(0.79788456080286535588L * (x + 0.044715L * x * x * x)));
