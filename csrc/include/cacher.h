@@ -302,7 +302,8 @@ typedef struct cch_sampled {
 CCH_API cch_status cch_sampling_check(const cch_sampling *sampling, cch_error *err);
 
 /* Draws one token from logits [vocab].  history [n]: the tokens before it (its position is n).  Threads: pure.
- *   E_ARGUMENT (also for logits that are all -inf or hold NaN), E_MEMORY. */
+ *   E_ARGUMENT (also for logits that are all -inf or hold NaN or +inf), E_TOKEN_ID (history, when a setting reads it),
+ *   E_MEMORY. */
 CCH_API cch_status cch_sample(const float *logits, int32_t vocab, const cch_sampling *sampling, const int32_t *history,
                               int32_t n, cch_sampled *out, cch_error *err);
 /* The distribution cch_sample draws from: dst [vocab] f64, zero where dropped, sums to 1. */
@@ -364,7 +365,8 @@ typedef struct cch_beam_params {
     float length_penalty;         /* score = logprob / length^length_penalty, length in new tokens, a drawn EOS counted */
     int32_t early_stopping;       /* 1: stop when n_beams are complete; 0: when no open beam can beat the worst
                                      complete one at its present length; 2 ("never"): at its best possible length */
-    int32_t n_groups;             /* 1..n_beams: diverse groups, as equal as possible, larger ones first */
+    int32_t n_groups;             /* 1..n_beams: diverse groups, as equal as possible, larger ones first; one group
+                                     when diversity_penalty is 0 */
     float diversity_penalty;      /* >= 0; used between groups */
     int32_t no_repeat_ngram_size; /* 0 = off */
     float repetition_penalty;     /* 1 = off */
