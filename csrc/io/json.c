@@ -268,10 +268,10 @@ cch_status cch_json_get_int(cch_json value, int64_t min, int64_t max, int64_t *o
 }
 
 cch_status cch_json_get_double(cch_json value, double min, double max, double *out, cch_error *err) {
-    double number = NAN;
-    if (json_object_is_type(value.node, json_type_double) || json_object_is_type(value.node, json_type_int))
-        number = json_object_get_double(value.node);
-    if (!(number >= min && number <= max) || isinf(number)) {
+    double number = 0;
+    bool is_number = json_object_is_type(value.node, json_type_double) || json_object_is_type(value.node, json_type_int);
+    if (is_number) number = json_object_get_double(value.node);
+    if (!is_number || !isfinite(number) || number < min || number > max) {
         char expected[96];
         snprintf(expected, sizeof expected, "a number from %.9g to %.9g", min, max);
         return fail_value(value, __func__, expected, err);

@@ -119,17 +119,18 @@ static int by_name(const void *a, const void *b) {
     return strcmp(x->name, y->name);
 }
 
-/* Invariant 2. */
-static cch_status check_cover(cch_tensor_view *views, size_t n, const unsigned char *data, size_t data_size,
+/* Invariant 2, for the tensors of one file: those from `begin` on. */
+static cch_status check_cover(cch_tensors *t, size_t begin, const unsigned char *data, size_t data_size,
                               const char *path, cch_error *err) {
     size_t covered = 0;
-    if (n > 0) qsort(views, n, sizeof *views, by_data);
-    for (size_t i = 0; i < n; i++) {
-        size_t first = (size_t)(views[i].data - data);
+    if (begin < t->n) qsort(t->views + begin, t->n - begin, sizeof *t->views, by_data);
+    for (size_t i = begin; i < t->n; i++) {
+        const cch_tensor_view *view = &t->views[i];
+        size_t first = (size_t)(view->data - data);
         if (first != covered)
             CCH_FAIL(err, CCH_E_FORMAT, first, "%s: tensor %.80s starts at data byte %zu, which leaves %s: expected %zu",
-                     path, views[i].name, first, first < covered ? "an overlap" : "a hole", covered);
-        covered += views[i].n_bytes;
+                     path, view->name, first, first < covered ? "an overlap" : "a hole", covered);
+        covered += view->n_bytes;
     }
     if (covered != data_size)
         CCH_FAIL(err, CCH_E_FORMAT, covered, "%s: tensors take %zu bytes of %zu bytes of data", path, covered, data_size);
@@ -171,7 +172,7 @@ static cch_status read_file(cch_tensors *t, size_t shard_index, const unsigned c
         CCH_RETURN_IF(read_entry(entry, data, data_size, &view, err));
         t->views[t->n++] = view;
     }
-    return check_cover(t->views + first, t->n - first, data, data_size, s->path, err);
+    return check_cover(t, first, data, data_size, s->path, err);
 }
 
 /* ----------------------------------------------------------------------------------------------- a folder ---- */

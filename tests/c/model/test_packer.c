@@ -23,7 +23,7 @@ static sample sample_new(size_t rows, size_t cols, bool bf16, int shift) {
                        bf16 ? "BF16" : "F32", rows, cols, n * width, shift, "");
     s.size = 8 + (size_t)len + n * width;
     s.bytes = cch_alloc(s.size, 1);
-    for (int i = 0; i < 8; i++) s.bytes[i] = (unsigned char)(len >> 8 * i);
+    for (int i = 0; i < 8; i++) s.bytes[i] = (unsigned char)((size_t)len >> 8 * i);
     memcpy(s.bytes + 8, header, (size_t)len);
     for (size_t i = 0; i < n; i++) {
         float value = value_at(i);
