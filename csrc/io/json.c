@@ -1,8 +1,10 @@
 #include "io/json.h"
 
 #include <json-c/json.h>
+#include <locale.h> /* newlocale */
 #include <math.h>
-#include <stdio.h> /* snprintf */
+#include <stdio.h>  /* snprintf */
+#include <stdlib.h> /* strtod_l */
 #include <string.h>
 
 #include "base/alloc.h"
@@ -13,69 +15,120 @@
 struct cch_json_doc {
     json_object *root; /* owned; NULL for the text "null" */
     char *name;        /* owned */
+    char *keys;        /* owned: all keys, NUL-terminated, one after the other; the tree borrows them */
 };
 
 /* ---------------------------------------------------------------------------------------------- building ---- */
 
-static void count_tree(json_object *node, cch_json_census *census) {
-    if (json_object_is_type(node, json_type_object)) {
-        json_object_object_foreach(node, key, child) {
-            census->members++;
-            census->string_bytes += strlen(key);
-            count_tree(child, census);
-        }
-    } else if (json_object_is_type(node, json_type_array)) {
-        size_t n = json_object_array_length(node);
-        census->elements += n;
-        for (size_t i = 0; i < n; i++) count_tree(json_object_array_get_idx(node, i), census);
-    } else if (json_object_is_type(node, json_type_string)) {
-        census->string_bytes += (size_t)json_object_get_string_len(node);
-    }
+/* The tree is made by our own hands from json-c's objects: its parser reads through a null pointer when it cannot copy a
+ * key, keeps the last of two equal keys, and clamps numbers.  Every open container hangs in its parent already, so
+ * whatever happens the root owns all. */
+typedef struct builder {
+    cch_json_doc *doc;
+    cch_json_sink sink;
+    json_object *open[CCH_JSON_MAX_DEPTH]; /* borrowed from the tree, outermost first */
+    const char *key;                       /* of the member to come; in doc->keys */
+    int depth;
+    locale_t c_locale;                     /* owned; made when a number needs it: elsewhere "1.5" may end at the point */
+    cch_error *err;
+} builder;
+
+/* Hangs a value into the innermost open container, or makes it the root.  `made`: the value is there (NULL may also be
+ * the value null).  Takes the value, also on failure. */
+static cch_status add_take(builder *b, json_object *value, bool made) {
+    json_object *parent = b->depth == 0 ? NULL : b->open[b->depth - 1];
+    const unsigned flags = JSON_C_OBJECT_ADD_KEY_IS_NEW | JSON_C_OBJECT_ADD_CONSTANT_KEY;
+    int failed = !made;
+    if (made && parent == NULL) b->doc->root = value;
+    else if (made && json_object_is_type(parent, json_type_array)) failed = json_object_array_add(parent, value);
+    else if (made) failed = json_object_object_add_ex(parent, b->key, value, flags);
+    if (failed == 0) return CCH_OK;
+    json_object_put(value);
+    CCH_FAIL(b->err, CCH_E_MEMORY, -1, "%s: its tree could not be allocated", b->doc->name);
 }
 
-/* The text is known to be one well-formed value, so the only thing that can go wrong here is memory. */
-static cch_status build_tree(const char *text, size_t len, int max_depth, json_object **out, cch_error *err) {
-    /* json-c counts the innermost scalar as a level */
-    json_tokener *tokener = json_tokener_new_ex(max_depth + 2);
-    if (tokener == NULL) CCH_FAIL(err, CCH_E_MEMORY, -1, "could not allocate a JSON parser");
-    json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
-    *out = json_tokener_parse_ex(tokener, text, (int)len);
-    if (json_tokener_get_error(tokener) == json_tokener_continue) /* a number shows its end only by what follows */
-        *out = json_tokener_parse_ex(tokener, "", 1);
-    bool complete = json_tokener_get_error(tokener) == json_tokener_success;
-    json_tokener_free(tokener);
-    if (!complete || (*out == NULL && text[0] != 'n')) {
-        json_object_put(*out);
-        *out = NULL;
-        CCH_FAIL(err, CCH_E_MEMORY, -1, "could not allocate the tree of a JSON text of %zu bytes", len);
-    }
+static cch_status on_open(void *arg, bool object) {
+    builder *b = arg;
+    json_object *value = object ? json_object_new_object() : json_object_new_array();
+    CCH_RETURN_IF(add_take(b, value, value != NULL));
+    b->open[b->depth++] = value;
     return CCH_OK;
+}
+
+static void on_close(void *arg) { ((builder *)arg)->depth--; }
+
+static cch_status on_key(void *arg, const char *text, size_t len, size_t position) {
+    builder *b = arg;
+    if (json_object_object_get_ex(b->open[b->depth - 1], text, NULL))
+        CCH_FAIL(b->err, CCH_E_FORMAT, position, "%s: key \"%.*s\" at byte %zu is there twice", b->doc->name,
+                 (int)cch_utf8_cut(text, len, 80), text, position);
+    b->key = text;
+    b->sink.buffer += len + 1; /* keeps it: the text was decoded to where it stays */
+    return CCH_OK;
+}
+
+static cch_status on_string(void *arg, const char *text, size_t len) {
+    json_object *value = json_object_new_string_len(text, (int)len);
+    return add_take(arg, value, value != NULL);
+}
+
+/* The value of a whole number; false when it fits neither int64 nor uint64. */
+static bool parse_whole(const char *text, size_t len, bool *out_negative, uint64_t *out) {
+    *out = 0;
+    *out_negative = text[0] == '-';
+    for (size_t i = *out_negative; i < len; i++)
+        if (__builtin_mul_overflow(*out, 10, out) || __builtin_add_overflow(*out, (uint64_t)(text[i] - '0'), out))
+            return false;
+    return !*out_negative || *out <= INT64_MAX;
+}
+
+/* A whole number too large for an integer becomes a double, which no integer getter takes. */
+static cch_status on_number(void *arg, const char *text, size_t len, bool is_whole) {
+    builder *b = arg;
+    json_object *value = NULL;
+    uint64_t magnitude;
+    bool negative;
+    if (is_whole && parse_whole(text, len, &negative, &magnitude)) {
+        if (magnitude > INT64_MAX) value = json_object_new_uint64(magnitude);
+        else value = json_object_new_int64(negative ? -(int64_t)magnitude : (int64_t)magnitude);
+    } else {
+        if (b->c_locale == (locale_t)0) b->c_locale = newlocale(LC_NUMERIC_MASK, "C", (locale_t)0);
+        memcpy(b->sink.buffer, text, len);
+        b->sink.buffer[len] = '\0';
+        if (b->c_locale != (locale_t)0) value = json_object_new_double(strtod_l(b->sink.buffer, NULL, b->c_locale));
+    }
+    return add_take(b, value, value != NULL);
+}
+
+static cch_status on_word(void *arg, char first) {
+    json_object *value = first == 'n' ? NULL : json_object_new_boolean(first == 't');
+    return add_take(arg, value, first == 'n' || value != NULL);
 }
 
 cch_status cch_json_parse(const char *text, size_t len, const char *name, int max_depth, cch_json_doc **out,
                           cch_error *err) {
     cch_status status = CCH_OK;
-    cch_json_census scanned, built = {0};
     cch_json_doc *doc = NULL;
+    builder b = {.err = err, .sink = {.open = on_open, .close = on_close, .key = on_key, .string = on_string,
+                                      .number = on_number, .word = on_word}};
     *out = NULL;
     if (max_depth < 1 || max_depth > CCH_JSON_MAX_DEPTH)
         CCH_FAIL(err, CCH_E_ARGUMENT, -1, "max_depth is %d, allowed: 1 to %d", max_depth, CCH_JSON_MAX_DEPTH);
-    if (len > INT32_MAX - 1)
+    if (len > INT32_MAX)
         CCH_FAIL(err, CCH_E_FORMAT, -1, "%s: has %zu bytes, allowed: below 2 GiB", name, len);
-    CCH_RETURN_IF(cch_json_scan(text, len, name, max_depth, false, &scanned, err));
     CCH_ZNEW(doc, 1, err);
     doc->name = cch_strndup(name, strlen(name));
     if (doc->name == NULL) CCH_THROW(err, CCH_E_MEMORY, -1, "could not allocate the name %s", name);
-    CCH_TRY(build_tree(text + scanned.first, scanned.last - scanned.first, max_depth, &doc->root, err));
-    count_tree(doc->root, &built);
-    if (built.members != scanned.members)
-        CCH_TRY(cch_json_scan(text, len, name, max_depth, true, &scanned, err)); /* names the repeated key */
-    if (built.members != scanned.members || built.elements != scanned.elements ||
-        built.string_bytes != scanned.string_bytes)
-        CCH_THROW(err, CCH_E_MEMORY, -1, "%s: the tree of this file could not be allocated in full", name);
+    /* Decoded text is shorter than its literal, so what is kept and what is being decoded fit together. */
+    CCH_NEW(doc->keys, len + 1, err);
+    b.doc = doc;
+    b.sink.arg = &b;
+    b.sink.buffer = doc->keys;
+    CCH_TRY(cch_json_scan(text, len, name, max_depth, &b.sink, err));
     *out = doc;
     doc = NULL;
 done:
+    if (b.c_locale != (locale_t)0) freelocale(b.c_locale);
     cch_json_close(doc);
     return status;
 }
@@ -92,6 +145,7 @@ cch_status cch_json_open(const char *path, int max_depth, cch_json_doc **out, cc
 void cch_json_close(cch_json_doc *doc) {
     if (doc == NULL) return;
     json_object_put(doc->root);
+    cch_free(doc->keys);
     cch_free(doc->name);
     cch_free(doc);
 }
@@ -182,7 +236,7 @@ const char *cch_json_show(cch_json value, char dst[CCH_JSON_TEXT]) {
     }
     case CCH_JSON_INT: {
         int64_t number_value = json_object_get_int64(value.node);
-        bool large = number_value == INT64_MAX; /* json-c keeps what is above as unsigned, and clamps what is above that */
+        bool large = number_value == INT64_MAX; /* what lies above is kept unsigned, and clamped when read as signed */
         if (large) snprintf(number, sizeof number, "%llu", (unsigned long long)json_object_get_uint64(value.node));
         else snprintf(number, sizeof number, "%lld", (long long)number_value);
         put_text(&out, number, strlen(number));

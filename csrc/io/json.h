@@ -1,6 +1,6 @@
 /* json - strict JSON documents, read only.  The one place that knows json-c.
  *
- * A text is first checked by our own scanner, then built by json-c, whose leniency therefore never shows:
+ * The text is read by our own scanner (io/json_scan.h), json-c's objects hold the tree; so its leniency never shows:
  *   - exactly one value, UTF-8, RFC 8259 grammar: no NaN, Infinity, comments, single quotes, trailing commas or bytes;
  *   - no key repeats inside its object; no key holds NUL (json-c would cut it there); no unpaired surrogate escapes;
  *   - containers nest at most max_depth deep; the text is below 2 GiB.

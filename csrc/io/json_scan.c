@@ -2,16 +2,13 @@
 
 #include <string.h>
 
-#include "base/alloc.h"
-#include "base/strmap.h"
 #include "base/utf8.h"
 
 typedef struct scan {
     const char *text, *name;
     size_t len, at;
     int depth, max_depth;
-    bool find_repeats;
-    cch_json_census census;
+    cch_json_sink *sink;
     cch_error *err;
 } scan;
 
@@ -84,13 +81,13 @@ static cch_status scan_escape(scan *s, uint32_t *out) {
     return scan_unicode_escape(s, out);
 }
 
-/* A string from its opening quote on; dst (may be NULL) receives the decoded bytes, never more than the literal has. */
-static cch_status scan_string(scan *s, char *dst, size_t *out_len, bool *out_has_nul) {
+/* A string from its opening quote on, decoded into the sink's buffer: never longer than the literal without a quote. */
+static cch_status scan_string(scan *s, size_t *out_len, bool *out_has_nul) {
+    char *dst = s->sink->buffer;
     size_t n = 0;
     *out_has_nul = false;
     s->at++;
     for (;;) {
-        char utf8[4];
         size_t size = 1;
         uint32_t code_point = 0;
         unsigned char c = s->at < s->len ? (unsigned char)s->text[s->at] : 0;
@@ -99,19 +96,16 @@ static cch_status scan_string(scan *s, char *dst, size_t *out_len, bool *out_has
             s->at++;
             CCH_RETURN_IF(scan_escape(s, &code_point));
             if (code_point == 0) *out_has_nul = true;
-            size = cch_utf8_encode(code_point, utf8);
-            if (dst != NULL) memcpy(dst + n, utf8, size);
-        } else {
-            if (c >= 0x80) size = cch_utf8_decode(s->text + s->at, s->len - s->at, NULL);
-            if (c < 0x20 || size == 0)
-                return fail_unexpected(s, size == 0 ? "UTF-8" : "the rest of a string (control characters are escaped)");
-            if (dst != NULL) memcpy(dst + n, s->text + s->at, size);
-            s->at += size;
+            n += cch_utf8_encode(code_point, dst + n);
+            continue;
         }
-        n += size;
+        if (c >= 0x80) size = cch_utf8_decode(s->text + s->at, s->len - s->at, NULL);
+        if (c < 0x20 || size == 0)
+            return fail_unexpected(s, size == 0 ? "UTF-8" : "the rest of a string (control characters are escaped)");
+        for (size_t i = 0; i < size; i++) dst[n++] = s->text[s->at++];
     }
     s->at++;
-    s->census.string_bytes += n;
+    dst[n] = '\0';
     *out_len = n;
     return CCH_OK;
 }
@@ -123,26 +117,30 @@ static cch_status scan_digits(scan *s) {
 }
 
 static cch_status scan_number(scan *s) {
+    size_t first = s->at;
+    bool is_whole = true;
     if (is_next(s, '-')) s->at++;
     if (is_next(s, '0')) s->at++;
     else CCH_RETURN_IF(scan_digits(s));
     if (is_next(s, '.')) {
+        is_whole = false;
         s->at++;
         CCH_RETURN_IF(scan_digits(s));
     }
     if (is_next(s, 'e') || is_next(s, 'E')) {
+        is_whole = false;
         s->at++;
         if (is_next(s, '+') || is_next(s, '-')) s->at++;
         CCH_RETURN_IF(scan_digits(s));
     }
-    return CCH_OK;
+    return s->sink->number(s->sink->arg, s->text + first, s->at - first, is_whole);
 }
 
 static cch_status scan_word(scan *s, const char *word) {
     size_t n = strlen(word);
     if (s->len - s->at < n || memcmp(s->text + s->at, word, n) != 0) return fail_unexpected(s, "a value");
     s->at += n;
-    return CCH_OK;
+    return s->sink->word(s->sink->arg, word[0]);
 }
 
 static cch_status scan_array(scan *s) {
@@ -151,7 +149,6 @@ static cch_status scan_array(scan *s) {
     if (!is_next(s, ']')) {
         for (;;) {
             CCH_RETURN_IF(scan_value(s));
-            s->census.elements++;
             skip_space(s);
             if (is_next(s, ']')) break;
             if (!is_next(s, ',')) return fail_unexpected(s, "',' or ']'");
@@ -162,74 +159,57 @@ static cch_status scan_array(scan *s) {
     return CCH_OK;
 }
 
-/* The literal [first, s->at) of a key again, decoded, into the keys of its object. */
-static cch_status note_key(scan *s, size_t first, cch_strmap *keys) {
-    scan again = *s;
-    size_t len;
-    bool has_nul, old;
-    char *key = cch_alloc(s->at - first, 1);
-    if (key == NULL) CCH_FAIL(s->err, CCH_E_MEMORY, first, "could not allocate a key of %zu bytes", s->at - first);
-    again.at = first;
-    cch_status status = scan_string(&again, key, &len, &has_nul);
-    if (status == CCH_OK) status = cch_strmap_put(keys, key, len, 0, &old, s->err);
-    if (status == CCH_OK && old)
-        status = cch_fail(s->err, CCH_E_FORMAT, __func__, (int64_t)first, "%s: key \"%.*s\" at byte %zu is there twice",
-                          s->name, (int)cch_utf8_cut(key, len, 80), key, first);
-    cch_free(key);
-    return status;
-}
-
-static cch_status scan_member(scan *s, cch_strmap *keys) {
+static cch_status scan_member(scan *s) {
     size_t first, len;
     bool has_nul;
     skip_space(s);
     if (!is_next(s, '"')) return fail_unexpected(s, "a key in double quotes");
     first = s->at;
-    CCH_RETURN_IF(scan_string(s, NULL, &len, &has_nul));
+    CCH_RETURN_IF(scan_string(s, &len, &has_nul));
     if (has_nul) SCAN_FAIL(s, first, "%s: the key at byte %zu holds \\u0000, which is not supported", s->name, first);
-    if (s->find_repeats) CCH_RETURN_IF(note_key(s, first, keys));
+    CCH_RETURN_IF(s->sink->key(s->sink->arg, s->sink->buffer, len, first));
     skip_space(s);
     if (!is_next(s, ':')) return fail_unexpected(s, "':'");
     s->at++;
-    s->census.members++;
     return scan_value(s);
 }
 
 static cch_status scan_object(scan *s) {
-    cch_status status = CCH_OK;
-    cch_strmap keys = {0};
     s->at++;
     skip_space(s);
     if (!is_next(s, '}')) {
         for (;;) {
-            CCH_TRY(scan_member(s, &keys));
+            CCH_RETURN_IF(scan_member(s));
             skip_space(s);
             if (is_next(s, '}')) break;
-            if (!is_next(s, ',')) CCH_TRY(fail_unexpected(s, "',' or '}'"));
+            if (!is_next(s, ',')) return fail_unexpected(s, "',' or '}'");
             s->at++;
         }
     }
     s->at++;
-done:
-    cch_strmap_deinit(&keys);
-    return status;
+    return CCH_OK;
+}
+
+static cch_status scan_container(scan *s, bool object) {
+    if (s->depth == s->max_depth)
+        SCAN_FAIL(s, s->at, "%s: nests deeper than %d at byte %zu", s->name, s->max_depth, s->at);
+    s->depth++;
+    CCH_RETURN_IF(s->sink->open(s->sink->arg, object));
+    CCH_RETURN_IF(object ? scan_object(s) : scan_array(s));
+    s->sink->close(s->sink->arg);
+    s->depth--;
+    return CCH_OK;
 }
 
 static cch_status scan_value(scan *s) {
     skip_space(s);
     char c = s->at < s->len ? s->text[s->at] : '\0';
-    if (c == '{' || c == '[') {
-        if (s->depth == s->max_depth)
-            SCAN_FAIL(s, s->at, "%s: nests deeper than %d at byte %zu", s->name, s->max_depth, s->at);
-        s->depth++;
-        CCH_RETURN_IF(c == '{' ? scan_object(s) : scan_array(s));
-        s->depth--;
-        return CCH_OK;
-    }
+    if (c == '{' || c == '[') return scan_container(s, c == '{');
     if (c == '"') {
         size_t len;
         bool has_nul;
-        return scan_string(s, NULL, &len, &has_nul);
+        CCH_RETURN_IF(scan_string(s, &len, &has_nul));
+        return s->sink->string(s->sink->arg, s->sink->buffer, len);
     }
     if (c == '-' || (c >= '0' && c <= '9')) return scan_number(s);
     if (c == 't') return scan_word(s, "true");
@@ -238,16 +218,10 @@ static cch_status scan_value(scan *s) {
     return fail_unexpected(s, "a value");
 }
 
-cch_status cch_json_scan(const char *text, size_t len, const char *name, int max_depth, bool find_repeats,
-                         cch_json_census *out, cch_error *err) {
-    scan s = {.text = text, .name = name, .len = len, .max_depth = max_depth, .find_repeats = find_repeats, .err = err};
-    *out = (cch_json_census){0};
-    skip_space(&s);
-    s.census.first = s.at;
+cch_status cch_json_scan(const char *text, size_t len, const char *name, int max_depth, cch_json_sink *sink,
+                         cch_error *err) {
+    scan s = {.text = text, .name = name, .len = len, .max_depth = max_depth, .sink = sink, .err = err};
     CCH_RETURN_IF(scan_value(&s));
-    s.census.last = s.at;
     skip_space(&s);
-    if (s.at < s.len) return fail_unexpected(&s, "the end");
-    *out = s.census;
-    return CCH_OK;
+    return s.at < s.len ? fail_unexpected(&s, "the end") : CCH_OK;
 }

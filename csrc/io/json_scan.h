@@ -1,24 +1,28 @@
-/* json_scan - recognises strict JSON (RFC 8259, UTF-8) without building anything.
+/* json_scan - reads strict JSON (RFC 8259, UTF-8) and tells a sink what it sees, in order.
  *
- * json_parse runs it before json-c builds the tree and compares the census of both: a repeated key, of which json-c
- * keeps only the last, or a string it could not allocate in full shows as a difference.
- * Threads: pure.
+ * Refuses what is not exactly one value, nests deeper than allowed, or has a key that holds \u0000 (json-c's keys end
+ * there).  Knows nothing of trees: json.c makes one from the events.
+ * Threads: pure but for the sink.
  */
 #ifndef CCH_IO_JSON_SCAN_H
 #define CCH_IO_JSON_SCAN_H
 
 #include "base/status.h"
 
-typedef struct cch_json_census {
-    size_t first, last;  /* the value's bytes are [first, last): white space around it is cut off */
-    size_t members;      /* of all objects, repeated keys counted each time */
-    size_t elements;     /* of all arrays */
-    size_t string_bytes; /* of all keys and strings, decoded */
-} cch_json_census;
+/* Events of one text.  A status other than CCH_OK ends the scan and is passed on.  `text` is valid during the call. */
+typedef struct cch_json_sink {
+    void *arg;
+    cch_status (*open)(void *arg, bool object);                                        /* { or [ */
+    void (*close)(void *arg);                                                          /* } or ] */
+    cch_status (*key)(void *arg, const char *text, size_t len, size_t position);       /* decoded, NUL behind it */
+    cch_status (*string)(void *arg, const char *text, size_t len);                     /* decoded */
+    cch_status (*number)(void *arg, const char *text, size_t len, bool is_whole);      /* as written */
+    cch_status (*word)(void *arg, char first);                                         /* 't', 'f' or 'n' */
+    char *buffer; /* where strings are decoded to; needs as many bytes as are left of the text, the sink may advance it */
+} cch_json_sink;
 
-/* E_FORMAT with the byte position when text [len] is not exactly one value, nests deeper than max_depth, or has a key
- * that holds \u0000.  find_repeats (slow): also when an object repeats a key, which is named; E_MEMORY then. */
-cch_status cch_json_scan(const char *text, size_t len, const char *name, int max_depth, bool find_repeats,
-                         cch_json_census *out, cch_error *err);
+/* Scans text [len]; `name` starts every message.  E_FORMAT with the byte position, or what the sink returned. */
+cch_status cch_json_scan(const char *text, size_t len, const char *name, int max_depth, cch_json_sink *sink,
+                         cch_error *err);
 
 #endif

@@ -1,5 +1,4 @@
-/* json: any bytes.  What parses is walked and read in every way.  A text that our scanner takes must be built by json-c
- * too: E_MEMORY here would mean that the two disagree about the grammar. */
+/* json: any bytes.  What parses is walked and read in every way. */
 #include "io/json.h"
 
 #include <stdint.h>

@@ -129,7 +129,7 @@ TEST(numbers_are_neither_clamped_nor_rounded) {
     CHECK_STATUS(cch_json_get_int(get(doc, "c"), 0, 1000, &n, &err), CCH_E_FORMAT, err, "a.json: c is ");
     CHECK_STATUS(cch_json_get_int(get(doc, "d"), 0, 1000, &n, &err), CCH_E_FORMAT, err, "a.json: d is 2");
     CHECK_STATUS(cch_json_get_int(get(doc, "e"), 0, 1000, &n, &err), CCH_E_FORMAT, err, "a.json: e is -1");
-    CHECK_STATUS(cch_json_get_int(get(doc, "f"), -5, 1000, &n, &err), CCH_E_FORMAT, err, "a.json: f is -9");
+    CHECK_STATUS(cch_json_get_int(get(doc, "f"), -5, 1000, &n, &err), CCH_E_FORMAT, err, "a.json: f is -1e+23");
     CHECK_STATUS(cch_json_get_int(get(doc, "g"), 0, 5, &n, &err), CCH_E_FORMAT, err, "a.json: g is \"1\"");
     CHECK_STATUS(cch_json_get_int(get(doc, "h"), 0, 5, &n, &err), CCH_E_FORMAT, err, "a.json: h is true");
     CHECK_STATUS(cch_json_get_double(get(doc, "b"), -INFINITY, INFINITY, &d, &err), CCH_E_FORMAT, err, "b is inf");
@@ -221,21 +221,8 @@ TEST(a_vocabulary_of_150000_entries_is_read) {
     cch_free(text);
 }
 
-static cch_status load_twice_named(void) {
-    cch_status status = parse_and_close("{\"a\":[1,{\"b\":\"c\"}]}", 19, 4);
-    return status;
-}
-
 TEST(no_memory_leaves_nothing_behind) {
-    CHECK_OOM(load_twice_named());
-    const char *text = "{\"a\":1,\"a\":2}"; /* naming the repeat allocates, too */
-    for (int64_t n = 1;; n++) {
-        cch_fail_alloc(n);
-        cch_status status = parse_and_close(text, strlen(text), 2);
-        cch_fail_alloc(0);
-        CHECK(status == CCH_E_MEMORY || status == CCH_E_FORMAT);
-        if (status == CCH_E_FORMAT) break;
-    }
+    CHECK_OOM(parse_and_close("{\"a\":[1,{\"b\":\"c\"}]}", 19, 4)); /* json-c's own: test_json_memory.c */
 }
 
 TEST(a_missing_file_is_an_io_error) {

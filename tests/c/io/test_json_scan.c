@@ -3,47 +3,71 @@
 #include "check.h"
 
 static cch_error err;
+static char seen[1000], buffer[1000];
+static cch_json_sink sink;
+static char stop_at; /* the event that fails; 0 = none */
 
-static cch_json_census scan(const char *text) {
-    cch_json_census census = {0};
-    CHECK_OK(cch_json_scan(text, strlen(text), "t", 16, true, &census, &err), err);
-    return census;
+static cch_status say(char event, const char *text, size_t len) {
+    if (event == stop_at) return CCH_E_BUSY;
+    snprintf(seen + strlen(seen), sizeof seen - strlen(seen), "%c%.*s ", event, (int)len, text);
+    return CCH_OK;
+}
+static cch_status on_open(void *arg, bool object) { (void)arg; return say(object ? '{' : '[', "", 0); }
+static void on_close(void *arg) { (void)arg; say('.', "", 0); }
+static cch_status on_string(void *arg, const char *text, size_t len) { (void)arg; return say('s', text, len); }
+static cch_status on_word(void *arg, char first) { (void)arg; return say(first, "", 0); }
+static cch_status on_key(void *arg, const char *text, size_t len, size_t position) {
+    (void)arg;
+    CHECK_EQ(text[len], 0);
+    char with_position[200];
+    return say('k', with_position, (size_t)snprintf(with_position, 200, "%s@%zu", text, position));
+}
+static cch_status on_number(void *arg, const char *text, size_t len, bool is_whole) {
+    (void)arg;
+    return say(is_whole ? 'i' : 'd', text, len);
 }
 
-TEST(the_census_counts_members_elements_and_decoded_bytes) {
-    cch_json_census c = scan("  {\"ab\": [1, \"\\u20AC\\n\", {}], \"c\": {\"\": null}} \n");
-    CHECK_EQ(c.members, 3);
-    CHECK_EQ(c.elements, 3);
-    CHECK_EQ(c.string_bytes, 2 + 4 + 1 + 0);
-    CHECK_EQ(c.first, 2);
-    CHECK_EQ(c.last, 46);
-    c = scan("\"\\ud83d\\ude00x\"");
-    CHECK_EQ(c.string_bytes, 5);
-    CHECK_EQ(c.members + c.elements, 0);
+static cch_status scan(const char *text, size_t len) {
+    sink = (cch_json_sink){NULL, on_open, on_close, on_key, on_string, on_number, on_word, buffer};
+    seen[0] = '\0';
+    return cch_json_scan(text, len, "t", 4, &sink, &err);
+}
+
+static void check_events(const char *text, const char *want) {
+    CHECK_OK(scan(text, strlen(text)), err);
+    if (strcmp(seen, want) != 0) fprintf(stderr, "%s gave %s\n", text, seen);
+    CHECK(strcmp(seen, want) == 0);
+}
+
+TEST(events_come_in_the_order_of_the_text) {
+    check_events("  {\"ab\": [1, \"x\", {}], \"c\": {\"\": null}} \n", "{ kab@3 [ i1 sx { . . kc@23 { k@29 n . . ");
+    check_events("[true,false,-0,1.5,2E3,-7]", "[ t f i-0 d1.5 d2E3 i-7 . ");
+    check_events("\"\"", "s ");
+    check_events(" 12 ", "i12 ");
 }
 
 TEST(escapes_decode_to_what_they_stand_for) {
-    /* a key repeats only if both spellings decode to the same bytes */
-    const char *const same[][2] = {{"\\\"", "\\u0022"}, {"\\\\", "\\u005c"}, {"\\/", "/"},      {"\\b", "\\u0008"},
-                                   {"\\f", "\\u000C"},  {"\\n", "\\u000a"},  {"\\r", "\\u000D"}, {"\\t", "\\u0009"},
-                                   {"\\u00e9", "\xC3\xA9"}, {"\\uD83D\\uDE00", "\xF0\x9F\x98\x80"}, {"\\uFFFF", "\xEF\xBF\xBF"}};
-    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
-        char text[100];
-        cch_json_census census;
-        snprintf(text, sizeof text, "{\"%s\":1,\"%s\":2}", same[i][0], same[i][1]);
-        CHECK_STATUS(cch_json_scan(text, strlen(text), "t", 2, true, &census, &err), CCH_E_FORMAT, err, "there twice");
-        CHECK_OK(cch_json_scan(text, strlen(text), "t", 2, false, &census, &err), err);
-        CHECK_EQ(census.members, 2);
-    }
+    check_events("\"\\\"\\\\\\/\"", "s\"\\/ ");
+    check_events("\"\\b\\f\\n\\r\\t\"", "s\b\f\n\r\t ");
+    check_events("\"\\u0041\\u00e9\\u20AC\\uD83d\\uDe00\\uFFFF\"", "sA\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80\xEF\xBF\xBF ");
+    check_events("\"\xC3\xA9\x7F\"", "s\xC3\xA9\x7F ");
 }
 
 TEST(every_prefix_of_a_text_is_refused_at_its_end) {
     const char *text = "{\"k\\u00e9y\": [true, false, null, -1.5e+3, \"\xE2\x82\xAC\"]}";
-    cch_json_census census;
     for (size_t n = 0; n < strlen(text); n++) {
-        CHECK_STATUS(cch_json_scan(text, n, "t", 4, false, &census, &err), CCH_E_FORMAT, err, "t: ");
+        CHECK_STATUS(scan(text, n), CCH_E_FORMAT, err, "t: ");
         CHECK(err.position >= 0 && err.position <= (int64_t)n);
     }
+}
+
+TEST(a_sink_can_end_the_scan) {
+    for (const char *event = "{k[stfnid"; *event != '\0'; event++) {
+        const char *text = "{\"a\":[\"\",true,false,null,1,1.5]}";
+        stop_at = *event;
+        CHECK_EQ(scan(text, strlen(text)), CCH_E_BUSY);
+    }
+    stop_at = 0;
 }
 
 CHECK_MAIN()
