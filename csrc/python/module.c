@@ -42,7 +42,8 @@ static PyObject *fail_alloc(PyObject *self, PyObject *args) {
 
 static PyMethodDef module_methods[] = {
     {"live_bytes", live_bytes, METH_NOARGS, PyDoc_STR("live_bytes() -> bytes the core holds")},
-    {"fail_alloc", fail_alloc, METH_VARARGS, PyDoc_STR("fail_alloc(nth) -> allocations since the last call; for tests")},
+    {"fail_alloc", fail_alloc, METH_VARARGS,
+     PyDoc_STR("fail_alloc(nth) -> allocations since the last call; for tests")},
     {"distribution", cch_py_distribution, METH_VARARGS, PyDoc_STR("distribution(logits, history, sampling) -> Array")},
     {"sample", cch_py_sample, METH_VARARGS,
      PyDoc_STR("sample(logits, history, sampling) -> (token_id, probability, logprob, entropy)")},
@@ -56,7 +57,8 @@ static int add_errors(cch_py_module *module) {
     if (errors == NULL) return -1;
     int result = 0;
     for (int i = 0; i < CCH_PY_STATUSES && result == 0; i++) {
-        module->errors[i] = error_names[i] ? PyObject_GetAttrString(errors, error_names[i]) : Py_NewRef(PyExc_MemoryError);
+        const char *name = error_names[i];
+        module->errors[i] = name != NULL ? PyObject_GetAttrString(errors, name) : Py_NewRef(PyExc_MemoryError);
         if (module->errors[i] == NULL) result = -1;
     }
     if (result == 0) {

@@ -16,7 +16,8 @@ typedef struct array {
     Py_ssize_t shape[MAX_DIMS], strides[MAX_DIMS];
 } array;
 
-PyObject *cch_py_array_new(const cch_py_module *module, char type, int n_dims, const Py_ssize_t *shape, void *out_data) {
+PyObject *cch_py_array_new(const cch_py_module *module, char type, int n_dims, const Py_ssize_t *shape,
+                           void *out_data) {
     Py_ssize_t item_bytes = type == 'd' ? 8 : 4;
     Py_ssize_t bytes = item_bytes;
     for (int i = 0; i < n_dims; i++) {

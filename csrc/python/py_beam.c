@@ -82,7 +82,8 @@ PyObject *cch_py_state_beam(PyObject *object, PyObject *args) {
     cch_error err = {0};
     bool asks = callable != Py_None;
     cch_py_call_begin(&call, &self->cancel, NULL);
-    cch_status status = cch_beam_search(self->state, &params, asks ? ask_stop : NULL, asks ? &stop : NULL, &beams, &err);
+    cch_status status =
+        cch_beam_search(self->state, &params, asks ? ask_stop : NULL, asks ? &stop : NULL, &beams, &err);
     if (!cch_py_call_end(&call, cch_py_module_of(object), status, &err)) {
         cch_beams_free(beams);
         return NULL;

@@ -1,7 +1,8 @@
 /* py_convert - exceptions from cch_error, and C values from Python arguments. */
 #include "python/pycommon.h"
 
-PyObject *cch_py_raise_as(const cch_py_module *module, PyObject *format_error, cch_status status, const cch_error *err) {
+PyObject *cch_py_raise_as(const cch_py_module *module, PyObject *format_error, cch_status status,
+                          const cch_error *err) {
     bool known = (int)status > 0 && (int)status < CCH_PY_STATUSES;
     PyObject *type = known ? module->errors[status] : PyExc_SystemError;
     if (status == CCH_E_FORMAT) type = format_error;
@@ -136,7 +137,7 @@ const char *cch_py_utf8(const cch_py_module *module, PyObject *text, Py_ssize_t 
             if (!Py_UNICODE_IS_SURROGATE(c)) continue;
             err.position = i;
             snprintf(err.message, sizeof err.message,
-                     "character %lld of the text is U+%04X, half of a surrogate pair: text must be Unicode scalar values",
+                     "character %lld of the text is U+%04X, half of a surrogate pair: text must be valid Unicode",
                      (long long)i, (unsigned)c);
         }
         cch_py_raise(module, CCH_E_ENCODING, &err);

@@ -19,7 +19,8 @@ static bool range_ok(const cch_py_state *self, const cch_py_module *module, int 
     return false;
 }
 
-static PyObject *finish(cch_py_call *call, PyObject *object, cch_status status, const cch_error *err, PyObject *result) {
+static PyObject *finish(cch_py_call *call, PyObject *object, cch_status status, const cch_error *err,
+                        PyObject *result) {
     if (!cch_py_call_end(call, cch_py_module_of(object), status, err)) Py_CLEAR(result);
     return result;
 }

@@ -106,7 +106,8 @@ static PyObject *model_set_budget(PyObject *object, PyObject *args) {
     int drop_cached = 0;
     if (!PyArg_ParseTuple(args, "n|p:set_budget", &bytes, &drop_cached)) return NULL;
     if (bytes < 0) {
-        PyErr_Format(cch_py_module_of(object)->errors[CCH_E_ARGUMENT], "kv_budget is %zd bytes, allowed: 0 or more", bytes);
+        PyErr_Format(cch_py_module_of(object)->errors[CCH_E_ARGUMENT], "kv_budget is %zd bytes, allowed: 0 or more",
+                     bytes);
         return NULL;
     }
     Py_BEGIN_ALLOW_THREADS

@@ -9,8 +9,8 @@ PyObject *cch_py_state_scores(PyObject *object, PyObject *args) {
     int first = 0, n = 0, k = 0;
     if (!PyArg_ParseTuple(args, "iii:scores", &first, &n, &k)) return NULL;
     if (n < 0 || n > cch_state_len(state) || k < 0 || k > 65536) {
-        PyErr_Format(module->errors[CCH_E_ARGUMENT], "scores of %d tokens, top %d: allowed 0 to %d tokens, top 0 to 65536",
-                     n, k, cch_state_len(state));
+        PyErr_Format(module->errors[CCH_E_ARGUMENT],
+                     "scores of %d tokens, top %d: allowed 0 to %d tokens, top 0 to 65536", n, k, cch_state_len(state));
         return NULL;
     }
     Py_ssize_t shape[2] = {n, k};
@@ -49,8 +49,9 @@ PyObject *cch_py_state_restore_scores(PyObject *object, PyObject *args) {
     if (cch_py_ids_get(module, ids_object, &ids) < 0) goto done;
     n = logprob.shape[0];
     if (k < 0 || n > INT32_MAX || ids.n != n * k || logits.shape[0] != n * k) {
-        PyErr_Format(module->errors[CCH_E_ARGUMENT], "%zd log-probabilities with top %d need %zd ids and logits, got %zd and %zd",
-                     n, k, n * k, ids.n, logits.shape[0]);
+        PyErr_Format(module->errors[CCH_E_ARGUMENT],
+                     "%zd log-probabilities with top %d need %zd ids and logits, got %zd and %zd", n, k, n * k, ids.n,
+                     logits.shape[0]);
         goto done;
     }
     status = cch_state_restore_scores(state, first, (int32_t)n, logprob.buf, k, k > 0 ? ids.ids : NULL,
@@ -84,7 +85,8 @@ PyObject *cch_py_state_restore_lse(PyObject *object, PyObject *args) {
     PyObject *source = NULL;
     Py_buffer lse;
     int first = 0;
-    if (!PyArg_ParseTuple(args, "iO:restore_lse", &first, &source) || cch_py_numbers(source, "d", &lse) < 0) return NULL;
+    if (!PyArg_ParseTuple(args, "iO:restore_lse", &first, &source)) return NULL;
+    if (cch_py_numbers(source, "d", &lse) < 0) return NULL;
     cch_error err = {0};
     cch_status status = CCH_E_ARGUMENT;
     if (lse.shape[0] <= INT32_MAX)
