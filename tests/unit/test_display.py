@@ -8,9 +8,20 @@ import pytest
 import cacher
 from cacher.display import ANSI, SCALE
 
-HARMLESS = set(
-    ["div", "span", "br", "svg", "text", "rect", "title", "table", "tr", "th", "td", "caption"]
-)
+HARMLESS = {
+    "div",
+    "span",
+    "br",
+    "svg",
+    "text",
+    "rect",
+    "title",
+    "table",
+    "tr",
+    "th",
+    "td",
+    "caption",
+}
 
 
 class Checker(HTMLParser):
