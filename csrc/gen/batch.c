@@ -49,7 +49,8 @@ cch_status cch_batch_new(cch_model *model, const cch_batch_options *options, cch
     if (options != NULL) o = *options;
     if (o.max_rows == 0) o.max_rows = DEFAULT_ROWS;
     if (o.max_rows < 1 || o.max_rows > MAX_ROWS)
-        CCH_FAIL(err, CCH_E_ARGUMENT, -1, "max_rows is %d, allowed: 1 to %d, or 0 for %d", o.max_rows, MAX_ROWS, DEFAULT_ROWS);
+        CCH_FAIL(err, CCH_E_ARGUMENT, -1, "max_rows is %d, allowed: 1 to %d, or 0 for %d", o.max_rows, MAX_ROWS,
+                 DEFAULT_ROWS);
     CCH_RETURN_IF(cch_work_check(o.chunk_tokens, o.store_top_k, err));
     CCH_ZNEW(batch, 1, err);
     atomic_init(&batch->refs, 1);
@@ -87,7 +88,8 @@ static cch_status make_row(const cch_batch *batch, const cch_sampling *sampling,
     cch_batch_row *row = NULL;
     int32_t most = c->max_position_embeddings;
     CCH_RETURN_IF(cch_sampling_check(sampling, err));
-    if (n_ctx < 0) CCH_FAIL(err, CCH_E_ARGUMENT, -1, "n_ctx is %d, allowed: 1 or more, or 0 for the model's %d", n_ctx, most);
+    if (n_ctx < 0)
+        CCH_FAIL(err, CCH_E_ARGUMENT, -1, "n_ctx is %d, allowed: 1 or more, or 0 for the model's %d", n_ctx, most);
     CCH_ZNEW(row, 1, err);
     row->sampling = *sampling;
     row->limit = n_ctx == 0 || n_ctx > most ? most : n_ctx;
@@ -101,18 +103,20 @@ done:
     return status;
 }
 
-cch_status cch_batch_add(cch_batch *batch, cch_state *state, const cch_sampling *sampling, int32_t n_ctx, int32_t *out_row,
-                         cch_error *err) {
+cch_status cch_batch_add(cch_batch *batch, cch_state *state, const cch_sampling *sampling, int32_t n_ctx,
+                         int32_t *out_row, cch_error *err) {
     cch_sampling defaults = CCH_SAMPLING_INIT;
     cch_status status = CCH_OK;
     cch_batch_row *row = NULL;
     *out_row = -1;
-    if (state->model != batch->model) CCH_FAIL(err, CCH_E_MISMATCH, -1, "the state belongs to another model than the batch");
+    if (state->model != batch->model)
+        CCH_FAIL(err, CCH_E_MISMATCH, -1, "the state belongs to another model than the batch");
     CCH_RETURN_IF(make_row(batch, sampling != NULL ? sampling : &defaults, n_ctx, &row, err));
     pthread_mutex_lock(&batch->lock);
     if (batch->running) CCH_THROW(err, CCH_E_BUSY, -1, "the batch is in the middle of a step");
     if (batch->n_rows >= (size_t)batch->max_rows)
-        CCH_THROW(err, CCH_E_ARGUMENT, -1, "the batch has %zu rows already, allowed: at most %d", batch->n_rows, batch->max_rows);
+        CCH_THROW(err, CCH_E_ARGUMENT, -1, "the batch has %zu rows already, allowed: at most %d", batch->n_rows,
+                  batch->max_rows);
     CCH_TRY(cch_state_acquire(state, err));
     row->state = state;
     row->id = batch->next_id;
@@ -130,8 +134,10 @@ done:
 static void drop_leaving(cch_batch *batch) {
     size_t kept = 0;
     for (size_t i = 0; i < batch->n_rows; i++) {
-        if (batch->rows[i]->leaves) free_row(batch->rows[i]);
-        else batch->rows[kept++] = batch->rows[i];
+        if (batch->rows[i]->leaves)
+            free_row(batch->rows[i]);
+        else
+            batch->rows[kept++] = batch->rows[i];
     }
     batch->n_rows = kept;
 }
@@ -309,8 +315,10 @@ static void append(cch_batch *batch, cch_step *out, size_t *out_n) {
             step->finish = CCH_FINISH_CONTEXT;
         } else {
             step->sampled = row->sampled;
-            if (is_eos(&batch->model->config, row->sampled.token_id)) step->finish = CCH_FINISH_EOS;
-            else cch_state_push(row->state, row->sampled.token_id, batch->work.top_k > 0 ? &row->sampled.logprob : NULL);
+            if (is_eos(&batch->model->config, row->sampled.token_id))
+                step->finish = CCH_FINISH_EOS;
+            else
+                cch_state_push(row->state, row->sampled.token_id, batch->work.top_k > 0 ? &row->sampled.logprob : NULL);
             row->n_new++;
             row->drawn = batch->step;
         }

@@ -1,12 +1,12 @@
 /* batch - continuous batching: rows join and leave at token boundaries, each step is one forward pass for all.
  *
- * A step: rows that lack one token go first, then prompts in chunks, as many as the pass and the byte budget hold (rows
- * that joined earlier have the first right to KV pages, so that with a small budget they finish one after another
- * instead of evicting each other); logits; everything that the new tokens need is reserved; tokens are drawn; then, with
- * nothing left that could fail, they are appended.
+ * A step: rows that lack one token go first, then prompts in chunks, as many as the pass and the byte budget hold
+ * (rows that joined earlier have the first right to KV pages, so that with a small budget they finish one after another
+ * instead of evicting each other); logits; everything that the new tokens need is reserved; tokens are drawn; then,
+ * with nothing left that could fail, they are appended.
  *
- * Threads: one user at a time, except that cch_batch_remove, cch_batch_len and cch_batch_free may be called at any time:
- * a row that leaves during a step gets no token from it.
+ * Threads: one user at a time, except that cch_batch_remove, cch_batch_len and cch_batch_free may be called at any
+ * time: a row that leaves during a step gets no token from it.
  * cch_batch_* of cacher.h live here.
  */
 #ifndef CCH_GEN_BATCH_H

@@ -5,7 +5,8 @@
 /* ---- states and their model ---- */
 
 cch_status cch_state_new(cch_model *model, cch_state **out, cch_error *err) {
-    return cch_state_make(model, model->pool, model->config.vocab_size, model->config.max_position_embeddings, out, err);
+    return cch_state_make(model, model->pool, model->config.vocab_size, model->config.max_position_embeddings, out,
+                          err);
 }
 
 cch_status cch_state_evict(cch_state *state, cch_error *err) {
@@ -22,8 +23,8 @@ cch_status cch_state_evict(cch_state *state, cch_error *err) {
 static cch_status check_budget(cch_pool *pool, const cch_ask *asks, size_t n, cch_error *err) {
     size_t bytes;
     if (cch_plan_fit(pool, asks, n, &bytes) == n) return CCH_OK;
-    CCH_FAIL(err, CCH_E_BUDGET, -1, "the states of this call need %zu bytes of KV pages or more, the budget is %zu", bytes,
-             pool->budget_bytes);
+    CCH_FAIL(err, CCH_E_BUDGET, -1, "the states of this call need %zu bytes of KV pages or more, the budget is %zu",
+             bytes, pool->budget_bytes);
 }
 
 static bool complete(const cch_ask *asks, size_t n) {
@@ -54,7 +55,8 @@ cch_status cch_eval_asks(cch_work *work, cch_ask *asks, size_t n, const cch_eval
 }
 
 /* Holds the states; *out_held: how many of them, also on failure. */
-static cch_status acquire_all(const cch_model *model, cch_state *const *states, size_t n, size_t *out_held, cch_error *err) {
+static cch_status acquire_all(const cch_model *model, cch_state *const *states, size_t n, size_t *out_held,
+                              cch_error *err) {
     for (*out_held = 0; *out_held < n; ++*out_held) {
         cch_state *state = states[*out_held];
         if (state->model != model) CCH_FAIL(err, CCH_E_MISMATCH, -1, "state %zu belongs to another model", *out_held);
@@ -64,8 +66,8 @@ static cch_status acquire_all(const cch_model *model, cch_state *const *states, 
 }
 
 /* One ask per state that has tokens; *out_n of them. */
-static cch_status make_asks(cch_state *const *states, size_t n, float *logits, size_t vocab, cch_ask *asks, size_t *out_n,
-                            cch_error *err) {
+static cch_status make_asks(cch_state *const *states, size_t n, float *logits, size_t vocab, cch_ask *asks,
+                            size_t *out_n, cch_error *err) {
     *out_n = 0;
     for (size_t i = 0; i < n; i++) {
         int32_t len = cch_state_len(states[i]);
@@ -90,8 +92,8 @@ static cch_status eval_empty(cch_work *work, cch_state *const *states, size_t n,
     return CCH_OK;
 }
 
-cch_status cch_eval(cch_model *model, cch_state *const *states, size_t n, const cch_eval_options *options, float *logits,
-                    cch_error *err) {
+cch_status cch_eval(cch_model *model, cch_state *const *states, size_t n, const cch_eval_options *options,
+                    float *logits, cch_error *err) {
     cch_eval_options defaults = CCH_EVAL_OPTIONS_INIT;
     cch_status status = CCH_OK;
     cch_work work;

@@ -27,8 +27,8 @@ static cch_status begin(inspection *in, float *dst) {
     pthread_mutex_lock(&state->model->run_lock);
     CCH_RETURN_IF(cch_work_check(in->options->chunk_tokens, 0, in->err));
     if (in->first < 0 || in->n < 0 || in->first > len || in->n > len - in->first)
-        CCH_FAIL(in->err, CCH_E_ARGUMENT, in->first, "positions [%d, %d + %d) were asked for, the state holds %d tokens",
-                 in->first, in->first, in->n, len);
+        CCH_FAIL(in->err, CCH_E_ARGUMENT, in->first,
+                 "positions [%d, %d + %d) were asked for, the state holds %d tokens", in->first, in->first, in->n, len);
     if (in->n == 0) return CCH_OK;
     CCH_RETURN_IF(cch_state_index_pages(state, in->err));
     int32_t upto = in->first + in->n;
@@ -43,8 +43,8 @@ static void end(inspection *in) {
 }
 
 /* Passes over the positions with a probe; visit(arg, at, n) takes the results of positions [first + at, ... + n). */
-static cch_status probe_positions(inspection *in, const cch_probe *probe, void (*visit)(void *arg, int32_t at, int32_t n),
-                                  void *arg) {
+static cch_status probe_positions(inspection *in, const cch_probe *probe,
+                                  void (*visit)(void *arg, int32_t at, int32_t n), void *arg) {
     for (int32_t at = 0; at < in->n; at += in->work.chunk_tokens) {
         int32_t n = in->n - at < in->work.chunk_tokens ? in->n - at : in->work.chunk_tokens;
         cch_span span = {in->state->pages, in->first + at, n, false, 0};
@@ -75,7 +75,8 @@ static void copy_attention(void *arg, int32_t at, int32_t n) {
     const attention_visit *v = arg;
     size_t rows = (size_t)n, skip = (size_t)at;
     for (size_t h = 0; h < v->heads; h++)
-        memcpy(v->dst + (h * v->n + skip) * v->context, v->src + h * rows * v->context, rows * v->context * sizeof *v->dst);
+        memcpy(v->dst + (h * v->n + skip) * v->context, v->src + h * rows * v->context,
+               rows * v->context * sizeof *v->dst);
 }
 
 static cch_status attend(inspection *in, int32_t layer, int32_t head, float *dst) {
@@ -144,7 +145,8 @@ cch_status cch_state_hidden(cch_state *state, int32_t layer, int32_t first, int3
     inspection in = {.state = state, .options = options, .first = first, .n = n, .err = err};
     int32_t n_layers = state->model->config.n_layers;
     if (layer < -1 || layer > n_layers)
-        CCH_FAIL(err, CCH_E_ARGUMENT, -1, "layer is %d, allowed: 0 to %d, or -1 for after the final norm", layer, n_layers);
+        CCH_FAIL(err, CCH_E_ARGUMENT, -1, "layer is %d, allowed: 0 to %d, or -1 for after the final norm", layer,
+                 n_layers);
     CCH_RETURN_IF(cch_state_acquire(state, err));
     cch_status status = begin(&in, NULL);
     if (status == CCH_OK && n > 0) status = look_at_hidden(&in, layer, dst);

@@ -43,7 +43,8 @@ size_t cch_plan_fit(cch_pool *pool, const cch_ask *asks, size_t n, size_t *out_b
         pool->tick++;
     }
     while (fit < n) {
-        for (int32_t i = 0; i < cch_pages_of(asks[fit].upto); i++) pages += first_visit(pool, asks[fit].state->pages[i]);
+        for (int32_t i = 0; i < cch_pages_of(asks[fit].upto); i++)
+            pages += first_visit(pool, asks[fit].state->pages[i]);
         if (pages > limit) break;
         fit++;
     }
@@ -77,8 +78,10 @@ static void *grown(void *array, size_t n, size_t *cap, size_t size, cch_error *e
     if (n < *cap) return array;
     size_t wanted = *cap < 16 ? 16 : *cap * 2;
     void *larger = cch_resize(array, wanted, size);
-    if (larger == NULL) cch_fail(err, CCH_E_MEMORY, __func__, -1, "could not allocate a plan of %zu x %zu bytes", wanted, size);
-    else *cap = wanted;
+    if (larger == NULL)
+        cch_fail(err, CCH_E_MEMORY, __func__, -1, "could not allocate a plan of %zu x %zu bytes", wanted, size);
+    else
+        *cap = wanted;
     return larger;
 }
 
@@ -105,7 +108,7 @@ static cch_status add_span(planner *p, cch_ask *ask, int32_t first, bool keep_kv
     return CCH_OK;
 }
 
-/* Rows [first, first + n) of the ask, hidden states of the last n_out of them: part of the last span when they can be. */
+/* Rows [first, first + n) of the ask, hidden states of the last n_out: part of the last span if they can be. */
 static cch_status add_rows(planner *p, cch_ask *ask, int32_t first, int32_t n, bool keep_kv, int32_t n_out) {
     cch_plan *plan = p->plan;
     cch_span *last = plan->n_spans > 0 ? &plan->spans[plan->n_spans - 1] : NULL;
@@ -139,7 +142,8 @@ static cch_status obtain(planner *p, cch_page *page) {
         pin(p);
         if (cch_page_obtain_kv(p->pool, page, &over_budget)) break;
         if (over_budget)
-            CCH_FAIL(p->err, CCH_E_BUDGET, -1, "%zu bytes of KV pages are in use by this evaluation and %zu more are needed, the budget is %zu",
+            CCH_FAIL(p->err, CCH_E_BUDGET, -1,
+                     "%zu bytes of KV pages are in use by this evaluation and %zu more are needed, the budget is %zu",
                      p->pool->kv_bytes, p->pool->page_bytes, p->pool->budget_bytes);
         CCH_FAIL(p->err, CCH_E_MEMORY, -1, "could not allocate a KV page of %zu bytes", p->pool->page_bytes);
     }
@@ -171,8 +175,9 @@ static bool wanted(planner *p, const cch_ask *ask, int32_t pos) {
 }
 
 /* Slots [first, end) of the page have or get their KV entries without this ask: hidden states that are wanted come from
- * the row of another ask, or from a row that is computed for them alone.  *out_done: the slots before it are seen to. */
-static cch_status plan_outputs(planner *p, cch_ask *ask, cch_page *page, int32_t first, int32_t end, int32_t *out_done) {
+ * the row of another ask, or from a row that is computed for them alone.  *out_done: slots before it are done. */
+static cch_status plan_outputs(planner *p, cch_ask *ask, cch_page *page, int32_t first, int32_t end,
+                               int32_t *out_done) {
     int32_t base = page->index * CCH_PAGE_TOKENS;
     for (*out_done = first; *out_done < end; ++*out_done) {
         int32_t slot = *out_done;
@@ -193,7 +198,8 @@ static cch_status plan_outputs(planner *p, cch_ask *ask, cch_page *page, int32_t
 }
 
 /* Slots [first, end) of the page are computed for this ask, as far as there is room. */
-static cch_status plan_missing(planner *p, cch_ask *ask, cch_page *page, int32_t first, int32_t end, int32_t *out_done) {
+static cch_status plan_missing(planner *p, cch_ask *ask, cch_page *page, int32_t first, int32_t end,
+                               int32_t *out_done) {
     int32_t base = page->index * CCH_PAGE_TOKENS;
     *out_done = first;
     if (end > first + p->room) end = first + p->room;

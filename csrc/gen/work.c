@@ -76,8 +76,10 @@ done:
 }
 
 void cch_work_parallel(cch_work *work, size_t items, cch_job job, void *arg) {
-    if (items > 1) cch_threads_run(work->model->threads, job, arg);
-    else job(arg, 0, 1);
+    if (items > 1)
+        cch_threads_run(work->model->threads, job, arg);
+    else
+        job(arg, 0, 1);
 }
 
 /* ---- the empty state ---- */
@@ -163,11 +165,13 @@ static cch_status store_first(cch_work *work, cch_ask *asks, size_t n, cch_error
         if (asks[i].state->scored > 0) continue;
         if (bos == NULL) {
             CCH_RETURN_IF(cch_work_bos_logits(work, &bos, err));
-            if (cch_logits_summarize(work->model->kern, bos, work->model->config.vocab_size, NULL, &summary, NULL)) return CCH_OK;
+            if (cch_logits_summarize(work->model->kern, bos, work->model->config.vocab_size, NULL, &summary, NULL))
+                return CCH_OK;
         }
         pthread_mutex_lock(&work->model->pool->lock);
         status = cch_scores_reserve(page, work->top_k, err);
-        if (status == CCH_OK) cch_scores_set_logprob(page, 0, (float)cch_logits_logprob(bos, &summary, page->tokens[0]));
+        if (status == CCH_OK)
+            cch_scores_set_logprob(page, 0, (float)cch_logits_logprob(bos, &summary, page->tokens[0]));
         pthread_mutex_unlock(&work->model->pool->lock);
         CCH_RETURN_IF(status);
     }
@@ -202,7 +206,8 @@ static cch_status run_plan(cch_work *work, cch_ask *asks, size_t n, cch_error *e
     cch_plan *plan = &work->plan;
     CCH_RETURN_IF(reserve_hidden(work, plan->n_out, err));
     CCH_RETURN_IF(reserve_logits(work, plan->n_out, err));
-    CCH_RETURN_IF(cch_forward(m, plan->spans, plan->n_spans, plan->n_out > 0 ? work->hidden : NULL, NULL, work->cancel, err));
+    CCH_RETURN_IF(
+        cch_forward(m, plan->spans, plan->n_spans, plan->n_out > 0 ? work->hidden : NULL, NULL, work->cancel, err));
     cch_plan_commit(plan, m->pool, asks, n);
     atomic_fetch_add_explicit(&m->tokens_computed, (long long)plan->n_rows, memory_order_relaxed);
     atomic_fetch_add_explicit(&m->forwards, 1, memory_order_relaxed);
@@ -218,8 +223,10 @@ cch_status cch_work_pass(cch_work *work, cch_ask *asks, size_t n, size_t *out_ro
     if (work->cancel != NULL && *work->cancel) CCH_FAIL(err, CCH_E_CANCELLED, -1, "the call was cancelled");
     if (work->top_k > 0) CCH_RETURN_IF(store_first(work, asks, n, err));
     CCH_RETURN_IF(cch_plan_make(&work->plan, work->model->pool, asks, n, work->chunk_tokens, work->top_k, err));
-    if (work->plan.n_spans > 0) CCH_RETURN_IF(run_plan(work, asks, n, err));
-    else cch_plan_commit(&work->plan, work->model->pool, asks, n);
+    if (work->plan.n_spans > 0)
+        CCH_RETURN_IF(run_plan(work, asks, n, err));
+    else
+        cch_plan_commit(&work->plan, work->model->pool, asks, n);
     *out_rows = work->plan.n_rows;
     for (size_t i = 0; i < n && work->top_k > 0; i++) {
         cch_state *state = asks[i].state;

@@ -90,8 +90,8 @@ static cch_status check_bytes(cch_pool *pool, cch_error *err) {
         CCH_FAIL(err, CCH_E_INTERNAL, -1, "%zu pages with blocks, %zu listed, counted as %zu bytes of %zu each", n_kv,
                  n_listed, pool->kv_bytes, pool->page_bytes);
     if (n_known != pool->known.n_pages || n_spare != pool->n_spare)
-        CCH_FAIL(err, CCH_E_INTERNAL, -1, "%zu known pages and %zu spare blocks, counted as %zu and %zu", n_known, n_spare,
-                 pool->known.n_pages, pool->n_spare);
+        CCH_FAIL(err, CCH_E_INTERNAL, -1, "%zu known pages and %zu spare blocks, counted as %zu and %zu", n_known,
+                 n_spare, pool->known.n_pages, pool->n_spare);
     return CCH_OK;
 }
 
@@ -130,7 +130,8 @@ static cch_status check_state(const cch_state *state, cch_error *err) {
         whole = whole && ready == (i + 1) * CCH_PAGE_TOKENS;
         for (int32_t j = 0; j < page->n_tokens; j++) {
             if (page->tokens[j] < 0 || page->tokens[j] >= state->vocab_size)
-                CCH_FAIL(err, CCH_E_INTERNAL, i * CCH_PAGE_TOKENS + j, "token id %d of %d", page->tokens[j], state->vocab_size);
+                CCH_FAIL(err, CCH_E_INTERNAL, i * CCH_PAGE_TOKENS + j, "token id %d of %d", page->tokens[j],
+                         state->vocab_size);
         }
     }
     if (state->epoch == state->pool->epoch && state->ready > ready)

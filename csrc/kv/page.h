@@ -72,8 +72,8 @@ struct cch_page {
     cch_page *all_prev, *all_next;      /* list of all pages */
     cch_page *lru_prev, *lru_next;      /* list of cached pages or of live pages with kv, first out first */
     uint64_t last_use;                  /* pool tick of the last evaluation that used it */
-    /* Plan of the running evaluation, valid when plan_tick is its tick: slots below plan_end will be ready after it, and
-     * slots [out_first, out_end) have final hidden states in its output rows out_row, out_row + 1, ... */
+    /* Plan of the running evaluation, valid when plan_tick is its tick: slots below plan_end will be ready after it,
+     * and slots [out_first, out_end) have final hidden states in its output rows out_row, out_row + 1, ... */
     uint64_t plan_tick;
     int32_t out_row;
     uint8_t plan_end, out_first, out_end;

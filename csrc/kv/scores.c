@@ -77,7 +77,8 @@ static void set_sum(cch_page_scores *s, int32_t slot, double log_sum) {
     if (!isnan(log_sum) || (s->has_top & bit(slot)) == 0) s->lse[slot] = (double)s->top_logits[slot * s->k] + log_sum;
 }
 
-void cch_scores_set_top(cch_page *page, int32_t slot, double log_sum, int32_t k, const int32_t *ids, const float *logits) {
+void cch_scores_set_top(cch_page *page, int32_t slot, double log_sum, int32_t k, const int32_t *ids,
+                        const float *logits) {
     cch_page_scores *s = page->scores;
     if (k < 1) return;
     if (cch_scores_has_top(page, slot, k)) {
@@ -118,7 +119,8 @@ bool cch_scores_next_logprob(const cch_page *page, int32_t slot, int32_t token_i
 static cch_status check_range(const cch_state *state, int32_t first, int32_t n, int32_t k, cch_error *err) {
     int32_t len = cch_state_len(state);
     if (first < 0 || n < 0 || first > len || n > len - first)
-        CCH_FAIL(err, CCH_E_ARGUMENT, first, "tokens [%d, %d + %d) were asked for, the state holds %d", first, first, n, len);
+        CCH_FAIL(err, CCH_E_ARGUMENT, first, "tokens [%d, %d + %d) were asked for, the state holds %d", first, first, n,
+                 len);
     if (k < 0 || k > state->vocab_size)
         CCH_FAIL(err, CCH_E_ARGUMENT, -1, "k is %d, allowed: 0 to the vocabulary's %d", k, state->vocab_size);
     return CCH_OK;

@@ -15,8 +15,8 @@ struct cch_page_scores {
     uint16_t has_logprob, has_top;      /* bit i: slot i is known */
     float logprob[CCH_PAGE_TOKENS];     /* of token i given the tokens before it */
     double lse[CCH_PAGE_TOKENS];        /* log(sum(exp(logit))) of the prediction made after token i; NaN: not known */
-    double log_sum[CCH_PAGE_TOKENS];    /* log(sum(exp(logit - largest))), which logprobs are made with; NaN: not known */
-    int32_t *top_ids;                   /* owned [16][k]: of the prediction made after token i, -1 where fewer are stored */
+    double log_sum[CCH_PAGE_TOKENS];    /* log(sum(exp(logit - largest))), which makes logprobs; NaN: not known */
+    int32_t *top_ids;                   /* owned [16][k]: of the prediction after token i, -1 where fewer are stored */
     float *top_logits;                  /* owned [16][k] */
 };
 
@@ -31,7 +31,8 @@ void cch_scores_copy(cch_page *dst, const cch_page *src, int32_t n);
 /* Adds one entry to a reserved page unless it is known at least as well.  ids, logits [k], k <= the reserved k.
  *   log_sum: NaN for restored predictions; logprobs are not made from these, since an lse tells it less exactly. */
 void cch_scores_set_logprob(cch_page *page, int32_t slot, float logprob);
-void cch_scores_set_top(cch_page *page, int32_t slot, double log_sum, int32_t k, const int32_t *ids, const float *logits);
+void cch_scores_set_top(cch_page *page, int32_t slot, double log_sum, int32_t k, const int32_t *ids,
+                        const float *logits);
 
 bool cch_scores_has_logprob(const cch_page *page, int32_t slot);
 /* At least k predictions are stored. */

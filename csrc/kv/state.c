@@ -65,7 +65,8 @@ cch_status cch_state_make(cch_model *model, cch_pool *pool, int32_t vocab_size, 
 
 cch_status cch_state_acquire(cch_state *state, cch_error *err) {
     if (atomic_exchange_explicit(&state->busy, true, memory_order_acquire))
-        CCH_FAIL(err, CCH_E_BUSY, -1, "the state of %d tokens is in use by another call or a batch", cch_state_len(state));
+        CCH_FAIL(err, CCH_E_BUSY, -1, "the state of %d tokens is in use by another call or a batch",
+                 cch_state_len(state));
     atomic_fetch_add_explicit(&state->refs, 1, memory_order_relaxed);
     return CCH_OK;
 }
@@ -89,9 +90,7 @@ void cch_state_free(cch_state *state) {
 
 cch_model *cch_state_model_view(const cch_state *state) { return state->model; }
 
-int32_t cch_state_len(const cch_state *state) {
-    return atomic_load_explicit(&state->length, memory_order_relaxed);
-}
+int32_t cch_state_len(const cch_state *state) { return atomic_load_explicit(&state->length, memory_order_relaxed); }
 
 /* ---- pages ---- */
 
@@ -228,8 +227,8 @@ static cch_status check_ids(const cch_state *state, const int32_t *ids, size_t n
                  state->n_ctx);
     for (size_t i = 0; i < n; i++) {
         if (ids[i] < 0 || ids[i] >= state->vocab_size)
-            CCH_FAIL(err, CCH_E_TOKEN_ID, i, "token id %d at index %zu is not in the vocabulary, allowed: 0 to %d", ids[i],
-                     i, state->vocab_size - 1);
+            CCH_FAIL(err, CCH_E_TOKEN_ID, i, "token id %d at index %zu is not in the vocabulary, allowed: 0 to %d",
+                     ids[i], i, state->vocab_size - 1);
     }
     return CCH_OK;
 }
@@ -327,7 +326,8 @@ cch_status cch_state_truncate(cch_state *state, int32_t len, cch_error *err) {
     int32_t n_pages;
     CCH_RETURN_IF(cch_state_acquire(state, err));
     if (len < 0 || len > cch_state_len(state))
-        CCH_THROW(err, CCH_E_ARGUMENT, -1, "cannot keep %d tokens, allowed: 0 to the state's %d", len, cch_state_len(state));
+        CCH_THROW(err, CCH_E_ARGUMENT, -1, "cannot keep %d tokens, allowed: 0 to the state's %d", len,
+                  cch_state_len(state));
     lock(state);
     page = state->tail;
     n_pages = cch_pages_of(len);
@@ -351,7 +351,8 @@ cch_status cch_state_tokens(cch_state *state, int32_t first, int32_t n, int32_t 
     CCH_RETURN_IF(cch_state_acquire(state, err));
     int32_t len = cch_state_len(state);
     if (first < 0 || n < 0 || first > len || n > len - first)
-        CCH_THROW(err, CCH_E_ARGUMENT, first, "tokens [%d, %d + %d) were asked for, the state holds %d", first, first, n, len);
+        CCH_THROW(err, CCH_E_ARGUMENT, first, "tokens [%d, %d + %d) were asked for, the state holds %d", first, first,
+                  n, len);
     CCH_TRY(cch_state_index_pages(state, err));
     for (int32_t i = 0; i < n; i++)
         dst[i] = state->pages[(first + i) / CCH_PAGE_TOKENS]->tokens[(first + i) % CCH_PAGE_TOKENS];

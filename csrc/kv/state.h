@@ -59,8 +59,8 @@ cch_status cch_state_index_pages(cch_state *state, cch_error *err);
 int32_t cch_state_count_ready(cch_state *state);
 
 /* Appending one token in two steps, for steps of a batch that must not fail half-way: reserve takes all memory that the
- * push can need (top_k >= 0: also for the token's scores), push cannot fail.  A reserved state may be released without a
- * push.   E_MEMORY. */
+ * push can need (top_k >= 0: also for the token's scores), push cannot fail.  A reserved state may be released without
+ * a push.   E_MEMORY. */
 cch_status cch_state_reserve_push(cch_state *state, int32_t top_k, cch_error *err);
 /* token_id is in the vocabulary and the state is not full.  logprob: of the token, to be remembered; may be NULL. */
 void cch_state_push(cch_state *state, int32_t token_id, const float *logprob);

@@ -51,7 +51,8 @@ static inline void small_reference(cch_model *m, const int32_t *ids, int32_t n, 
     CHECK_EQ(cch_forward(m, &span, 1, hidden, NULL, NULL, NULL), CCH_OK);
     cch_lm_head(m, hidden, (size_t)n, block);
     pthread_mutex_unlock(&m->run_lock);
-    for (int32_t i = 0; i < n; i++) memcpy(logits + i * SMALL_VOCAB, block + (size_t)i * ld, SMALL_VOCAB * sizeof *logits);
+    for (int32_t i = 0; i < n; i++)
+        memcpy(logits + i * SMALL_VOCAB, block + (size_t)i * ld, SMALL_VOCAB * sizeof *logits);
     for (int32_t i = 0; i < cch_pages_of(n); i++) cch_free(pages[i].kv);
     cch_free(hidden);
     cch_free(block);
@@ -70,7 +71,8 @@ static inline bool small_same(cch_model *m, cch_state *state, const float *logit
 
 static inline const int32_t *small_ids(void) {
     static int32_t ids[SMALL_CTX];
-    if (ids[1] == 0) for (int32_t i = 0; i < SMALL_CTX; i++) ids[i] = (i * i * 7 + i * 3 + 1) % SMALL_VOCAB;
+    if (ids[1] == 0)
+        for (int32_t i = 0; i < SMALL_CTX; i++) ids[i] = (i * i * 7 + i * 3 + 1) % SMALL_VOCAB;
     return ids;
 }
 

@@ -8,8 +8,8 @@
 enum { LONG = 24 };
 
 /* What one row alone gives, token by token, without a batch. */
-static int32_t generate_alone(cch_model *m, const int32_t *prompt, int32_t n_prompt, const cch_sampling *sampling, int32_t n,
-                              int32_t *out) {
+static int32_t generate_alone(cch_model *m, const int32_t *prompt, int32_t n_prompt, const cch_sampling *sampling,
+                              int32_t n, int32_t *out) {
     static float logits[SMALL_VOCAB];
     int32_t history[SMALL_CTX];
     cch_sampled sampled;
@@ -95,7 +95,11 @@ static void compare_with_alone(cch_model *m, cch_batch_options o) {
 }
 
 TEST(a_row_gets_the_same_tokens_in_any_company) {
-    const cch_batch_options options[] = {{.chunk_tokens = 0}, {.chunk_tokens = 16, .store_top_k = 3}, {.chunk_tokens = 3}};
+    const cch_batch_options options[] = {
+        {.chunk_tokens = 0},
+        {.chunk_tokens = 16, .store_top_k = 3},
+        {.chunk_tokens = 3}
+    };
     for (int i = 0; i < 3; i++) {
         for (int threads = 1; threads <= 2; threads++) {
             cch_model m;
@@ -303,7 +307,8 @@ TEST(bad_batches_and_rows_are_refused) {
     CHECK(batch == NULL);
     o = (cch_batch_options){.max_rows = 1, .cancel = &cancel};
     CHECK_OK(cch_batch_new(&m, &o, &batch, &err), err);
-    cch_state *a = small_state(&m, small_ids(), 4), *b = small_state(&m, small_ids(), 4), *c = small_state(&other, NULL, 0);
+    cch_state *a = small_state(&m, small_ids(), 4), *b = small_state(&m, small_ids(), 4),
+              *c = small_state(&other, NULL, 0);
     s.top_p = 2.0f;
     CHECK_STATUS(cch_batch_add(batch, a, &s, 0, &row, &err), CCH_E_ARGUMENT, err, "top_p");
     s.top_p = 1.0f;

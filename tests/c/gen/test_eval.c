@@ -37,12 +37,14 @@ static void change(cch_state **states, size_t n) {
     size_t i = draw((uint32_t)n), k = draw((uint32_t)n);
     int32_t len = cch_state_len(states[i]), ids[70], m = (int32_t)draw(draw(3) == 0 ? 70 : 4);
     switch (draw(5)) {
-    case 0: case 1:
+    case 0:
+    case 1:
         for (int32_t j = 0; j < m; j++) ids[j] = (int32_t)draw(2) * 30;
         if (len + m <= 200) CHECK_OK(cch_state_append(states[i], ids, (size_t)m, &err), err);
         break;
     case 2:
-        CHECK_OK(cch_state_truncate(states[i], len > 3 ? len - (int32_t)draw(draw(2) ? 3 : (uint32_t)len) : len, &err), err);
+        CHECK_OK(cch_state_truncate(states[i], len > 3 ? len - (int32_t)draw(draw(2) ? 3 : (uint32_t)len) : len, &err),
+                 err);
         break;
     case 3:
         if (i == k) break;
@@ -62,7 +64,8 @@ static void run_program(cch_model *m, int n_ops) {
     for (int i = 0; i < N; i++) states[i] = small_state(m, small_ids(), (int32_t)draw(60) + 1);
     for (int op = 0; op < n_ops && check_failures == 0; op++) {
         size_t n = 1 + draw(N), first = draw(N);
-        cch_eval_options o = {.chunk_tokens = draw(2) ? 0 : (int32_t)draw(40) + 1, .store_top_k = draw(2) ? 0 : (int32_t)draw(9)};
+        cch_eval_options o = {.chunk_tokens = draw(2) ? 0 : (int32_t)draw(40) + 1,
+                              .store_top_k = draw(2) ? 0 : (int32_t)draw(9)};
         for (int i = (int)draw(4); i > 0; i--) change(states, N);
         for (size_t i = 0; i < n; i++) some[i] = states[(first + i) % N];
         cch_status status = cch_eval(m, some, n, &o, draw(5) ? logits : NULL, &err);
@@ -268,8 +271,10 @@ static void interfere(void *arg, int64_t done, int64_t total) {
     cch_error err;
     CHECK(done <= total);
     if (r->calls++ == 0) CHECK_OK(cch_eval(r->model, &r->state, 1, NULL, NULL, &err), err);
-    if (pthread_mutex_trylock(&r->model->run_lock) != 0) r->held++;
-    else pthread_mutex_unlock(&r->model->run_lock);
+    if (pthread_mutex_trylock(&r->model->run_lock) != 0)
+        r->held++;
+    else
+        pthread_mutex_unlock(&r->model->run_lock);
 }
 
 TEST(an_evaluation_whose_work_was_evicted_keeps_its_turn) {
@@ -356,8 +361,10 @@ TEST(a_copy_that_finds_no_memory_is_computed_again) {
         cch_fail_alloc(n);
         cch_status status = cch_eval(&m, &fork, 1, NULL, logits, &err);
         cch_fail_alloc(0);
-        if (status == CCH_OK) CHECK(small_same(&m, fork, logits));
-        else CHECK_EQ(status, CCH_E_MEMORY);
+        if (status == CCH_OK)
+            CHECK(small_same(&m, fork, logits));
+        else
+            CHECK_EQ(status, CCH_E_MEMORY);
         succeeded += status == CCH_OK;
         CHECK_OK(cch_pool_check(m.pool, &err), err);
         cch_state_free(fork);

@@ -34,7 +34,8 @@ TEST(logits_hidden_states_and_keys_are_those_of_the_straight_line_run) {
     CHECK(memcmp(keys, other, sizeof keys) == 0);
     CHECK_OK(cch_state_kv(state, 2, 7, 1, NULL, other, NULL, &err), err);
     CHECK(memcmp(other + 12, values + (90 + 7) * 12, 12 * sizeof *other) == 0);
-    CHECK_STATUS(cch_state_hidden(state, 4, 0, 1, hidden, NULL, &err), CCH_E_ARGUMENT, err, "layer is 4, allowed: 0 to 3");
+    CHECK_STATUS(cch_state_hidden(state, 4, 0, 1, hidden, NULL, &err), CCH_E_ARGUMENT, err,
+                 "layer is 4, allowed: 0 to 3");
     CHECK_STATUS(cch_state_attention(state, 3, 0, 0, 1, got, NULL, &err), CCH_E_ARGUMENT, err, "layer is 3");
     CHECK_STATUS(cch_state_attention(state, 0, 4, 0, 1, got, NULL, &err), CCH_E_ARGUMENT, err, "head is 4");
     CHECK_STATUS(cch_state_logits(state, 80, 11, got, NULL, &err), CCH_E_ARGUMENT, err, "[80, 80 + 11)");

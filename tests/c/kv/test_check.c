@@ -25,13 +25,13 @@ static void tear_down(void) {
 }
 
 /* With `place` changed to `value`, the pool's check fails and says `words`; then everything is as before. */
-#define BREAK(place, value, words)                                                                    \
-    do {                                                                                              \
-        cch_error err_;                                                                               \
-        __typeof__(place) keep_ = (place);                                                            \
-        (place) = (value);                                                                            \
-        CHECK_STATUS(cch_pool_check(model.pool, &err_), CCH_E_INTERNAL, err_, words);                 \
-        (place) = keep_;                                                                              \
+#define BREAK(place, value, words)                                                    \
+    do {                                                                              \
+        cch_error err_;                                                               \
+        __typeof__(place) keep_ = (place);                                            \
+        (place) = (value);                                                            \
+        CHECK_STATUS(cch_pool_check(model.pool, &err_), CCH_E_INTERNAL, err_, words); \
+        (place) = keep_;                                                              \
     } while (0)
 
 TEST(every_broken_invariant_of_the_pool_is_named) {

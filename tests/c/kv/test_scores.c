@@ -78,8 +78,10 @@ TEST(a_state_gives_back_what_was_restored_and_marks_what_is_not_known) {
     }
     toy_check(&model, state);
     CHECK_STATUS(cch_state_scores(state, 39, 2, got, 0, NULL, NULL, &err), CCH_E_ARGUMENT, err, "[39, 39 + 2)");
-    CHECK_STATUS(cch_state_scores(state, 0, 1, got, TOY_VOCAB + 1, got_ids, got_top, &err), CCH_E_ARGUMENT, err, "k is 8");
-    CHECK_STATUS(cch_state_restore_scores(state, 0, 1, got, -1, got_ids, got_top, &err), CCH_E_ARGUMENT, err, "k is -1");
+    CHECK_STATUS(cch_state_scores(state, 0, 1, got, TOY_VOCAB + 1, got_ids, got_top, &err), CCH_E_ARGUMENT, err,
+                 "k is 8");
+    CHECK_STATUS(cch_state_restore_scores(state, 0, 1, got, -1, got_ids, got_top, &err), CCH_E_ARGUMENT, err,
+                 "k is -1");
     cch_state_free(state);
     toy_close(&model);
 }

@@ -59,7 +59,8 @@ static void run_program(cch_model *model, int n_ops) {
             row->state = toy_state(model);
         }
         switch (draw(9)) {
-        case 0: case 1: append_random(row); break;
+        case 0:
+        case 1: append_random(row); break;
         case 2: push_random(row); break;
         case 3: {
             int32_t len = draw(3) ? row->n - (int32_t)draw(4) : (int32_t)draw((uint32_t)row->n + 1);
@@ -75,7 +76,8 @@ static void run_program(cch_model *model, int n_ops) {
             memcpy(other->tokens, row->tokens, sizeof row->tokens);
             other->n = row->n;
             break;
-        case 5: case 6: {
+        case 5:
+        case 6: {
             int32_t ready = 0;
             if (!toy_eval(model, row->state)) break;
             CHECK_OK(cch_state_ready(row->state, &ready, &err), err);
@@ -261,7 +263,8 @@ done:
     if (a != NULL && status != CCH_OK) {
         int32_t len = cch_state_len(a);
         CHECK(len == 0 || len == 70);
-        if (b != NULL) CHECK(cch_state_len(b) == 70 || cch_state_len(b) == 120 || cch_state_len(b) == 5 || cch_state_len(b) == 6);
+        if (b != NULL)
+            CHECK(cch_state_len(b) == 70 || cch_state_len(b) == 120 || cch_state_len(b) == 5 || cch_state_len(b) == 6);
     }
     CHECK_EQ(cch_pool_check(model->pool, &err), CCH_OK);
     cch_state_free(a);

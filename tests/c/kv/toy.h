@@ -93,7 +93,8 @@ static inline bool toy_eval(cch_model *model, cch_state *state) {
 static inline const int32_t *toy_ids(int32_t n) {
     CHECK(n <= TOY_CTX);
     static int32_t ids[TOY_CTX];
-    if (ids[1] == 0) for (int32_t i = 0; i < TOY_CTX; i++) ids[i] = (i * i + i / 3) % TOY_VOCAB;
+    if (ids[1] == 0)
+        for (int32_t i = 0; i < TOY_CTX; i++) ids[i] = (i * i + i / 3) % TOY_VOCAB;
     return ids;
 }
 
