@@ -308,11 +308,13 @@ def test_vocabulary_and_merges_files(files, tmp_path):
         assert split.encode(text) == whole.encode(text)
 
 
-def test_every_character(files):
+@pytest.mark.parametrize("kind", ["gpt2", "qwen2", "smollm-digits"])
+def test_every_character(kind, files):
+    compared = pair(files, kind)
     characters = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
-    strings = [
-        "".join(f"a{c}b {c}{c} 1{c}2'{c}" for c in characters[at : at + 64])
-        for at in range(0, len(characters), 64)
-    ]
-    for kind in ("gpt2", "llama3", "qwen2", "smollm-digits"):
-        pair(files, kind).check(strings)
+    for at in range(0, len(characters), 8192):
+        chunk = characters[at : at + 8192]
+        strings = ["".join(f"a{c}1{c} " for c in chunk[i : i + 64]) for i in range(0, 8192, 64)]
+        wanted = compared.theirs.encode_batch_fast(strings, add_special_tokens=False)
+        for text, encoding in zip(strings, wanted, strict=True):
+            assert compared.ours.encode(text) == encoding.ids
