@@ -275,12 +275,18 @@ static cch_status check_rope_keys(cch_json rope, cch_error *err) {
     return CCH_OK;
 }
 
-/* 4.x: rope_theta at the top and rope_scaling; 5.x: both in rope_parameters.  What is in the inner object wins. */
+/* 4.x: rope_theta at the top and rope_scaling; 5.x: both in rope_parameters.  What is in the inner object wins; an empty
+ * rope_scaling counts as none. */
+static bool find_rope(cch_json root, cch_json *out) {
+    bool empty = has(root, "rope_scaling", out) && cch_json_get_kind(*out) == CCH_JSON_OBJECT && cch_json_len(*out) == 0;
+    return (!empty && has(root, "rope_scaling", out)) || has(root, "rope_parameters", out);
+}
+
 static cch_status read_rope(cch_json root, cch_config *c, cch_error *err) {
     cch_json rope, value;
     char where[CCH_JSON_TEXT];
     CCH_RETURN_IF(read_float_or(root, "rope_theta", 1, 1e12, 10000, &c->rope_theta, err));
-    if (!has(root, "rope_scaling", &rope) && !has(root, "rope_parameters", &rope)) return CCH_OK;
+    if (!find_rope(root, &rope)) return CCH_OK;
     CCH_RETURN_IF(cch_json_expect(rope, CCH_JSON_OBJECT, err));
     CCH_RETURN_IF(read_rope_type(rope, &c->rope_type, err));
     CCH_RETURN_IF(check_rope_keys(rope, err));

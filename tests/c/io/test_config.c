@@ -99,6 +99,8 @@ TEST(rope_is_read_from_both_generations_of_keys) {
     CHECK(config.rope_theta == 250000.0f && config.rope_original_max_position == 512);
     taken(LLAMA, "\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":100000.0,\"partial_rotary_factor\":1.0}");
     CHECK(config.rope_type == CCH_ROPE_DEFAULT && config.rope_theta == 100000.0f);
+    taken(LLAMA, "\"rope_scaling\":{},\"rope_parameters\":{\"type\":\"linear\",\"factor\":2}");
+    CHECK_EQ(config.rope_type, CCH_ROPE_LINEAR);
 }
 
 TEST(unsupported_options_are_refused_by_name_and_value) {
