@@ -188,6 +188,8 @@ static cch_status get_metaspace(cch_json value, cch_metaspace *out, cch_error *e
     else if (is_text(text, len, "first")) out->prepend = CCH_PREPEND_FIRST;
     else if (is_text(text, len, "never")) out->prepend = CCH_PREPEND_NEVER;
     else return unsupported(member, "\"always\", \"first\", \"never\"", err);
+    if (!add && out->prepend != CCH_PREPEND_NEVER)
+        return unsupported(member, "\"never\" without add_prefix_space", err);
     return CCH_OK;
 }
 

@@ -62,6 +62,9 @@ TEST(pre_tokenizers) {
     REFUSED("\"pre_tokenizer\": {\"type\": \"Metaspace\", \"replacement\": \"__\"}", CCH_E_UNSUPPORTED, "replacement");
     REFUSED("\"pre_tokenizer\": {\"type\": \"Metaspace\", \"replacement\": \"" S "\", \"prepend_scheme\": \"last\"}",
             CCH_E_UNSUPPORTED, "prepend_scheme is \"last\"");
+    REFUSED("\"pre_tokenizer\": {\"type\": \"Metaspace\", \"replacement\": \"" S "\", \"prepend_scheme\": \"first\","
+            " \"add_prefix_space\": false}",
+            CCH_E_UNSUPPORTED, "\"first\", supported: \"never\" without add_prefix_space");
     REFUSED("\"pre_tokenizer\": {\"type\": \"ByteLevel\", \"use_regex\": \"yes\"}", CCH_E_FORMAT, "use_regex");
 #define DIGITS "{\"type\": \"Digits\"}"
     REFUSED("\"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [" DIGITS "," DIGITS "," DIGITS "," DIGITS

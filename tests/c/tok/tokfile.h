@@ -43,8 +43,8 @@ static inline cch_status tokfile_open(const char *text, cch_tokenizer **out, cch
     return tokfile_open_two("tokenizer.json", text, NULL, NULL, out, err);
 }
 
-/* A byte-level model: "l" 0 "o" 1 "w" 2 "e" 3 "r" 4 " " 5 "lo" 6 "low" 7 "er" 8 " low" 9 "\n" 10 0xC3 11 0xA9 12, special
- * "<end>" 13, added "now" 14 (not special, single word). */
+/* A byte-level model: "l" 0 "o" 1 "w" 2 "e" 3 "r" 4 " " 5 "lo" 6 "low" 7 "er" 8 " low" 9 "\n" 10 0xC3 11 0xA9 12,
+ * special "<end>" 13, added "now" 14 (not special, single word). */
 #define TOKFILE_BYTES                                                                                                 \
     "{\"added_tokens\": [{\"id\": 13, \"content\": \"<end>\", \"special\": true, \"normalized\": false},"              \
     " {\"id\": 14, \"content\": \"now\", \"special\": false, \"normalized\": false, \"single_word\": true}],"          \
