@@ -49,8 +49,9 @@ static void run(const uint8_t *data, size_t size) {
 
 static void replay_file(const char *path) {
     FILE *file = fopen(path, "rb");
+    if (file == NULL) perror(path), exit(2);
     uint8_t *data = malloc(INPUT_MAX);
-    if (file == NULL || data == NULL) perror(path), exit(2);
+    if (data == NULL) perror("malloc"), exit(2);
     size_t size = fread(data, 1, INPUT_MAX, file);
     fclose(file);
     run(data, size);
