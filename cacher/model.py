@@ -191,7 +191,11 @@ class Model:
         )  # fmt: skip
 
     def forward_all(self, states: Sequence[State], *, chunk_tokens: int = 0) -> None:
-        """Consume what is pending in several states, as `State.forward` does.
+        """Consume what is pending in several states, together; see `State.forward`.
+
+        Args:
+            states: Different states of this model.
+            chunk_tokens: Tokens of one forward pass at most; 0 is 512.  Never changes a result.
 
         Example:
             >>> import cacher
@@ -201,8 +205,14 @@ class Model:
             >>> state.head_position
             2
         """
+        by_storage: dict[int, list[State]] = {}
         for state in states:
-            self._own(state)._consume(chunk_tokens=chunk_tokens)
+            by_storage.setdefault(self._own(state)._store_top_k, []).append(state)
+        for store_top_k, group in by_storage.items():
+            self._core.eval([state._core for state in group], store_top_k, chunk_tokens)
+            for state in group:
+                state._head = len(state)
+                state._changed()
 
     def _own(self, state: State) -> State:
         if state.model is not self:

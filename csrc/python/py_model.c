@@ -87,6 +87,48 @@ static PyObject *model_state(PyObject *object, PyObject *unused) {
     return cch_py_state_take(module, state);
 }
 
+/* The states of a tuple as an array for the core; the tuple keeps them alive.  NULL with TypeError or MemoryError. */
+static cch_state **states_of(const cch_py_module *module, PyObject *tuple) {
+    Py_ssize_t n = PyTuple_GET_SIZE(tuple);
+    cch_state **states = PyMem_New(cch_state *, (size_t)(n ? n : 1));
+    if (states == NULL) return (cch_state **)PyErr_NoMemory();
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *item = PyTuple_GET_ITEM(tuple, i);
+        if (!Py_IS_TYPE(item, module->state_type)) {
+            PyErr_Format(PyExc_TypeError, "states must be State objects, got %.100s", Py_TYPE(item)->tp_name);
+            PyMem_Free(states);
+            return NULL;
+        }
+        states[i] = ((cch_py_state *)item)->state;
+    }
+    return states;
+}
+
+static PyObject *model_eval(PyObject *object, PyObject *args) {
+    const cch_py_module *module = cch_py_module_of(object);
+    PyObject *source = NULL, *progress = Py_None;
+    int store_top_k = 0, chunk_tokens = 0;
+    if (!PyArg_ParseTuple(args, "O|iiO:eval", &source, &store_top_k, &chunk_tokens, &progress)) return NULL;
+    PyObject *tuple = PySequence_Tuple(source);
+    if (tuple == NULL) return NULL;
+    cch_state **states = states_of(module, tuple);
+    bool ok = false;
+    if (states != NULL) {
+        volatile int cancel = 0;
+        cch_py_call call;
+        cch_error err = {0};
+        cch_py_call_begin(&call, &cancel, progress);
+        cch_eval_options options = cch_py_eval_options(&call, chunk_tokens, store_top_k);
+        cch_status status = cch_eval(((cch_py_model *)object)->model, states, (size_t)PyTuple_GET_SIZE(tuple), &options,
+                                     NULL, &err);
+        ok = cch_py_call_end(&call, module, status, &err);
+    }
+    PyMem_Free(states);
+    Py_DECREF(tuple);
+    if (!ok) return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyObject *model_set_threads(PyObject *object, PyObject *args) {
     cch_model *model = ((cch_py_model *)object)->model;
     int n_threads = 0;
@@ -153,6 +195,8 @@ static PyMethodDef model_methods[] = {
     {"stats", model_stats, METH_NOARGS, PyDoc_STR("stats() -> dict of counters")},
     {"tokenizer", model_tokenizer, METH_NOARGS, PyDoc_STR("tokenizer() -> Tokenizer or None")},
     {"state", model_state, METH_NOARGS, PyDoc_STR("state() -> new empty State")},
+    {"eval", model_eval, METH_VARARGS,
+     PyDoc_STR("eval(states, store_top_k=0, chunk_tokens=0, progress=None): bring states up to date together")},
     {"set_threads", model_set_threads, METH_VARARGS, PyDoc_STR("set_threads(n)")},
     {"set_budget", model_set_budget, METH_VARARGS, PyDoc_STR("set_budget(bytes, drop_cached=False)")},
     {"embedding", model_embedding, METH_VARARGS, PyDoc_STR("embedding(token_id) -> Array [hidden_size]")},

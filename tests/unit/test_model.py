@@ -108,6 +108,7 @@ def test_opening_and_dropping_leaks_nothing() -> None:
 
 def test_memory_that_cannot_be_had_is_a_memory_error(model: cacher.Model) -> None:
     state = model.state("Once upon a time")
+    state.fork().append(" there was")  # the tokenizer's work space has its size now
     before = (state.text, state.head_position, cacher._core.live_bytes())
     failures = 0
     for nth in range(1, 200):
@@ -135,3 +136,22 @@ def test_a_folder_name_wins_over_nothing_but_the_built_in(tmp_path: Path) -> Non
     os.symlink(hub.find("tales"), tmp_path / "tales")
     assert hub.find("tales") != tmp_path / "tales"
     assert hub.built_in() == ["tales"]
+
+
+def test_states_are_read_together(model: cacher.Model) -> None:
+    model.drop_cached()
+    texts = ["Once upon a time", "The king", "Hello " * 50]
+    alone = [model.state(text).logits().tobytes() for text in texts]
+    model.drop_cached()
+    states = [model.state(text) for text in texts]
+    states.append(model.state("The end", config={"store_logits": "none"}))
+    before = model.stats.forwards
+    model.forward_all(states)
+    assert model.stats.forwards == before + 2, "one pass for those that store, one for the other"
+    assert [state.head_position for state in states] == [len(state) for state in states]
+    assert [state.logits().tobytes() for state in states[:3]] == alone
+    for bad in ([states[0], states[0]], [cacher.load("tales").state("Hello")]):
+        with pytest.raises(cacher.CacherError):
+            model.forward_all(bad)
+    with pytest.raises(TypeError, match="int"):
+        model._core.eval([5])  # type: ignore[list-item]
