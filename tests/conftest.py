@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import cacher
 from tests.models.make_tiny import make_tiny
+
+# A slow machine is no failure.
+settings.register_profile("cacher", deadline=None)
+settings.load_profile("cacher")
 
 
 @pytest.fixture(scope="session")
