@@ -1,6 +1,8 @@
 # cacher: `make help` lists every target.
 SHELL := /bin/bash
-CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
 BUILD ?= build
 EXTRA ?=
 N ?= 1000
@@ -50,8 +52,8 @@ $(BUILD)/tests/%: tests/c/%.c tests/c/check.h $(CORE_LIB)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -UNDEBUG -Itests/c $< $(CORE_LIB) $(LDLIBS) -o $@
 
-$(BUILD)/bench_kernels: benchmarks/bench_kernels.c $(CORE_LIB)
-	$(CC) $(CFLAGS) $< $(CORE_LIB) $(LDLIBS) -lopenblas -o $@
+$(BUILD)/bench_%: benchmarks/bench_%.c benchmarks/probes.h $(CORE_LIB)
+	$(CC) $(CFLAGS) -Ibenchmarks $< $(CORE_LIB) $(LDLIBS) -lopenblas -o $@
 
 ext: ## the Python extension, in place, in .venv
 	@tools/setup.sh venv dev
@@ -91,7 +93,7 @@ slow: ## tests that take minutes
 
 bench: ## every ratio against transformers+torch, bandwidth and peak; writes docs/benchmarks.md
 	@tools/setup.sh venv dev,parity
-	@$(MAKE) --no-print-directory $(BUILD)/bench_kernels
+	@$(MAKE) --no-print-directory $(BUILD)/bench_kernels $(BUILD)/bench_limits
 	@$(PY) benchmarks/run.py
 
 # ---- quality -------------------------------------------------------------------------------------------------------

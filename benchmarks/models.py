@@ -12,6 +12,24 @@ GPT2 = "gpt2-124m"
 SMOLLM = "smollm-135m"
 NAMES = (GPT2, SMOLLM)
 VOCAB = {GPT2: 50257, SMOLLM: 49152}
+# Weights of the matrices of all layers, and of the output matrix: what a token reads and multiplies.
+LAYERS = {
+    GPT2: 12 * (768 * 2304 + 768 * 768 + 2 * 768 * 3072),
+    SMOLLM: 30 * (576 * 960 + 576 * 576 + 3 * 576 * 1536),
+}
+HEAD = {GPT2: 768 * VOCAB[GPT2], SMOLLM: 576 * VOCAB[SMOLLM]}
+# Multiply-adds of attention over a causal prompt of n tokens: layers x query width x n^2 (scores and mix, half of each).
+ATTENTION = {GPT2: 12 * 768, SMOLLM: 30 * 576}
+
+
+def decode_bytes(name: str) -> float:
+    """Bytes of f32 weights read for one token at batch 1."""
+    return 4.0 * (LAYERS[name] + HEAD[name])
+
+
+def prefill_flops(name: str, tokens: int) -> float:
+    """Floating-point operations to read a prompt and give the logits of its last token."""
+    return 2.0 * (LAYERS[name] * tokens + HEAD[name] + ATTENTION[name] * tokens**2)
 
 
 def _config(name: str) -> Any:

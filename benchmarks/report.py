@@ -32,6 +32,30 @@ class Row:
         return f"{self.model}, {self.label}, {self.threads} thread{'s' * (self.threads > 1)}"
 
 
+@dataclass(frozen=True)
+class Shares:
+    """What was reached of the machine's limits: GB/s at decode B1, GFLOP/s at prefill 512."""
+
+    model: str
+    threads: int
+    read: float
+    bandwidth: float
+    multiplied: float
+    peak: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that goes into docs/benchmarks.md."""
+
+    rows: list[Row]
+    shares: list[Shares]
+    startup: dict[str, float]
+    states: list[str]
+    kernels: str
+    reps: int
+
+
 def _machine() -> str:
     cpu = next(
         (
@@ -84,29 +108,46 @@ def picture(rows: list[Row]) -> str:
             f'<text x="{left + row.ratio * scale + 6:.1f}" y="{y + 12}">{row.ratio:.2f}</text>',
         ]
     x = left + scale
-    parts.append(f'<line x1="{x:.1f}" y1="38" x2="{x:.1f}" y2="{height - 20}" stroke="#222" stroke-dasharray="4 3"/>')
+    parts.append(
+        f'<line x1="{x:.1f}" y1="38" x2="{x:.1f}" y2="{height - 20}" stroke="#222" stroke-dasharray="4 3"/>'
+    )
     parts.append("</svg>")
     return "\n".join(parts) + "\n"
 
 
-def write(rows: list[Row], startup: dict[str, float], limits: list[str], kernels: str, reps: int) -> None:
+def _share_table(shares: list[Shares]) -> list[str]:
+    lines = [
+        "| model | threads | decode B1 reads | of | share | prefill 512 computes | of | share |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    lines += [
+        f"| {s.model} | {s.threads} | {s.read:.1f} GB/s | {s.bandwidth:.1f} | {s.read / s.bandwidth:.0%} "
+        f"| {s.multiplied:.0f} GFLOP/s | {s.peak:.0f} | {s.multiplied / s.peak:.0%} |"
+        for s in shares
+    ]
+    return lines
+
+
+def write(report: Report) -> None:
     """Write docs/benchmarks.md and docs/benchmarks.svg."""
-    (DOCS / "benchmarks.svg").write_text(picture(rows))
+    (DOCS / "benchmarks.svg").write_text(picture(report.rows))
+    startup = report.startup
     lines = [
         "# Benchmarks",
         "",
         f"Written by `make bench` on {date.today()}. Machine: {_machine()}. {_versions()}.",
-        "Random-initialised models of real shapes, f32, the peer's fastest way of running them (a bare loop with its",
-        f"cache, logits of the last token only). Engines take turns in one run; medians of {reps}. The worst ratio first.",
+        "Random-initialised models of real shapes, f32; the peer runs in its fastest way (a bare loop over its cache, logits",
+        f"of the last token only). Engines take turns within one run; medians of {report.reps}. The worst ratio comes first.",
         "",
         "![Ratios](benchmarks.svg)",
         "",
-        *_table(rows),
+        *_table(report.rows),
         "",
         "## Against the machine's limits",
-        "Bandwidth and arithmetic peak were measured within the same minute as the cell.",
         "",
-        *limits,
+        "Bandwidth and arithmetic peak were probed right after the cell in every round.",
+        "",
+        *_share_table(report.shares),
         "",
         "## Start-up and memory",
         "",
@@ -116,9 +157,15 @@ def write(rows: list[Row], startup: dict[str, float], limits: list[str], kernels
         f"| loading GPT-2 124M from warm disk, packing included | {startup['load_s']:.2f} s | 0.5 s |",
         f"| peak memory over weights plus the KV used | {startup['peak_ratio']:.2f} | 1.10 |",
         "",
-        "## Kernels against the distribution's OpenBLAS",
+        "## Forks",
         "",
-        kernels.strip(),
+        *report.states,
+        "",
+        "## Matrix products against the distribution's OpenBLAS",
+        "",
+        "```",
+        report.kernels.strip(),
+        "```",
         "",
     ]
     (DOCS / "benchmarks.md").write_text("\n".join(lines))

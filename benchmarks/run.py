@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -20,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import models
 import report
 from startup import measure_startup
+from states import measure_states
 
 ROOT = Path(__file__).resolve().parent.parent
 CELLS = {
@@ -32,64 +32,91 @@ CELLS = {
 SETTLE_S = 0.1  # lets the other engine's spinning threads go to sleep
 
 
-class Worker:
+class Process:
+    """A process that answers each line it is sent with one line."""
+
+    def __init__(self, *command: str | Path) -> None:
+        self._process = subprocess.Popen(
+            list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def read(self) -> str:
+        line = self._process.stdout.readline() if self._process.stdout else ""
+        if not line:
+            raise RuntimeError(f"this process died: {self._process.args}")
+        return line.strip()
+
+    def ask(self, line: str) -> str:
+        time.sleep(SETTLE_S)
+        if self._process.stdin:
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+        return self.read()
+
+    def close(self) -> None:
+        if self._process.stdin:
+            self._process.stdin.close()
+        self._process.wait()
+
+
+class Engine(Process):
     """A benchmarks/worker.py process."""
 
     def __init__(self, kind: str, name: str, threads: int) -> None:
-        command = [sys.executable, str(ROOT / "benchmarks/worker.py"), kind]
-        command += [str(models.folder(name)), str(threads), str(models.VOCAB[name])]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
-        self._answer()
+        worker = ROOT / "benchmarks/worker.py"
+        arguments = (kind, models.folder(name), str(threads), str(models.VOCAB[name]))
+        super().__init__(sys.executable, worker, *arguments)
+        self.read()
 
-    def _answer(self) -> str:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"a worker died: {self.process.args}")
-        return line.strip()
-
-    def run(self, cell: dict) -> float:
-        """Seconds the cell took."""
-        time.sleep(SETTLE_S)
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(cell) + "\n")
-        return float(self._answer())
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
+    def seconds(self, cell: dict) -> float:
+        return float(self.ask(json.dumps(cell)))
 
 
-def measure_model(name: str, threads: int, reps: int) -> list[report.Row]:
+def measure_model(
+    name: str, threads: int, reps: int, limits: Process
+) -> tuple[list[report.Row], report.Shares]:
     """Measure all cells of one model, engines taking turns within each repetition."""
-    engines = {kind: Worker(kind, name, threads) for kind in ("cacher", "torch")}
+    engines = {kind: Engine(kind, name, threads) for kind in ("cacher", "torch")}
     seconds: dict[tuple[str, str], list[float]] = {}
+    bandwidth, peak = [], []
     for rep in range(reps + 1):
         for label, cell in CELLS.items():
             for kind, engine in engines.items():
-                took = engine.run(cell)
+                took = engine.seconds(cell)
                 if rep > 0:  # the first round warms up
                     seconds.setdefault((label, kind), []).append(took)
+            if label in ("prefill 512", "decode B1"):
+                gb_per_s, gflop_per_s = map(float, limits.ask(str(threads)).split())
+                (peak if label == "prefill 512" else bandwidth).append(
+                    gflop_per_s if label == "prefill 512" else gb_per_s
+                )
         print(f"  {name}, {threads} threads: round {rep} of {reps}", file=sys.stderr, flush=True)
     for engine in engines.values():
         engine.close()
+    median = {key: statistics.median(values) for key, values in seconds.items()}
     rows = []
     for label, cell in CELLS.items():
         produced = cell["tokens"] * (cell["batch"] if cell["op"] == "decode" else 1)
-        ours, theirs = (
-            statistics.median(seconds[label, kind]) for kind in ("cacher", "torch")
-        )
-        rows.append(report.Row(name, threads, label, produced / ours, produced / theirs))
-    return rows
+        ours, theirs = (produced / median[label, kind] for kind in ("cacher", "torch"))
+        rows.append(report.Row(name, threads, label, ours, theirs))
+    shares = report.Shares(
+        name,
+        threads,
+        1e-9 * models.decode_bytes(name) * 128 / median["decode B1", "cacher"],
+        statistics.median(bandwidth),
+        1e-9 * models.prefill_flops(name, 512) / median["prefill 512", "cacher"],
+        statistics.median(peak),
+    )
+    return rows, shares
 
 
-def measure_kernels() -> str:
-    """Run the C benchmark of kernels, bandwidth and peak; its output is a Markdown section."""
-    command = [str(ROOT / "build/bench_kernels")]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+def measure_kernels(threads: list[int]) -> str:
+    """Run the C benchmark of matrix products against OpenBLAS; returns what it printed."""
+    program = ROOT / "build/bench_kernels"
+    runs = [[str(program), str(count), "best", "1", "128"] for count in threads]
+    return "\n".join(
+        subprocess.run(run, check=True, capture_output=True, text=True).stdout for run in runs
+    )
 
 
 def main() -> None:
@@ -100,16 +127,25 @@ def main() -> None:
     options = parser.parse_args()
     for name in models.NAMES:
         models.folder(name)
-    rows = [
-        row
-        for threads in options.threads
-        for name in models.NAMES
-        for row in measure_model(name, threads, options.reps)
-    ]
-    startup = measure_startup(models.folder(models.GPT2))
-    kernels = measure_kernels()
-    limits = {key: float(value) for key, value in re.findall(r"^limit (\S+) ([\d.]+)$", kernels, re.M)}
-    report.write(rows, startup, kernels, limits, options.reps)
+    limits = Process(ROOT / "build/bench_limits")
+    rows: list[report.Row] = []
+    shares: list[report.Shares] = []
+    for threads in options.threads:
+        for name in models.NAMES:
+            found, share = measure_model(name, threads, options.reps, limits)
+            rows += found
+            shares.append(share)
+    limits.close()
+    report.write(
+        report.Report(
+            rows,
+            shares,
+            measure_startup(models.folder(models.GPT2)),
+            measure_states(),
+            measure_kernels(options.threads),
+            options.reps,
+        )
+    )
     worst = min(rows, key=lambda row: row.ratio)
     print(f"worst ratio {worst.ratio:.2f} ({worst.cell})")
 

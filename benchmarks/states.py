@@ -26,11 +26,15 @@ def measure_states(lengths: tuple[int, ...] = (16, 250, 1000)) -> list[str]:
         tracemalloc.start()
         traced = tracemalloc.get_traced_memory()[0]
         forks = [state.fork() for _ in range(FORKS)]
-        per_fork = (tracemalloc.get_traced_memory()[0] - traced + _core.live_bytes() - before_core) / FORKS
+        per_fork = (
+            tracemalloc.get_traced_memory()[0] - traced + _core.live_bytes() - before_core
+        ) / FORKS
         tracemalloc.stop()
         kv = model.stats.kv_bytes / before_kv
         del forks
-        lines.append(f"| {length} | {_fork_seconds(state) * 1e6:.2f} us | {per_fork:.0f} | {kv:.3f} x one |")
+        lines.append(
+            f"| {length} | {_fork_seconds(state) * 1e6:.2f} us | {per_fork:.0f} | {kv:.3f} x one |"
+        )
     return lines
 
 

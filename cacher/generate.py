@@ -213,13 +213,11 @@ class Stream:
             finally:
                 self._batch.remove(number)
             state._head = len(state)
-            pieces = len(row.pieces)
-            held = "".join(row.pieces)
+            last = row.pieces[-1] if row.pieces else ""
             if row.take(steps[0]):
-                return self._token(steps[0], row.pieces[pieces], top)
-            rest = "".join(row.pieces)[len(held) :]
-            if rest:
-                return Token(rest, -1, len(state), 0.0, 0.0)
+                return self._token(steps[0], row.pieces[-1], top)
+            if row.pieces and row.pieces[-1] != last:
+                return Token(row.pieces[-1][len(last) :], -1, len(state), 0.0, 0.0)
         self.close()
         raise StopIteration
 

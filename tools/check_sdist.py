@@ -24,7 +24,16 @@ def main() -> None:
         (archive,) = work.glob("*.tar.gz")
         venv.create(work / "empty", with_pip=True)
         python = work / "empty/bin/python"
-        run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", archive, cwd=work)
+        run(
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            archive,
+            cwd=work,
+        )
         run(python, "-c", SAY, cwd=work)
         print(f"{archive.name}: {archive.stat().st_size / 1e6:.1f} MB, builds and runs on its own")
 

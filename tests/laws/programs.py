@@ -54,7 +54,9 @@ class Oracle:
             self._seen[key] = read(state, self.model.info.n_layers - 1)
         return self._seen[key]
 
-    def continuation(self, tokens: list[int], count: int, sampling: dict) -> tuple[list[int], bytes]:
+    def continuation(
+        self, tokens: list[int], count: int, sampling: dict
+    ) -> tuple[list[int], bytes]:
         """Token ids and the bits of their log-probabilities."""
         self.model.drop_cached()
         done = self.model.state(tokens, config=NO_SCORES).generate(count, **sampling)
@@ -71,7 +73,9 @@ def read(state: cacher.State, layer: int) -> Truth:
     if len(state) == 0:
         return Truth(logits, b"", b"")
     keys, values = state.kv(layer)
-    return Truth(logits, np.ascontiguousarray(keys).tobytes(), np.ascontiguousarray(values).tobytes())
+    return Truth(
+        logits, np.ascontiguousarray(keys).tobytes(), np.ascontiguousarray(values).tobytes()
+    )
 
 
 @dataclass
@@ -119,7 +123,9 @@ class Program:
         known = [live.tokens for live in self.live] or [[]]
         prefix = self.rng.choice(known)[: self.rng.randrange(64)] if self.rng.random() < 0.5 else []
         tokens = prefix + self.random_tokens(count)
-        config = NO_SCORES if self.rng.random() < 0.5 else {"store_logits": "top_k", "top_k_logits": 5}
+        config = (
+            NO_SCORES if self.rng.random() < 0.5 else {"store_logits": "top_k", "top_k_logits": 5}
+        )
         self.note("create", len(tokens), model.info.isa, model.info.n_threads)
         self.live.append(Live(model, model.state(tokens, config=config), list(tokens)))
 

@@ -1,6 +1,6 @@
 """Check the exported folder against `transformers`, without a network.
 
-    python check_export.py --model cacher/models/tales
+python check_export.py --model cacher/models/tales
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
 
 import torch
-from tokenizers import Tokenizer
-from transformers import AutoTokenizer, LlamaForCausalLM
-
 from config import MODEL, TOKENIZER
 from evaluate import load_model
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, LlamaForCausalLM
 
 MAX_BYTES = 12_000_000
 TEXTS = (

@@ -15,14 +15,13 @@ import math
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
-from tokenizers import Tokenizer
-from torch.nn import functional as F
-
 from config import MODEL, TOKENIZER
 from model import Llama
 from prepare import VALID_FILE, read_documents
+from safetensors.torch import load_file
 from styles import style_of
+from tokenizers import Tokenizer
+from torch.nn import functional as F
 
 STRIDE = 512  # every token but a document's first ones sees at least this much before it
 SAMPLE_PROMPTS = ("Once upon a time", "Peter Rabbit")
@@ -99,7 +98,8 @@ def main() -> None:
     figures = bits_per_byte(model, tokenizer, read_documents(args.corpus / VALID_FILE))
     samples = [
         {"prompt": prompt, "seed": seed, "text": sample(model, tokenizer, prompt, seed)}
-        for prompt in SAMPLE_PROMPTS for seed in SAMPLE_SEEDS
+        for prompt in SAMPLE_PROMPTS
+        for seed in SAMPLE_SEEDS
     ]
     report = json.dumps({"bits_per_byte": figures, "samples": samples}, indent=2) + "\n"
     print(report)

@@ -1,6 +1,6 @@
 """Write a checkpoint as a model folder in the layout of the Hugging Face hub.
 
-    python export.py --work ../train-work --out cacher/models/tales
+python export.py --work ../train-work --out cacher/models/tales
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
-from tokenizers import Tokenizer
-
 from card import model_card
 from config import MODEL, TOKENIZER
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
 
 
 def model_config(end_id: int) -> dict:
@@ -89,7 +88,8 @@ def export(work: Path, out: Path) -> None:
 
     count = sum(w.numel() for w in weights.values())
     (out / "README.md").write_text(
-        model_card(count, state["step"], state["seconds"], work), encoding="utf-8")
+        model_card(count, state["step"], state["seconds"], work), encoding="utf-8"
+    )
     size = sum(file.stat().st_size for file in out.iterdir())
     print(f"{out}: {count} weights after step {state['step']}, {size} bytes in all")
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch
+from config import ModelConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from config import ModelConfig
 
 
 class RMSNorm(nn.Module):

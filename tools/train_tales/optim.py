@@ -31,8 +31,9 @@ class Muon(torch.optim.Optimizer):
     optimisers can share a learning rate.
     """
 
-    def __init__(self, params: list[Tensor], lr: float, momentum: float,
-                 weight_decay: float) -> None:
+    def __init__(
+        self, params: list[Tensor], lr: float, momentum: float, weight_decay: float
+    ) -> None:
         super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay))
 
     @torch.no_grad()

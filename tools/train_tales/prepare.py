@@ -1,6 +1,6 @@
 """Turn the compressed corpus into a tokenizer and arrays of token ids.
 
-    python prepare.py --corpus ../shared/corpus --work ../train-work
+python prepare.py --corpus ../shared/corpus --work ../train-work
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
 from config import MODEL, TOKENIZER
 from styles import FAIRY_TALES, style_of
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 TRAIN_FILES = ("train-ww.txt.xz", "train-us.txt.xz")
 VALID_FILE = "valid.txt.xz"
@@ -78,8 +77,10 @@ def save(work: Path, name: str, tokenizer: Tokenizer, documents: list[str]) -> N
     np.save(work / f"{name}.npy", stream)
     np.save(work / f"{name}-starts.npy", starts)
     size = sum(len(document.encode()) for document in documents)
-    print(f"{name}: {len(documents)} documents, {len(stream)} tokens, "
-          f"{size / len(stream):.3f} bytes per token")
+    print(
+        f"{name}: {len(documents)} documents, {len(stream)} tokens, "
+        f"{size / len(stream):.3f} bytes per token"
+    )
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Train the model; can be stopped at any time and resumed from its checkpoint.
 
-    python train.py --work ../train-work [--resume]
+python train.py --work ../train-work [--resume]
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
-
 from config import MODEL, TRAIN
 from model import Llama
 from optim import Muon
+from torch import Tensor
+from torch.nn import functional as F
 
 SAVE_EVERY_SECONDS = 180
 REPORT_EVERY = 25  # steps
@@ -71,20 +70,26 @@ def make_optimizers(model: Llama) -> list[torch.optim.Optimizer]:
     matrices = [p for n, p in named if p.dim() == 2 and "embed" not in n]
     others = [p for n, p in named if p.dim() != 2 or "embed" in n]
     muon = Muon(matrices, TRAIN.muon_lr, TRAIN.muon_momentum, TRAIN.muon_weight_decay)
-    adam = torch.optim.AdamW(others, lr=TRAIN.adam_lr, betas=TRAIN.adam_betas,
-                             eps=TRAIN.adam_eps, weight_decay=0.0)
+    adam = torch.optim.AdamW(
+        others, lr=TRAIN.adam_lr, betas=TRAIN.adam_betas, eps=TRAIN.adam_eps, weight_decay=0.0
+    )
     for optimizer in (muon, adam):
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]
     return [muon, adam]
 
 
-def save(path: Path, step: int, seconds: float, model: Llama,
-         optimizers: list[torch.optim.Optimizer]) -> None:
+def save(
+    path: Path, step: int, seconds: float, model: Llama, optimizers: list[torch.optim.Optimizer]
+) -> None:
     """Write a checkpoint so that a crash never leaves half of one."""
-    state = {"step": step, "seconds": seconds, "model": model.state_dict(),
-             "optimizers": [o.state_dict() for o in optimizers],
-             "config": dataclasses.asdict(TRAIN)}
+    state = {
+        "step": step,
+        "seconds": seconds,
+        "model": model.state_dict(),
+        "optimizers": [o.state_dict() for o in optimizers],
+        "config": dataclasses.asdict(TRAIN),
+    }
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
     os.replace(partial, path)
@@ -132,9 +137,17 @@ def train(work: Path, resume: bool, steps: int, compile_model: bool) -> None:
         now = time.monotonic()
         if step % REPORT_EVERY == 0 or step == steps:
             rate = len(losses) * TRAIN.batch_tokens / (now - reported_at)
-            print(json.dumps({"step": step, "loss": round(sum(losses) / len(losses), 4),
-                              "tokens_per_s": round(rate),
-                              "seconds": round(spent + now - began)}), flush=True)
+            print(
+                json.dumps(
+                    {
+                        "step": step,
+                        "loss": round(sum(losses) / len(losses), 4),
+                        "tokens_per_s": round(rate),
+                        "seconds": round(spent + now - began),
+                    }
+                ),
+                flush=True,
+            )
             losses, reported_at = [], now
         if now - saved_at > SAVE_EVERY_SECONDS or step == steps:
             save(work / "checkpoint.pt", step, spent + now - began, model, optimizers)
