@@ -12,13 +12,14 @@ GPT2 = "gpt2-124m"
 SMOLLM = "smollm-135m"
 NAMES = (GPT2, SMOLLM)
 VOCAB = {GPT2: 50257, SMOLLM: 49152}
-# Weights of the matrices of all layers, and of the output matrix: what a token reads and multiplies.
+# Weights of the matrices of all layers, and of the output matrix: what a token reads.
 LAYERS = {
     GPT2: 12 * (768 * 2304 + 768 * 768 + 2 * 768 * 3072),
     SMOLLM: 30 * (576 * 960 + 576 * 576 + 3 * 576 * 1536),
 }
 HEAD = {GPT2: 768 * VOCAB[GPT2], SMOLLM: 576 * VOCAB[SMOLLM]}
-# Multiply-adds of attention over a causal prompt of n tokens: layers x query width x n^2 (scores and mix, half of each).
+# Multiply-adds of attention over a causal prompt of n tokens: layers x query width x n^2
+# (scores and mix, half of each).
 ATTENTION = {GPT2: 12 * 768, SMOLLM: 30 * 576}
 
 

@@ -80,7 +80,8 @@ def _table(rows: list[Row]) -> list[str]:
         "| --- | ---: | --- | ---: | ---: | ---: |",
     ]
     lines += [
-        f"| {row.model} | {row.threads} | {row.label} | {row.ours:,.1f} | {row.theirs:,.1f} | {row.ratio:.2f} |"
+        f"| {row.model} | {row.threads} | {row.label} "
+        f"| {row.ours:,.1f} | {row.theirs:,.1f} | {row.ratio:.2f} |"
         for row in sorted(rows, key=lambda row: row.ratio)
     ]
     return lines
@@ -96,7 +97,8 @@ def picture(rows: list[Row]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
         'font-family="Helvetica, Arial, sans-serif" font-size="12">',
         f'<rect width="{width}" height="{height}" fill="#fff"/>',
-        '<text x="12" y="24" font-size="15" font-weight="bold">Speed as a multiple of transformers with torch'
+        '<text x="12" y="24" font-size="15" font-weight="bold">Speed as a multiple of '
+        "transformers with torch"
         " (f32, same machine, same run)</text>",
     ]
     for i, row in enumerate(rows):
@@ -104,12 +106,14 @@ def picture(rows: list[Row]) -> str:
         colour = "#4f8a5b" if row.ratio >= 1 else "#b5533c"
         parts += [
             f'<text x="{left - 8}" y="{y + 12}" text-anchor="end">{row.cell}</text>',
-            f'<rect x="{left}" y="{y}" width="{row.ratio * scale:.1f}" height="{bar}" fill="{colour}"/>',
+            f'<rect x="{left}" y="{y}" width="{row.ratio * scale:.1f}" height="{bar}" '
+            f'fill="{colour}"/>',
             f'<text x="{left + row.ratio * scale + 6:.1f}" y="{y + 12}">{row.ratio:.2f}</text>',
         ]
     x = left + scale
     parts.append(
-        f'<line x1="{x:.1f}" y1="38" x2="{x:.1f}" y2="{height - 20}" stroke="#222" stroke-dasharray="4 3"/>'
+        f'<line x1="{x:.1f}" y1="38" x2="{x:.1f}" y2="{height - 20}" '
+        'stroke="#222" stroke-dasharray="4 3"/>'
     )
     parts.append("</svg>")
     return "\n".join(parts) + "\n"
@@ -121,7 +125,8 @@ def _share_table(shares: list[Shares]) -> list[str]:
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     lines += [
-        f"| {s.model} | {s.threads} | {s.read:.1f} GB/s | {s.bandwidth:.1f} | {s.read / s.bandwidth:.0%} "
+        f"| {s.model} | {s.threads} "
+        f"| {s.read:.1f} GB/s | {s.bandwidth:.1f} | {s.read / s.bandwidth:.0%} "
         f"| {s.multiplied:.0f} GFLOP/s | {s.peak:.0f} | {s.multiplied / s.peak:.0%} |"
         for s in shares
     ]
@@ -136,8 +141,9 @@ def write(report: Report) -> None:
         "# Benchmarks",
         "",
         f"Written by `make bench` on {date.today()}. Machine: {_machine()}. {_versions()}.",
-        "Random-initialised models of real shapes, f32; the peer runs in its fastest way (a bare loop over its cache, logits",
-        f"of the last token only). Engines take turns within one run; medians of {report.reps}. The worst ratio comes first.",
+        "Random-initialised models of real shapes, f32; the peer runs in its fastest way (a bare",
+        "loop over its cache, logits of the last token only). Engines take turns within one run;",
+        f"medians of {report.reps}. The worst ratio comes first.",
         "",
         "![Ratios](benchmarks.svg)",
         "",
@@ -154,7 +160,7 @@ def write(report: Report) -> None:
         "| what | measured | bar |",
         "| --- | ---: | ---: |",
         f"| `import cacher` | {1e3 * startup['import_s']:.0f} ms | 150 ms |",
-        f"| loading GPT-2 124M from warm disk, packing included | {startup['load_s']:.2f} s | 0.5 s |",
+        f"| loading GPT-2 124M, warm disk, packing included | {startup['load_s']:.2f} s | 0.5 s |",
         f"| peak memory over weights plus the KV used | {startup['peak_ratio']:.2f} | 1.10 |",
         "",
         "## Forks",

@@ -31,7 +31,7 @@ def _python(code: str, *arguments: str) -> str:
 
 
 def measure_startup(folder: Path, reps: int = 5) -> dict[str, float]:
-    """Return medians: import_s, load_s (warm disk), peak_bytes, weight_bytes, kv_bytes, peak_ratio."""
+    """Return medians of import_s, load_s (warm disk), peak, weight and KV bytes, peak_ratio."""
     import_s = statistics.median(float(_python(IMPORT)) for _ in range(reps))
     loads = [json.loads(_python(LOAD, str(folder))) for _ in range(reps)]
     result = {key: statistics.median(load[key] for load in loads) for key in loads[0]}

@@ -1,4 +1,4 @@
-"""What a fork costs: time, bytes of C and of Python, and the KV bytes that 10,000 live forks hold."""
+"""What a fork costs: time, bytes of C and of Python, KV bytes that 10,000 live forks hold."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Engine(ABC):
 
     @abstractmethod
     def decode(self, ids: np.ndarray, tokens: int) -> float:
-        """Decode ``tokens`` greedily for each prompt [batch, n]; reading the prompts is not timed."""
+        """Decode ``tokens`` greedily for each prompt [batch, n]; reading them is not timed."""
 
     @abstractmethod
     def beam(self, ids: np.ndarray, tokens: int, beams: int) -> float:

@@ -1,4 +1,4 @@
-"""Build the source distribution, install it into an empty environment and let the model say a sentence there."""
+"""Build the source distribution, install it in an empty environment, generate a sentence there."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SAY = "import cacher; print(cacher.load('tales').state('Once upon a time').generate(max_tokens=12).text)"
+SAY = "import cacher; print(cacher.load('tales').state('Once upon').generate(12).text)"
 
 
 def run(*command: str | Path, cwd: Path) -> None:
+    """Run a command; raises CalledProcessError when it fails."""
     subprocess.run([str(part) for part in command], cwd=cwd, check=True)
 
 

@@ -1,4 +1,4 @@
-"""Random operation programs against a straight-line run: the laws of docs/architecture.md in one test.
+"""Random programs against a straight-line run: the laws of docs/architecture.md in one test.
 
 A program creates, appends to, generates on, forks, rolls back, saves, restores, evicts, batches and
 deletes states on models that differ in threads and instruction set.  A mirror in plain Python holds
@@ -111,7 +111,7 @@ class Program:
                 self.check(live)
             del live
             self.finish()
-        except Mismatch as mismatch:
+        except MismatchError as mismatch:
             return f"{mismatch}; program: {' | '.join(self.log)}"
         return None
 
@@ -218,19 +218,19 @@ class Program:
     ) -> None:
         want_ids, want_bits = self.oracle.continuation(live.tokens, count, sampling)
         if list(got.token_ids) != want_ids:
-            raise Mismatch(f"tokens {list(got.token_ids)} instead of {want_ids}")
+            raise MismatchError(f"tokens {list(got.token_ids)} instead of {want_ids}")
         if np.asarray(got.logprobs, dtype=np.float32).tobytes() != want_bits:
-            raise Mismatch("log-probabilities differ")
+            raise MismatchError("log-probabilities differ")
         live.tokens += want_ids
 
     def check(self, live: Live) -> None:
         if live.state.tokens != live.tokens:
-            raise Mismatch(f"the state holds {live.state.tokens} instead of {live.tokens}")
+            raise MismatchError(f"the state holds {live.state.tokens} instead of {live.tokens}")
         got = read(live.state, live.model.info.n_layers - 1)
         want = self.oracle.truth(live.tokens)
         for name in ("logits", "keys", "values"):
             if getattr(got, name) != getattr(want, name):
-                raise Mismatch(f"{name} differ after {len(live.tokens)} tokens")
+                raise MismatchError(f"{name} differ after {len(live.tokens)} tokens")
         live.model.check()
 
     def finish(self) -> None:
@@ -238,7 +238,7 @@ class Program:
         for model in self.models:
             model.check()
             if model.stats.pages_live != 0:
-                raise Mismatch(f"{model.stats.pages_live} pages live after all states are gone")
+                raise MismatchError(f"{model.stats.pages_live} pages live though no state is")
             if self.rng.random() < 0.2:
                 model.drop_cached()
 
@@ -265,12 +265,12 @@ class Program:
         self.log.append(" ".join(map(str, words)))
 
 
-class Mismatch(Exception):
+class MismatchError(Exception):
     """A law was broken."""
 
 
 class Bench:
-    """The models that programs run on: each tiny model with every instruction set and 1 or 2 threads."""
+    """Each tiny model with every instruction set and 1 or 2 threads."""
 
     def __init__(self, folder: Path, kv_pages: int = 40) -> None:
         self.folder = folder

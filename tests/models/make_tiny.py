@@ -1,6 +1,6 @@
-"""Write tiny random models in the hub's layout: small enough for thousands of runs, every code path of a real one.
+"""Write tiny random models in the hub's layout: thousands of runs, every code path of a real one.
 
-    python tests/models/make_tiny.py FOLDER     # writes FOLDER/<name>/{config.json,model.safetensors} for each name
+    python tests/models/make_tiny.py FOLDER    # FOLDER/<name>/{config.json,model.safetensors}
 
 Only NumPy and the standard library; the seed is fixed, so the bytes are always the same.
 """
