@@ -126,10 +126,12 @@ static cch_status add_rows(planner *p, cch_ask *ask, int32_t first, int32_t n, b
 
 /* ---- blocks ---- */
 
-/* Before live pages can be evicted, all pages of all asks are marked as used by this evaluation. */
+/* Before live pages can be evicted, all pages of all asks are marked as used by this evaluation.  One block may come from
+ * a cached page alone, but not when the budget was lowered below what is in use. */
 static void pin(planner *p) {
-    if (p->pinned || p->pool->cached.first != NULL) return;
-    if (p->pool->kv_bytes + p->pool->page_bytes <= p->pool->budget_bytes) return;
+    size_t used = p->pool->kv_bytes, budget = p->pool->budget_bytes;
+    if (p->pinned || used + p->pool->page_bytes <= budget) return;
+    if (used <= budget && p->pool->cached.first != NULL) return;
     for (size_t i = 0; i < p->n_asks; i++)
         for (int32_t k = 0; k < cch_pages_of(p->asks[i].upto); k++) cch_page_touch(p->pool, p->asks[i].state->pages[k]);
     p->pinned = true;

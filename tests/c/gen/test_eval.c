@@ -222,6 +222,29 @@ TEST(a_budget_too_small_is_told_with_both_numbers) {
     small_close(&m);
 }
 
+TEST(a_lowered_budget_costs_no_page_that_the_evaluation_needs) {
+    static float logits[SMALL_VOCAB];
+    cch_error err;
+    cch_model m;
+    small_open(&m, 1, 20, -1);
+    cch_state *oldest = small_state(&m, small_ids(), 64), *cached = small_state(&m, small_ids() + 1, 16);
+    cch_state *other = small_state(&m, small_ids() + 2, 64);
+    CHECK_OK(cch_eval(&m, &oldest, 1, NULL, NULL, &err), err);
+    CHECK_OK(cch_eval(&m, &cached, 1, NULL, NULL, &err), err);
+    CHECK_OK(cch_eval(&m, &other, 1, NULL, NULL, &err), err);
+    cch_state_free(cached);
+    CHECK_OK(cch_state_append(oldest, small_ids() + 64, 10, &err), err);
+    cch_pool_set_budget(m.pool, 5 * m.pool->page_bytes, false);
+    CHECK_OK(cch_eval(&m, &oldest, 1, NULL, logits, &err), err);
+    CHECK(small_same(&m, oldest, logits));
+    CHECK_EQ(m.tokens_computed, 64 + 16 + 64 + 10);
+    CHECK(m.pool->kv_bytes <= 5 * m.pool->page_bytes);
+    CHECK_OK(cch_pool_check(m.pool, &err), err);
+    cch_state_free(oldest);
+    cch_state_free(other);
+    small_close(&m);
+}
+
 typedef struct watch {
     volatile int cancel;
     int64_t done, total, calls, cancel_at;
