@@ -39,7 +39,8 @@ core: $(CORE_LIB) $(BUILD)/cacher_run ## the C library and cacher_run, without P
 
 $(BUILD)/%.o: csrc/%.c tools/cflags.txt
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
+	@echo "  CC  $@"
+	@$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
 
 $(CORE_LIB): $(CORE_OBJ)
 	@rm -f $@
@@ -50,7 +51,8 @@ $(BUILD)/cacher_run: csrc/tools/cacher_run.c $(CORE_LIB)
 
 $(BUILD)/tests/%: tests/c/%.c tests/c/check.h $(CORE_LIB)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -UNDEBUG -Itests/c $< $(CORE_LIB) $(LDLIBS) -o $@
+	@echo "  LD  $@"
+	@$(CC) $(CFLAGS) -UNDEBUG -Itests/c $< $(CORE_LIB) $(LDLIBS) -o $@
 
 $(BUILD)/bench_%: benchmarks/bench_%.c benchmarks/probes.h $(CORE_LIB)
 	$(CC) $(CFLAGS) -Ibenchmarks $< $(CORE_LIB) $(LDLIBS) -lopenblas -o $@

@@ -34,7 +34,7 @@ class Muon(torch.optim.Optimizer):
     def __init__(
         self, params: list[Tensor], lr: float, momentum: float, weight_decay: float
     ) -> None:
-        super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay))
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
@@ -57,6 +57,6 @@ class Muon(torch.optim.Optimizer):
             looks_ahead.append(param.grad.lerp(state["momentum"], momentum))
         scale = 0.2 * max(params[0].shape) ** 0.5
         updates = orthogonalise(torch.stack(looks_ahead))
-        for param, update in zip(params, updates):
+        for param, update in zip(params, updates, strict=True):
             param.mul_(1 - lr * group["weight_decay"])
             param.add_(update, alpha=-lr * scale)

@@ -98,7 +98,7 @@ def main() -> None:
     tokenizer.save(str(args.work / "tokenizer.json"))
 
     save(args.work, "all", tokenizer, documents)
-    series = [d for d, style in zip(documents, styles) if style != FAIRY_TALES]
+    series = [d for d, style in zip(documents, styles, strict=True) if style != FAIRY_TALES]
     save(args.work, "series", tokenizer, series)
     save(args.work, "valid", tokenizer, read_documents(args.corpus / VALID_FILE))
 

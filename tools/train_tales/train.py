@@ -99,7 +99,7 @@ def load(path: Path, model: Llama, optimizers: list[torch.optim.Optimizer]) -> t
     """Restore a checkpoint; return its step and the seconds spent so far."""
     state = torch.load(path, weights_only=True)
     model.load_state_dict(state["model"])
-    for optimizer, saved in zip(optimizers, state["optimizers"]):
+    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(saved)
     return state["step"], state["seconds"]
 
