@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cacher.decoding import continuation_pieces
+from cacher.errors import ContextOverflowError
 from cacher.params import BeamParams
 from cacher.types import Beam, BeamNode, BeamSearch, FinishReason
 
@@ -16,6 +18,13 @@ if TYPE_CHECKING:
 
 def search(state: State, params: BeamParams) -> BeamSearch:
     """Search from a state, which stays as it is."""
+    room = state.context_limit - len(state)
+    if room < 1:
+        raise ContextOverflowError(
+            f"the state has {len(state)} tokens, its context holds {state.context_limit}: "
+            "no room for a beam"
+        )
+    params = replace(params, max_tokens=min(params.max_tokens, room))
     tokenizer = state.model._tokenizer
     ask: Callable[[tuple[int, ...]], bool] | None = None
     if params.stop and tokenizer is not None:

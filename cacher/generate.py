@@ -45,7 +45,7 @@ class Row:
     def __init__(
         self, state: State, params: SamplingParams, max_tokens: int, stream_index: int = 0
     ) -> None:
-        self.core = state._core
+        self.state = state
         self.params = params.with_seed()
         self.max_tokens = max_tokens
         self.stream_index = stream_index
@@ -62,7 +62,7 @@ class Row:
             self._deadline = time.monotonic() + params.max_time_s
         self._stops = StopMatcher(params.stop)
         self._decoder = primed_decoder(state)
-        if len(self.core) >= self.limit:
+        if len(state) >= self.limit:
             self._end("context_length")
 
     @property
@@ -98,8 +98,8 @@ class Row:
     def result(self) -> Generation:
         """Return what was generated so far."""
         return Generation(
-            "".join(self.pieces), self.pieces, self.token_ids, self.probabilities, self.logprobs,
-            self.finished, self.finish_reason, self.stop_sequence,
+            "".join(self.pieces), self.pieces[:], self.token_ids[:], self.probabilities[:],
+            self.logprobs[:], self.finished, self.finish_reason, self.stop_sequence,
             None if self.params.greedy else self.params.seed, self.stream_index,
         )  # fmt: skip
 
@@ -163,7 +163,7 @@ def _run(model: Model, rows: list[Row], chunk_tokens: int, store_top_k: int) -> 
         while waiting or active:
             while waiting and len(active) < MAX_ROWS:
                 row = waiting.popleft()
-                active[batch.add(row.core, row.sampling(), row.limit)] = row
+                active[batch.add(row.state._core, row.sampling(), row.limit)] = row
             for step in batch.step():
                 row = active[step[0]]
                 row.take(step)
@@ -190,8 +190,8 @@ class Stream:
     def __init__(self, state: State, row: Row) -> None:
         self._state = state
         self._row = row
-        self._batch: _core.Batch | None = _core.Batch(state.model._core, 1, 0, state._store_top_k)
         self._open = True
+        self._batch: _core.Batch | None = _core.Batch(state.model._core, 1, 0, state._store_top_k)
 
     @property
     def result(self) -> Generation:
@@ -204,7 +204,7 @@ class Stream:
     def __next__(self) -> Token:
         row, state = self._row, self._state
         while self._open and self._batch is not None and not row.ended:
-            number = self._batch.add(row.core, row.sampling(), row.limit)
+            number = self._batch.add(state._core, row.sampling(), row.limit)
             try:
                 steps = self._batch.step()
                 while not steps:

@@ -7,7 +7,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Unpack
 
 from cacher import _core
-from cacher.errors import ModelMismatchError, TokenizerError
+from cacher.errors import ModelMismatchError, ParameterError, TokenizerError
 from cacher.generate import generate_rows
 from cacher.params import SamplingOptions, SamplingParams, StateConfig
 from cacher.progress import Progress
@@ -154,7 +154,7 @@ class Model:
 
     def generate_all(
         self,
-        states: Sequence[State],
+        states: Iterable[State],
         max_tokens: int = 1,
         params: Sequence[Mapping[str, Any] | SamplingParams] | None = None,
         *,
@@ -173,6 +173,7 @@ class Model:
 
         Raises:
             ModelMismatchError: A state of another model.
+            ParameterError: Not as many `params` as states.
 
         Example:
             >>> import cacher
@@ -181,16 +182,19 @@ class Model:
             >>> [len(g) for g in model.generate_all(states, 3)]
             [3, 3]
         """
+        own = [self._own(state) for state in states]
+        each = [{}] * len(own) if params is None else params
+        if len(each) != len(own):
+            raise ParameterError(f"there are {len(each)} params for {len(own)} states")
         chosen = [
             p if isinstance(p, SamplingParams) else state.config.sampling(p)
-            for state, p in zip(states, params or [{}] * len(states), strict=True)
+            for state, p in zip(own, each, strict=True)
         ]
         return generate_rows(
-            self, [self._own(state) for state in states], chosen, max_tokens,
-            chunk_tokens=chunk_tokens, progress=progress,
-        )  # fmt: skip
+            self, own, chosen, max_tokens, chunk_tokens=chunk_tokens, progress=progress
+        )
 
-    def forward_all(self, states: Sequence[State], *, chunk_tokens: int = 0) -> None:
+    def forward_all(self, states: Iterable[State], *, chunk_tokens: int = 0) -> None:
         """Consume what is pending in several states, together; see `State.forward`.
 
         Args:
@@ -215,6 +219,8 @@ class Model:
                 state._changed()
 
     def _own(self, state: State) -> State:
+        if not isinstance(state, State):
+            raise TypeError(f"expected states, got {type(state).__name__}")
         if state.model is not self:
             raise ModelMismatchError(
                 f"state {state.id} belongs to an opened model {state.model.name!r}, not to this one"

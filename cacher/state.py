@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
+from itertools import islice
 from os import PathLike
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from cacher import _core
 from cacher.analysis import Inspection
@@ -193,27 +194,35 @@ class State(Generating, Inspection):
                 False: always or never; or a callback (tokens read, tokens in all).
 
         Raises:
-            ContextOverflowError: It does not fit; the state is unchanged.
+            ContextOverflowError: It does not fit.
+            BudgetError: The KV budget cannot hold the state.
+
+        Whatever is raised, Ctrl-C included, the state is unchanged.
 
         Example:
             >>> import cacher
             >>> cacher.load("tales").state("Hello").forward(" world").head_position
             2
         """
+        length = len(self)
         if text is not None:
             self._lay(text)
-        self._consume(progress)
+        try:
+            self._consume(progress)
+        except BaseException:  # Ctrl-C, too
+            self._core.truncate(length)
+            raise
         self._changed()
         return self
 
     def _lay(self, text: Text) -> None:
         ids = self.model.tokenizer._core.encode(text) if isinstance(text, str) else text
-        if not hasattr(ids, "__len__"):
-            ids = list(ids)
-        total, limit = len(self) + len(ids), self.context_limit  # type: ignore[arg-type]
-        if total > limit:
+        room = max(0, self.context_limit - len(self))
+        if not isinstance(ids, Sized):
+            ids = list(islice(ids, room + 1))  # one too many is enough to tell; it may never end
+        if len(ids) > room:
             raise ContextOverflowError(
-                f"{len(self)} + {total - len(self)} tokens are more than the context of {limit}"
+                f"{len(self)} + {len(ids)} tokens are more than the context of {self.context_limit}"
             )
         self._core.append(ids)
 
@@ -357,6 +366,9 @@ class State(Generating, Inspection):
     def evict(self) -> None:
         """Drop the state's KV entries; they come back, bit for bit, when needed."""
         self._core.evict()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a state is copied by fork() and kept by save(): it cannot be pickled")
 
     def __repr__(self) -> str:
         text = self.text

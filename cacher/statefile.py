@@ -8,7 +8,7 @@ a default is given)::
     state_id         the state's id (fresh)
     model_id         name of the model
     model_type       "causal_lm"
-    fingerprint      the model's hash (not checked)
+    fingerprint      the model's hash (model_id alone is checked)
     text             the text; equal to what token_ids decode to
     config           see StateConfig ({})
     metadata         created_at, last_modified, forked_from, merged_from, tags ({})
@@ -24,10 +24,10 @@ a default is given)::
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
-import secrets
 import stat
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 MAX_BYTES = 64 * 1024 * 1024
+CERTAIN = 1e-3  # a log-probability is at most 0, but for rounding
 
 
 # ---- writing
@@ -50,7 +51,7 @@ def save(state: State, path: str | os.PathLike[str]) -> None:
     """Write a state; see `State.save`."""
     document = to_document(state)
     lines = ",\n".join(f"  {json.dumps(key)}: {value}" for key, value in document.items())
-    _write_atomically(os.fspath(path), f"{{\n{lines}\n}}\n".encode())
+    _write_atomically(os.fsdecode(path), f"{{\n{lines}\n}}\n".encode())
 
 
 def to_document(state: State) -> dict[str, str]:
@@ -117,8 +118,10 @@ def _timestamp(seconds: float) -> str:
 def _write_atomically(path: str, data: bytes) -> None:
     """Write to a temporary name beside `path`, sync, rename, and sync the folder."""
     folder = os.path.dirname(path) or "."
-    temporary = os.path.join(folder, f".{os.path.basename(path)}.{secrets.token_hex(6)}.tmp")
+    temporary = os.path.join(folder, f".cacher-{os.urandom(8).hex()}.tmp")
     try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise OSError(errno.EINVAL, "it is there and not a regular file")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -135,8 +138,12 @@ def _write_atomically(path: str, data: bytes) -> None:
             os.fsync(directory)
         finally:
             os.close(directory)
-    except OSError as error:
-        raise FileError(f"state file {path!r} cannot be written: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # a path with a NUL or half a character is a ValueError
+        raise FileError(f"state file {path!r} cannot be written: {_reason(error)}") from error
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 # ---- reading
@@ -144,7 +151,7 @@ def _write_atomically(path: str, data: bytes) -> None:
 
 def restore(model: Model, path: str | os.PathLike[str], *, allow_mismatch: bool = False) -> State:
     """Read a state; see `Model.restore`."""
-    name = os.fspath(path)
+    name = os.fsdecode(path)
     document = _parse(_read(name), name)
     try:
         return _from_document(model, document, allow_mismatch)
@@ -154,15 +161,20 @@ def restore(model: Model, path: str | os.PathLike[str], *, allow_mismatch: bool 
         raise StateFileError(f"state file {name!r}: {error}") from error
 
 
+def _open_at_once(name: str, flags: int) -> int:
+    """Open without waiting: for a pipe, a writer might never come."""
+    return os.open(name, flags | os.O_NONBLOCK)
+
+
 def _read(name: str) -> bytes:
     try:
-        with open(name, "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise StateFileError(f"state file {name!r} is not a regular file")
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise FileError(f"state file {name!r} cannot be read: {error.strerror}") from error
+        with open(name, "rb", opener=_open_at_once) as file:
+            regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            data = file.read(MAX_BYTES + 1) if regular else b""
+    except (OSError, ValueError) as error:
+        raise FileError(f"state file {name!r} cannot be read: {_reason(error)}") from error
+    if not regular:
+        raise StateFileError(f"state file {name!r} is not a regular file")
     if len(data) > MAX_BYTES:
         raise StateFileError(f"state file {name!r} is larger than the {MAX_BYTES} bytes allowed")
     return data
@@ -193,12 +205,14 @@ def _from_document(model: Model, document: dict[str, Any], allow_mismatch: bool)
     version = _get(document, "version", int, VERSION)
     if version != VERSION:
         raise StateFileError(f"version is {version}, allowed: {VERSION}")
-    _get(document, "model_id", str)
-    ours = _get(document, "fingerprint", str, model.fingerprint) == model.fingerprint
+    model_id = _get(document, "model_id", str)
+    fingerprint = _get(document, "fingerprint", str, None)
+    ours = model_id == model.name if fingerprint is None else fingerprint == model.fingerprint
     if not ours and not allow_mismatch:
+        known = "no fingerprint" if fingerprint is None else f"fingerprint {fingerprint[:64]!r}"
         raise ModelMismatchError(
-            f"the state belongs to model {document['model_id'][:200]!r} with fingerprint "
-            f"{document['fingerprint'][:64]!r}, not to {model.name!r} with {model.fingerprint!r}"
+            f"the state belongs to model {model_id[:200]!r} with {known}, "
+            f"not to {model.name!r} with {model.fingerprint!r}"
         )
     metadata = _get(document, "metadata", dict, {})
     state = model.state(
@@ -218,13 +232,11 @@ def _restore_tokens(state: State, document: dict[str, Any], ours: bool) -> None:
     text = _get(document, "text", str, None)
     ids = _get(document, "token_ids", list, None) if ours else None
     if ids is None:
-        if text:
-            state._lay(text)
-        return
+        ids = state.model.tokenizer.encode(text) if text else []
     if not all(type(token_id) is int for token_id in ids):
         raise StateFileError("token_ids holds something that is not an integer")
-    state._lay(ids)
-    if text is not None and state.model._tokenizer is not None and state.text != text:
+    state._core.append(ids)  # the context_size may be smaller: it was lowered later
+    if text is not None and ours and state.model._tokenizer is not None and state.text != text:
         raise StateFileError("text is not what token_ids decode to")
 
 
@@ -257,12 +269,15 @@ def _restore_scores(state: State, stored: object) -> None:
     length, vocab = len(state), state.model.vocab_size
     k = _bounded(stored, "k", 1, min(1000, vocab), 1)
     logprobs = _row(stored, "logprobs", length)
+    if any(x > CERTAIN for x in logprobs):
+        raise StateFileError("logprobs holds a probability above 1")
     lse = _row(stored, "lse", length)
     top_ids, top_logits = (_get(stored, key, list) for key in ("top_ids", "top_logits"))
     if len(top_ids) != length or len(top_logits) != length:
         raise StateFileError(f"top_ids and top_logits must have {length} entries")
     ids, logits = array("i"), array("f")
-    for position, (row_ids, row_logits) in enumerate(zip(top_ids, top_logits, strict=True)):
+    rows = zip(top_ids, top_logits, lse, strict=True)
+    for position, (row_ids, row_logits, total) in enumerate(rows):
         if row_ids is None or row_logits is None:
             ids.extend([-1] * k)
             logits.extend([0.0] * k)
@@ -271,6 +286,8 @@ def _restore_scores(state: State, stored: object) -> None:
             raise StateFileError(f"top_ids[{position}] must be {k} token ids below {vocab}")
         if not _numbers(row_logits, k, float) or not all(abs(x) <= 3.4e38 for x in row_logits):
             raise StateFileError(f"top_logits[{position}] must be {k} numbers")
+        if any(x - total > CERTAIN for x in row_logits):
+            raise StateFileError(f"top_logits[{position}] holds a probability above 1")
         ids.extend(row_ids)
         logits.extend(row_logits)
     state._core.restore_scores(0, array("f", logprobs), k, ids, logits)
@@ -320,6 +337,8 @@ def _seconds(metadata: Mapping[str, Any], key: str, default: float) -> float:
         return default
     try:
         moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return moment.astimezone(UTC).timestamp()  # which holds no year before 1 or after 9999
     except (ValueError, OverflowError):
         raise StateFileError(f"{key} is {text[:40]!r}, allowed: YYYY-MM-DDTHH:MM:SSZ") from None

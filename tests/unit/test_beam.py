@@ -76,3 +76,11 @@ def test_options_are_checked(story: State) -> None:
         story.beam(0)
     with pytest.raises(TypeError):
         story.beam(2, 4, stop=5)  # type: ignore[arg-type]
+
+
+def test_beams_keep_to_the_states_own_context(model: cacher.Model) -> None:
+    state = model.state("Once upon a time", config={"context_size": 6})
+    assert {len(beam.token_ids) for beam in state.beam(2, 5)} == {2}
+    full = state.fork(config={"context_size": 4})
+    with pytest.raises(cacher.ContextOverflowError, match="4 tokens"):
+        full.beam(2, 5)

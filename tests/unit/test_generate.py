@@ -258,3 +258,34 @@ def test_states_are_free_after_a_failure(model: cacher.Model) -> None:
 
 def test_a_model_generates_without_a_state(model: cacher.Model) -> None:
     assert model.generate(OPENING, 6, seed=1) == model.state(OPENING).generate(6, seed=1)
+
+
+def test_a_stream_goes_on_after_an_edit(story: State) -> None:
+    before = story.text
+    stream = story.stream(5, seed=1)
+    next(stream)
+    story.edit(metadata={"seen": True})
+    rest = [token.text for token in stream]
+    assert len(rest) == 4
+    assert story.text == before + stream.result.text
+
+
+def test_an_early_result_stays_as_it_was(story: State) -> None:
+    stream = story.stream(4, seed=1)
+    next(stream)
+    early = stream.result
+    list(stream)
+    assert len(early) == len(early.tokens) == len(early.logprobs) == len(early.probabilities) == 1
+    assert early.text == "".join(early.tokens)
+
+
+def test_every_state_needs_its_parameters(model: cacher.Model) -> None:
+    states = [model.state("Hello"), model.state("The")]
+    for params in ([{}], [], [{}] * 3):
+        with pytest.raises(cacher.ParameterError, match=f"{len(params)} .* 2 states"):
+            model.generate_all(states, 1, params)
+    with pytest.raises(TypeError, match="int"):
+        model.generate_all([5])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="str"):
+        model.forward_all(["Hello"])  # type: ignore[list-item]
+    assert len(model.generate_all(iter(states), 1)) == 2

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import copy
 import gc
+import itertools
+import pickle
 import re
 
 import numpy as np
@@ -208,3 +211,32 @@ def test_evicted_entries_come_back_with_the_same_bits(story: State) -> None:
 def test_the_short_form_shows_the_end_of_the_text(model: cacher.Model) -> None:
     assert repr(model.state("Hello")) == "<State 'Hello': 1 tokens of 'tales'>"
     assert "..." in repr(model.state("Hello world " * 20))
+
+
+def test_a_reading_that_fails_lays_nothing(story: State) -> None:
+    before = (story.tokens, story.revision, story.head_position)
+
+    def stop(_done: int, _total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        story.forward(" who lived in a wood", progress=stop)
+    assert (story.tokens, story.revision, story.head_position) == before
+    small = cacher.load("tales", threads=1, kv_budget=story.model.info.page_bytes)
+    state = small.state("Hello")
+    with pytest.raises(cacher.BudgetError):
+        state.forward(" world" * 40)
+    assert (state.text, state.revision) == ("Hello", 1)
+
+
+def test_a_state_is_copied_by_fork_alone(story: State) -> None:
+    for make in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="fork"):
+            make(story)
+
+
+def test_ids_that_never_end_are_refused(model: cacher.Model) -> None:
+    state = model.state("Hello")
+    with pytest.raises(ContextOverflowError, match="1024"):
+        state.append(itertools.repeat(1))
+    assert state.text == "Hello"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
@@ -143,7 +144,7 @@ def change(document: dict[str, Any], place: str, value: object) -> str:
         ("revision", 0), ("revision", 2**60), ("state_id", "../x"), ("state_id", 5),
         ("config", []), ("config.temperature", 11), ("config.seed", "x"),
         ("config.store_logits", []),
-        ("config.context_size", 3), ("metadata", 5), ("metadata.tags", "x"),
+        ("config.context_size", 0), ("metadata", 5), ("metadata.tags", "x"),
         ("metadata.created_at", "yesterday"), ("metadata.created_at", 5),
         ("metadata.forked_from", "a/b"), ("metadata.merged_from", [5]), ("history", {}),
         ("stored_logits", []), ("stored_logits.k", 0), ("stored_logits.k", 10**9),
@@ -250,3 +251,65 @@ def test_kill_at_any_moment_leaves_a_whole_file(model: cacher.Model, path: Path)
         assert state.tokens == [word] * 900
         seen.add(word)
     assert seen <= {300, 400}
+
+
+def test_a_state_longer_than_its_context_comes_back(model: cacher.Model, path: Path) -> None:
+    model.state([300] * 8).edit(config={"context_size": 4}).save(path)
+    assert len(model.restore(path)) == 8
+
+
+def test_files_without_fingerprint_belong_to_the_model_they_name(
+    model: cacher.Model, path: Path
+) -> None:
+    path.write_text(json.dumps({"model_id": "gpt2", "text": "Hello"}))
+    with pytest.raises(ModelMismatchError, match="gpt2"):
+        model.restore(path)
+    assert model.restore(path, allow_mismatch=True).text == "Hello"
+
+
+@pytest.mark.parametrize("key", ["created_at", "last_modified"])
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"])
+def test_times_that_cannot_be_written_again_are_refused(
+    model: cacher.Model, saved: dict[str, Any], path: Path, key: str, text: str
+) -> None:
+    saved["metadata"][key] = text
+    path.write_text(json.dumps(saved))
+    with pytest.raises(StateFileError, match=key):
+        model.restore(path)
+
+
+def test_probabilities_above_one_are_refused(
+    model: cacher.Model, saved: dict[str, Any], path: Path
+) -> None:
+    for key in ("logprobs", "top_logits"):
+        damaged = copy.deepcopy(saved)
+        row = damaged["stored_logits"][key]
+        if key == "logprobs":
+            row[1] = 800.0
+        else:
+            row[1][0] = 800.0
+        path.write_text(json.dumps(damaged))
+        with pytest.raises(StateFileError, match=rf"{key}.*above 1"):
+            model.restore(path)
+
+
+def test_only_plain_files_are_written_and_read(
+    model: cacher.Model, story: State, path: Path
+) -> None:
+    os.mkfifo(path)
+    with pytest.raises(FileError, match="not a regular file"):
+        story.save(path)
+    assert path.is_fifo()
+    with pytest.raises(StateFileError, match="not a regular file"):
+        model.restore(path)
+
+
+def test_odd_names_are_files_or_file_errors(model: cacher.Model, story: State, path: Path) -> None:
+    longest = path.with_name("a" * 250 + ".json")
+    story.save(longest)
+    assert model.restore(os.fsencode(longest)).text == story.text
+    for name in ("a\0b", "\ud800"):
+        with pytest.raises(FileError, match=r"a.x00b|ud800"):
+            story.save(name)
+        with pytest.raises(FileError, match=r"a.x00b|ud800"):
+            model.restore(name)
