@@ -9,7 +9,6 @@
 #include "base/alloc.h"
 #include "base/cpu.h"
 
-#define MAX_THREADS 256
 #define SPIN_NS 50000      /* a worker looks for the next job this long before it sleeps */
 #define WAIT_SPIN_NS 20000 /* the caller waits for the workers this long before it offers its core */
 #define SPIN_STEP 64       /* looks between two readings of the clock */
@@ -129,8 +128,8 @@ cch_status cch_threads_new(int n_threads, cch_threads **out, cch_error *err) {
     cch_status status = CCH_OK;
     cch_threads *t = NULL;
     *out = NULL;
-    if (n_threads < 1 || n_threads > MAX_THREADS)
-        CCH_FAIL(err, CCH_E_ARGUMENT, n_threads, "n_threads is %d, allowed: 1 to %d", n_threads, MAX_THREADS);
+    if (n_threads < 1 || n_threads > CCH_MAX_THREADS)
+        CCH_FAIL(err, CCH_E_ARGUMENT, n_threads, "n_threads is %d, allowed: 1 to %d", n_threads, CCH_MAX_THREADS);
     CCH_ZNEW(t, 1, err);
     pthread_mutex_init(&t->lock, NULL);
     pthread_cond_init(&t->wake, NULL);

@@ -184,8 +184,9 @@ static cch_status ask_in_order(cch_batch *batch, cch_error *err) {
     }
     batch->n_asks = cch_plan_fit(pool, batch->asks, n, &bytes);
     if (batch->n_asks == 0 && n > 0)
-        CCH_FAIL(err, CCH_E_BUDGET, -1, "row %d of %d tokens needs %zu bytes of KV pages, the budget is %zu",
-                 batch->asking[0]->id, batch->asks[0].upto, bytes, pool->budget_bytes);
+        CCH_FAIL(err, CCH_E_BUDGET, batch->asking[0]->id,
+                 "row %d of %d tokens needs %zu bytes of KV pages, the budget is %zu", batch->asking[0]->id,
+                 batch->asks[0].upto, bytes, pool->budget_bytes);
     return CCH_OK;
 }
 
@@ -271,6 +272,12 @@ static cch_status reserve(cch_batch *batch, cch_error *err) {
     return reserve_scratch(batch, err);
 }
 
+/* Whose error it is: the caller may remove that row and go on with the others. */
+static void name_row(const cch_batch_row *row, cch_error *err) {
+    cch_error cause = *err;
+    cch_fail(err, cause.code, cause.function, row->id, "row %d: %s", row->id, cause.message);
+}
+
 static void draw_rows(void *arg, int thread, int n_threads) {
     cch_batch *batch = arg;
     const cch_config *c = &batch->model->config;
@@ -279,15 +286,16 @@ static void draw_rows(void *arg, int thread, int n_threads) {
     for (size_t i = first; i < last; i++) {
         cch_batch_row *row = batch->drawing[i];
         int32_t n_banned = row->n_new < row->sampling.min_tokens ? c->n_eos : 0;
-        row->status = cch_sample_scratch(batch->model->kern, &batch->scratch[thread], row->logits, c->vocab_size,
-                                         &row->sampling, row->history, cch_state_len(row->state), c->eos_token_ids,
-                                         n_banned, &row->sampled, &batch->errors[thread]);
-        if (row->status != CCH_OK) return;
+        cch_status status = cch_sample_scratch(batch->model->kern, &batch->scratch[thread], row->logits, c->vocab_size,
+                                               &row->sampling, row->history, cch_state_len(row->state),
+                                               c->eos_token_ids, n_banned, &row->sampled, &batch->errors[thread]);
+        if (status == CCH_OK) continue;
+        name_row(row, &batch->errors[thread]);
+        return;
     }
 }
 
 static cch_status draw(cch_batch *batch, cch_error *err) {
-    for (size_t i = 0; i < batch->n_drawing; i++) batch->drawing[i]->status = CCH_OK;
     for (int i = 0; i < batch->n_scratch; i++) batch->errors[i].code = CCH_OK;
     cch_work_parallel(&batch->work, batch->n_drawing, draw_rows, batch);
     for (int i = 0; i < batch->n_scratch; i++) {

@@ -29,7 +29,6 @@ typedef struct cch_batch_row {
     cch_ask ask;            /* of the running step */
     bool complete;          /* its logits are there: it gets a token in this step */
     cch_sampled sampled;
-    cch_status status;      /* of the drawing */
 } cch_batch_row;
 
 struct cch_batch {

@@ -126,8 +126,8 @@ static cch_status add_rows(planner *p, cch_ask *ask, int32_t first, int32_t n, b
 
 /* ---- blocks ---- */
 
-/* Before live pages can be evicted, all pages of all asks are marked as used by this evaluation.  One block may come from
- * a cached page alone, but not when the budget was lowered below what is in use. */
+/* Before live pages can be evicted, all pages of all asks are marked as used by this evaluation.  One block may come
+ * from a cached page alone, but not when the budget was lowered below what is in use. */
 static void pin(planner *p) {
     size_t used = p->pool->kv_bytes, budget = p->pool->budget_bytes;
     if (p->pinned || used + p->pool->page_bytes <= budget) return;

@@ -125,7 +125,7 @@ static void set_choices(cch_search *s, int32_t b) {
 /* The best candidate of the group that is not ranked yet: sets *beam; NULL when none is left. */
 static const cch_search_candidate *next_ranked(cch_search *s, const cch_search_group *group, int32_t *beam) {
     const cch_search_candidate *best = NULL;
-    double best_choice = -INFINITY;
+    double best_choice = -(double)INFINITY;
     for (int32_t b = group->open_first; b < group->open_first + group->n_open; b++) {
         const cch_search_candidate *c = s->candidates + (size_t)b * (size_t)s->width + s->head[b];
         if (s->head[b] >= s->n_candidates[b]) continue;
@@ -165,7 +165,7 @@ static void complete(cch_search *s, cch_search_group *group, int32_t node_index,
 /* Rule 3, after a step. */
 static bool is_done(const cch_search *s, const cch_search_group *group, const cch_search_open *open, int32_t n_open) {
     const cch_beam_params *p = &s->params;
-    double best = -INFINITY;
+    double best = -(double)INFINITY;
     if (n_open == 0) return true;
     if (group->n_complete < group->size) return false;
     if (p->early_stopping == 1 || p->n_beams == 1) return true;

@@ -351,7 +351,9 @@ CCH_API cch_status cch_batch_add(cch_batch *batch, cch_state *state, const cch_s
 CCH_API void cch_batch_remove(cch_batch *batch, int32_t row);
 /* One forward pass over what the rows need (at most chunk_tokens; rows that need one token go first), then one token
  * is drawn and appended for each row that is complete.  out [max_rows]: one entry for each such row.
- *   E_BUDGET, E_CANCELLED, E_MEMORY, E_BUSY.  On failure no token was appended. */
+ *   E_BUDGET (the oldest row alone is too long), E_ARGUMENT (nothing is left to draw for a row, or its logits are no
+ *   numbers); both with the row as position: the others can go on once it is removed.   E_CANCELLED, E_MEMORY, E_BUSY.
+ * On failure no token was appended. */
 CCH_API cch_status cch_batch_step(cch_batch *batch, cch_step *out, size_t *out_n, cch_error *err);
 CCH_API size_t cch_batch_len(const cch_batch *batch);
 /* Logits the last step drew `row`'s token from: [vocab_size] f32, or NULL.  View, valid until the next call on the batch. */

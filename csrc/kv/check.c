@@ -85,7 +85,7 @@ static cch_status check_bytes(cch_pool *pool, cch_error *err) {
         n_kv += page->kv != NULL;
         n_known += page->known;
     }
-    for (const float *block = pool->spare; block != NULL; n_spare++) memcpy(&block, block, sizeof block);
+    for (const float *block = pool->spare; block != NULL; block = cch_pool_next_spare(block)) n_spare++;
     if (n_listed != n_kv || pool->kv_bytes != n_kv * pool->page_bytes)
         CCH_FAIL(err, CCH_E_INTERNAL, -1, "%zu pages with blocks, %zu listed, counted as %zu bytes of %zu each", n_kv,
                  n_listed, pool->kv_bytes, pool->page_bytes);

@@ -28,10 +28,16 @@ static cch_page_list *list_of(cch_pool *pool, const cch_page *page) {
 
 enum { LINK_BYTES = sizeof(float *) };
 
+float *cch_pool_next_spare(const float *block) {
+    float *next;
+    memcpy(&next, block, LINK_BYTES);
+    return next;
+}
+
 static void trim_spare(cch_pool *pool) {
     while (pool->spare != NULL && pool->kv_bytes + pool->n_spare * pool->page_bytes > pool->budget_bytes) {
         float *block = pool->spare;
-        memcpy(&pool->spare, block, LINK_BYTES);
+        pool->spare = cch_pool_next_spare(block);
         pool->n_spare--;
         cch_free(block);
     }
@@ -53,7 +59,7 @@ static void give_block(cch_pool *pool, cch_page *page) {
 static float *take_block(cch_pool *pool) {
     float *block = pool->spare;
     if (block == NULL) return cch_zalloc(pool->geometry.page_floats, sizeof *block);
-    memcpy(&pool->spare, block, LINK_BYTES);
+    pool->spare = cch_pool_next_spare(block);
     memset(block, 0, LINK_BYTES);
     pool->n_spare--;
     return block;

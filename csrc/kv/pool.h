@@ -46,6 +46,8 @@ cch_status cch_pool_check(cch_pool *pool, cch_error *err);
 
 /* ---- for states and evaluations; all want the lock held ---- */
 
+/* The spare block behind a spare block, NULL behind the last. */
+float *cch_pool_next_spare(const float *block);
 /* A page outside the tree, without tokens; top_k >= 0: with room for scores.  Needs no lock.   E_MEMORY. */
 cch_status cch_page_make(int32_t top_k, cch_page **out, cch_error *err);
 /* Frees a page that never was in the tree.  NULL is a no-op. */

@@ -177,7 +177,7 @@ cch_status cch_state_restore_scores(cch_state *state, int32_t first, int32_t n, 
         if (logprob != NULL && !isnan(logprob[i])) cch_scores_set_logprob(page, slot, logprob[i]);
         if (k == 0) continue;
         const int32_t *ids = top_ids + (size_t)i * (size_t)k;
-        cch_scores_set_top(page, slot, NAN, valid_ids(ids, k, state->vocab_size), ids,
+        cch_scores_set_top(page, slot, (double)NAN, valid_ids(ids, k, state->vocab_size), ids,
                            top_logits + (size_t)i * (size_t)k);
     }
 done:

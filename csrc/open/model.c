@@ -1,28 +1,24 @@
 /* model - opens a model folder, wires the parts together, and owns them. */
 #include "model/model.h"
 
-#include <sched.h> /* sched_getaffinity */
 #include <stdio.h> /* snprintf */
 #include <string.h>
 
+#include "base/cpu.h"
 #include "base/filemap.h"
 
 #define DEFAULT_BUDGET ((size_t)1 << 30)
-#define MAX_THREADS 256
 
 /* ------------------------------------------------------------------------------------------------ opening ---- */
 
-/* Cores this process may run on. */
 static int32_t usable_cores(void) {
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-    int32_t cores = CPU_COUNT(&set);
-    return cores < 1 ? 1 : cores > MAX_THREADS ? MAX_THREADS : cores;
+    int32_t cores = cch_cpu_cores();
+    return cores < CCH_MAX_THREADS ? cores : CCH_MAX_THREADS;
 }
 
 static cch_status check_threads(int32_t n_threads, int32_t least, cch_error *err) {
-    if (n_threads < least || n_threads > MAX_THREADS)
-        CCH_FAIL(err, CCH_E_ARGUMENT, -1, "n_threads is %d, allowed: %d to %d", n_threads, least, MAX_THREADS);
+    if (n_threads < least || n_threads > CCH_MAX_THREADS)
+        CCH_FAIL(err, CCH_E_ARGUMENT, -1, "n_threads is %d, allowed: %d to %d", n_threads, least, CCH_MAX_THREADS);
     return CCH_OK;
 }
 

@@ -174,7 +174,7 @@ cch_status cch_bpe_finish(cch_bpe *bpe, cch_error *err) {
 
 /* ----------------------------------------------------------------------------------------- work area ---- */
 
-cch_status cch_work_grow(void *array, size_t *cap, size_t n, size_t size, cch_error *err) {
+cch_status cch_bpe_work_grow(void *array, size_t *cap, size_t n, size_t size, cch_error *err) {
     void *old, *fresh;
     if (n <= *cap) return CCH_OK;
     size_t wanted = n + n / 2;
@@ -235,7 +235,7 @@ void cch_bpe_work_take(cch_bpe_work *work, int32_t **out_ids, size_t *out_n) {
 }
 
 cch_status cch_bpe_push(cch_bpe_work *work, int32_t id, cch_error *err) {
-    CCH_RETURN_IF(cch_work_grow(&work->ids, &work->cap, work->n + 1, sizeof *work->ids, err));
+    CCH_RETURN_IF(cch_bpe_work_grow(&work->ids, &work->cap, work->n + 1, sizeof *work->ids, err));
     work->ids[work->n++] = id;
     return CCH_OK;
 }
@@ -301,10 +301,10 @@ static cch_status encode_word(const cch_bpe *bpe, cch_bpe_work *work, const char
         return cch_bpe_push(work, id, err);
     if (!cch_mul(len, 2, &room) || !cch_add(room, 1, &room))
         CCH_FAIL(err, CCH_E_MEMORY, -1, "a word of %zu bytes", len);
-    CCH_RETURN_IF(cch_work_grow(&work->symbols, &work->symbols_cap, room, sizeof *work->symbols, err));
+    CCH_RETURN_IF(cch_bpe_work_grow(&work->symbols, &work->symbols_cap, room, sizeof *work->symbols, err));
     n = spell(bpe, word, len, work->symbols);
     CCH_RETURN_IF(cch_bpe_merge(bpe, work, work->symbols, &n, err));
-    CCH_RETURN_IF(cch_work_grow(&work->ids, &work->cap, work->n + n, sizeof *work->ids, err));
+    CCH_RETURN_IF(cch_bpe_work_grow(&work->ids, &work->cap, work->n + n, sizeof *work->ids, err));
     if (n > 0) memcpy(work->ids + work->n, work->symbols, n * sizeof *work->symbols);
     work->n += n;
     return CCH_OK;
@@ -346,7 +346,7 @@ cch_status cch_bpe_word(const cch_bpe *bpe, cch_bpe_work *work, const char *word
         return CCH_OK;
     }
     if (work->cap - work->n < CCH_WORD_IDS)
-        CCH_RETURN_IF(cch_work_grow(&work->ids, &work->cap, work->n + CCH_WORD_IDS, sizeof *work->ids, err));
+        CCH_RETURN_IF(cch_bpe_work_grow(&work->ids, &work->cap, work->n + CCH_WORD_IDS, sizeof *work->ids, err));
     memcpy(work->ids + work->n, set[0].ids, sizeof set[0].ids); /* all of them: a fixed size is one or two moves */
     work->n += (size_t)set[0].n;
     return CCH_OK;

@@ -80,9 +80,9 @@ static bool is_current(const cch_link *links, cch_candidate c) {
 static cch_status merge_long(const cch_bpe *bpe, cch_bpe_work *work, int32_t *symbols, size_t *n, cch_error *err) {
     cch_candidate found;
     if (*n >= NO_LINK / 2) CCH_FAIL(err, CCH_E_ARGUMENT, -1, "a word of %zu symbols, allowed: below 2^31", *n);
-    CCH_RETURN_IF(cch_work_grow(&work->links, &work->links_cap, *n, sizeof *work->links, err));
+    CCH_RETURN_IF(cch_bpe_work_grow(&work->links, &work->links_cap, *n, sizeof *work->links, err));
     /* n - 1 candidates at first; n - 1 merges, each removing one and adding two */
-    CCH_RETURN_IF(cch_work_grow(&work->heap, &work->heap_cap, 2 * *n, sizeof *work->heap, err));
+    CCH_RETURN_IF(cch_bpe_work_grow(&work->heap, &work->heap_cap, 2 * *n, sizeof *work->heap, err));
     cch_link *links = work->links;
     for (size_t i = 0; i < *n; i++)
         links[i] = (cch_link){symbols[i], i == 0 ? NO_LINK : (uint32_t)i - 1, i + 1 == *n ? NO_LINK : (uint32_t)i + 1};

@@ -53,7 +53,7 @@ static inline const cch_merge *cch_bpe_find_merge(const cch_bpe *bpe, int32_t le
 }
 
 /* Makes *array (of `size`-byte elements) hold at least n.  E_MEMORY; unchanged then. */
-cch_status cch_work_grow(void *array, size_t *cap, size_t n, size_t size, cch_error *err);
+cch_status cch_bpe_work_grow(void *array, size_t *cap, size_t n, size_t size, cch_error *err);
 
 /* Merges symbols [n] of a word in place; *n becomes the number left.  E_MEMORY. */
 cch_status cch_bpe_merge(const cch_bpe *bpe, cch_bpe_work *work, int32_t *symbols, size_t *n, cch_error *err);

@@ -8,7 +8,7 @@
 
 /* -------------------------------------------------------------------------------------------- scratch ---- */
 
-static void scratch_free(cch_scratch *s) {
+static void scratch_free(cch_encode_scratch *s) {
     if (s == NULL) return;
     cch_bpe_work_free(s->work);
     cch_bytes_deinit(&s->normal[0]);
@@ -18,9 +18,9 @@ static void scratch_free(cch_scratch *s) {
     cch_free(s);
 }
 
-static cch_status scratch_take(cch_idle *idle, cch_scratch **out, cch_error *err) {
+static cch_status scratch_take(cch_idle *idle, cch_encode_scratch **out, cch_error *err) {
     cch_status status = CCH_OK;
-    cch_scratch *s;
+    cch_encode_scratch *s;
     pthread_mutex_lock(&idle->mutex);
     s = idle->first;
     if (s != NULL) idle->first = s->next;
@@ -36,7 +36,7 @@ done:
     return status;
 }
 
-static void scratch_give(cch_idle *idle, cch_scratch *s) {
+static void scratch_give(cch_idle *idle, cch_encode_scratch *s) {
     cch_bytes *texts[3 + CCH_PRETOK_STAGES] = {&s->normal[0], &s->normal[1], &s->metaspace};
     for (size_t i = 0; i < CCH_PRETOK_STAGES; i++) texts[3 + i] = &s->prefixed[i];
     for (size_t i = 0; i < 3 + CCH_PRETOK_STAGES; i++)
@@ -51,7 +51,7 @@ static void scratch_give(cch_idle *idle, cch_scratch *s) {
 
 typedef struct encoding {
     const cch_tokenizer *tok;
-    cch_scratch *scratch;
+    cch_encode_scratch *scratch;
     bool skip_special;
 } encoding;
 
@@ -166,7 +166,7 @@ cch_tokenizer *cch_tokenizer_ref(cch_tokenizer *tok) {
 static void idle_free(cch_idle *idle) {
     if (idle == NULL) return;
     while (idle->first != NULL) {
-        cch_scratch *next = idle->first->next;
+        cch_encode_scratch *next = idle->first->next;
         scratch_free(idle->first);
         idle->first = next;
     }

@@ -24,15 +24,15 @@
 
 #define CCH_MAX_TOKEN_ID 4194303 /* the largest vocabulary a config may have, less one */
 
-typedef struct cch_scratch {
+typedef struct cch_encode_scratch {
     cch_bpe_work *work;   /* owned */
     cch_bytes normal[2], metaspace, prefixed[CCH_PRETOK_STAGES];
-    struct cch_scratch *next;
-} cch_scratch;
+    struct cch_encode_scratch *next;
+} cch_encode_scratch;
 
 typedef struct cch_idle {
     pthread_mutex_t mutex;
-    cch_scratch *first; /* owned list */
+    cch_encode_scratch *first; /* owned list */
 } cch_idle;
 
 typedef struct cch_token {

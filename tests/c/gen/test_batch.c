@@ -283,6 +283,7 @@ TEST(with_too_few_pages_the_oldest_row_goes_on) {
     CHECK_EQ(steps[0].row, second);
     cch_model_set_budget(&m, 2 * m.pool->page_bytes, false);
     CHECK_STATUS(cch_batch_step(batch, steps, &n, &err), CCH_E_BUDGET, err, "41 tokens needs");
+    CHECK_EQ(err.position, second);
     CHECK_EQ(cch_state_len(b), 41);
     cch_batch_free(batch);
     cch_state_free(a);
@@ -329,6 +330,35 @@ TEST(bad_batches_and_rows_are_refused) {
     cch_state_free(b);
     cch_state_free(c);
     small_close(&other);
+    small_close(&m);
+}
+
+TEST(a_row_that_has_nothing_left_to_draw_is_named) {
+    int32_t all[SMALL_VOCAB], good, stuck;
+    cch_error err;
+    cch_model m;
+    cch_step steps[2];
+    size_t n;
+    cch_batch *batch = NULL;
+    cch_sampling s = CCH_SAMPLING_INIT;
+    small_open(&m, 2, 500, -1);
+    for (int32_t i = 0; i < SMALL_VOCAB; i++) all[i] = i;
+    cch_state *a = small_state(&m, small_ids(), 20), *b = small_state(&m, all, SMALL_VOCAB);
+    CHECK_OK(cch_batch_new(&m, NULL, &batch, &err), err);
+    CHECK_OK(cch_batch_add(batch, a, &s, 0, &good, &err), err);
+    s.no_repeat_ngram_size = 1;
+    CHECK_OK(cch_batch_add(batch, b, &s, 0, &stuck, &err), err);
+    CHECK_STATUS(cch_batch_step(batch, steps, &n, &err), CCH_E_ARGUMENT, err, "row 1: no token is left");
+    CHECK_EQ(err.position, stuck);
+    CHECK_EQ(n, 0);
+    CHECK(cch_state_len(a) == 20 && cch_state_len(b) == SMALL_VOCAB);
+    cch_batch_remove(batch, stuck);
+    CHECK_OK(cch_batch_step(batch, steps, &n, &err), err);
+    CHECK(n == 1 && steps[0].row == good);
+    CHECK_EQ(cch_state_len(a), 21);
+    cch_batch_free(batch);
+    cch_state_free(a);
+    cch_state_free(b);
     small_close(&m);
 }
 
