@@ -237,14 +237,16 @@ static cch_status plan_page(planner *p, cch_ask *ask, cch_page *page, int32_t fi
     return end > present ? plan_missing(p, ask, page, *out_done, end, out_done) : CCH_OK;
 }
 
-/* Where there may be something to do: the first position that is not ready, or that may be wanted. */
+/* Where there may be something to do: the first position that is not ready, or that may be wanted; at least the last page
+ * of the ask, whose copy of KV entries may be pending. */
 static int32_t first_position(const planner *p, const cch_ask *ask) {
     const cch_state *state = ask->state;
     int32_t ready = state->epoch == p->pool->epoch ? state->ready : 0, out = ask->out_first;
     if (p->top_k >= 1) out = state->scored_k >= p->top_k && state->scored > 0 ? state->scored - 1 : 0;
     if (out > ask->out_first) out = ask->out_first;
     if (out < ask->out_next) out = ask->out_next;
-    return ready < out ? ready : out;
+    if (ready < out) out = ready;
+    return out < ask->upto ? out : ask->upto - 1;
 }
 
 static cch_status plan_ask(planner *p, cch_ask *ask) {

@@ -43,4 +43,37 @@ TEST(logits_hidden_states_and_keys_are_those_of_the_straight_line_run) {
     small_close(&m);
 }
 
+/* The page of an edited tail borrows the KV entries of the original until they are needed: looking at them needs them. */
+TEST(positions_that_an_edit_kept_can_be_looked_at_before_anything_is_computed) {
+    static float keys[2 * 20 * 12], values[2 * 20 * 12], got[2 * 20 * 12], got_values[2 * 20 * 12];
+    static float hidden[20 * 40], got_hidden[20 * 40];
+    cch_error err;
+    cch_model m;
+    int32_t ready;
+    small_open(&m, 1, 500, -1);
+    cch_state *state = small_state(&m, small_ids(), 20), *edited = NULL;
+    CHECK_OK(cch_state_kv(state, 1, 0, 18, keys, values, NULL, &err), err);
+    CHECK_OK(cch_state_hidden(state, -1, 0, 18, hidden, NULL, &err), err);
+    for (int edit = 0; edit < 2; edit++) {
+        CHECK_OK(cch_state_fork(state, &edited, &err), err);
+        CHECK_OK(cch_state_truncate(edited, 18, &err), err);
+        CHECK_OK(cch_state_append(edited, small_ids(), 1, &err), err);
+        if (edit == 1) CHECK_OK(cch_state_truncate(edited, 18, &err), err);
+        CHECK_OK(cch_state_ready(edited, &ready, &err), err);
+        CHECK_EQ(ready, 18);
+        if (edit == 0) {
+            CHECK_OK(cch_state_hidden(edited, -1, 0, 18, got_hidden, NULL, &err), err);
+            CHECK(memcmp(hidden, got_hidden, 18 * 40 * sizeof *hidden) == 0);
+        }
+        CHECK_OK(cch_state_kv(edited, 1, 0, 18, got, got_values, NULL, &err), err);
+        CHECK(memcmp(keys, got, 2 * 18 * 12 * sizeof *keys) == 0);
+        CHECK(memcmp(values, got_values, 2 * 18 * 12 * sizeof *values) == 0);
+        CHECK_EQ(m.tokens_computed, 18); /* the borrowed entries were copied, nothing was computed again */
+        cch_state_free(edited);
+    }
+    CHECK_OK(cch_pool_check(m.pool, &err), err);
+    cch_state_free(state);
+    small_close(&m);
+}
+
 CHECK_MAIN()
