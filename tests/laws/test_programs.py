@@ -36,9 +36,12 @@ def fresh_logits(model: cacher.Model, tokens: list[int]) -> bytes:
     return model.state(tokens, config=NO_SCORES).logits().tobytes()
 
 
-def test_random_programs_agree_with_a_straight_line_run(folder: Path) -> None:
+@pytest.mark.parametrize(
+    "seeds", [range(300), pytest.param(range(300, 3000), marks=pytest.mark.slow)], ids=len
+)
+def test_random_programs_agree_with_a_straight_line_run(folder: Path, seeds: range) -> None:
     bench = Bench(folder)
-    found = [bench.run(seed) for seed in range(300)]
+    found = [bench.run(seed) for seed in seeds]
     assert [text for text in found if text is not None] == []
 
 
