@@ -11,6 +11,7 @@ from math import exp
 from typing import TYPE_CHECKING, Any
 
 from cacher import _core
+from cacher.checks import integer
 from cacher.errors import EmptyStateError, ParameterError
 from cacher.types import Token, TopToken, top_tokens
 
@@ -63,6 +64,8 @@ class Inspection:
             ((4096,), (2, 4096))
         """
         if first is None:
+            if n is not None:
+                raise ParameterError(f"n is {n} without first: say where the positions begin")
             return _array(self._core.next_logits(self._store_top_k))
         return _array(self._core.logits(*self._range(first, n)))
 
@@ -77,9 +80,7 @@ class Inspection:
             >>> cacher.load("tales").state("Once upon a").top_tokens(1)[0].token
             ' time'
         """
-        if not 1 <= n <= 1000:
-            raise ParameterError(f"n is {n}, allowed: 1 to 1000")
-        n = min(n, self.model.vocab_size)
+        n = min(integer("n", n, 1, 1000), self.model.vocab_size)
         pairs = self._stored_top(len(self) - 1, n) if len(self) else ()
         if len(pairs) < n:
             ids, logits, lse = _core.top_logits(self._core.next_logits(self._store_top_k), n)
@@ -181,10 +182,10 @@ class Inspection:
             >>> cacher.load("tales").state("Hello world").attention(0).shape
             (8, 2, 2)
         """
-        if head is not None and head < 0:
-            raise ParameterError(f"head is {head}, allowed: 0 to {self.model.info.n_heads - 1}")
-        span = self._filled_range(first, n)
-        weights = _array(self._core.attention(layer, -1 if head is None else head, *span))
+        info = self.model.info
+        layer = integer("layer", layer, 0, info.n_layers - 1)
+        chosen = -1 if head is None else integer("head", head, 0, info.n_heads - 1)
+        weights = _array(self._core.attention(layer, chosen, *self._filled_range(first, n)))
         return weights if head is None else weights.reshape(weights.shape[1:])
 
     def kv(
@@ -210,6 +211,7 @@ class Inspection:
             >>> keys.shape
             (4, 2, 32)
         """
+        layer = integer("layer", layer, 0, self.model.info.n_layers - 1)
         keys, values = self._core.kv(layer, *self._filled_range(first, n))
         return _array(keys), _array(values)
 
@@ -233,12 +235,12 @@ class Inspection:
             >>> cacher.load("tales").state("Hello world").embedding(token_index=-1).shape
             (256,)
         """
+        layer = integer("layer", layer, -1, self.model.info.n_layers)
         first, n = self._filled_range(0, None)
         if token_index is None:
             return _array(self._core.hidden(layer, first, n))
-        if not -n <= token_index < n:
-            raise ParameterError(f"token_index is {token_index}, allowed: {-n} to {n - 1}")
-        return _array(self._core.hidden(layer, token_index % n, 1)).reshape(-1)
+        at = integer("token_index", token_index, -n, n - 1) % n
+        return _array(self._core.hidden(layer, at, 1)).reshape(-1)
 
     def _filled_range(self, first: int, n: int | None) -> tuple[int, int]:
         if not len(self):
@@ -246,7 +248,9 @@ class Inspection:
         return self._range(first, n)
 
     def _range(self, first: int, n: int | None) -> tuple[int, int]:
-        return first, len(self) - first if n is None else n
+        length = len(self)
+        first = integer("first", first, 0, length)
+        return first, length - first if n is None else integer("n", n, 0, length - first)
 
     # ---- pictures
 

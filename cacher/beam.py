@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from cacher.decoding import continuation_pieces
+from cacher.decoding import check_stops, continuation_pieces
 from cacher.errors import ContextOverflowError
 from cacher.params import BeamParams
 from cacher.types import Beam, BeamNode, BeamSearch, FinishReason
@@ -25,9 +25,10 @@ def search(state: State, params: BeamParams) -> BeamSearch:
             "no room for a beam"
         )
     params = replace(params, max_tokens=min(params.max_tokens, room))
+    check_stops(state, params.stop)
     tokenizer = state.model._tokenizer
     ask: Callable[[tuple[int, ...]], bool] | None = None
-    if params.stop and tokenizer is not None:
+    if params.stop:
         ask = lambda ids: _stop_in(state, ids, params.stop) is not None  # noqa: E731
     found, nodes = state._core.beam(params.core(), ask)
     beams = []

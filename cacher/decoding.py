@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cacher import _core
+from cacher.errors import TokenizerError
 
 if TYPE_CHECKING:
     from cacher.state import State
@@ -35,6 +36,16 @@ class StopMatcher:
             if (at := window.find(stop, max(0, old - len(stop) + 1))) >= 0
         ]
         return self._stops[min(found)[1]] if found else None
+
+
+def check_stops(state: State, stops: tuple[str, ...]) -> None:
+    """Refuse stop sequences where there is no text to find them in.
+
+    Raises:
+        TokenizerError: The model has no tokenizer.
+    """
+    if stops and state.model._tokenizer is None:
+        raise TokenizerError(f"stop is {stops!r}, but model {state.model.name!r} has no tokenizer")
 
 
 def primed_decoder(state: State) -> _core.Decoder | None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal, Unpack, cast
 
 from cacher import _core
 from cacher.beam import search
-from cacher.decoding import StopMatcher, primed_decoder
-from cacher.errors import ParameterError
+from cacher.checks import MAX_INT32, integer
+from cacher.decoding import StopMatcher, check_stops, primed_decoder
 from cacher.params import (
     BeamParams,
     SamplingOptions,
@@ -60,6 +60,7 @@ class Row:
         self._deadline = None
         if params.max_time_s is not None:
             self._deadline = time.monotonic() + params.max_time_s
+        check_stops(state, params.stop)
         self._stops = StopMatcher(params.stop)
         self._decoder = primed_decoder(state)
         if len(state) >= self.limit:
@@ -136,6 +137,7 @@ def generate_rows(
         streams: Row i draws from random stream i; else all draw from stream 0.
     """
     max_tokens = check_max_tokens(max_tokens)
+    chunk_tokens = integer("chunk_tokens", chunk_tokens, 0, MAX_INT32)
     rows = [
         Row(state, p, max_tokens, i if streams else 0)
         for i, (state, p) in enumerate(zip(states, params, strict=True))
@@ -333,8 +335,8 @@ class Generating:
             >>> len(state.multi(4, 5, temperature=1.0))
             4
         """
-        if not 1 <= n <= MAX_CONTINUATIONS:
-            raise ParameterError(f"n is {n}, allowed: 1 to {MAX_CONTINUATIONS}")
+        n = integer("n", n, 1, MAX_CONTINUATIONS)
+        max_tokens = check_max_tokens(max_tokens)
         params = self.config.sampling(sampling).with_seed()
         state = cast("State", self)
         self._core.eval(state._store_top_k)

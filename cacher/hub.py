@@ -6,7 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from cacher.errors import DeviceError, MissingExtraError, ModelNotFoundError, ParameterError
+from cacher.errors import DeviceError, MissingExtraError, ModelNotFoundError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,14 +64,10 @@ def load(
     if device != "cpu":
         where = (
             "is not there yet: this version computes on the CPU"
-            if device == "cuda"
+            if str(device).startswith("cuda")
             else "is unknown"
         )
         raise DeviceError(f'device {device!r} {where}, allowed: "cpu"')
-    if threads is not None and not 1 <= threads <= 256:
-        raise ParameterError(f"threads is {threads}, allowed: 1 to 256")
-    if kv_budget is not None and kv_budget < 1:
-        raise ParameterError(f"kv_budget is {kv_budget} bytes, allowed: 1 or more")
     folder = find(name, progress=progress)
     return Model(folder, name=_model_id(name), threads=threads, kv_budget=kv_budget, isa=isa)
 
@@ -94,11 +90,11 @@ def find(name: str | os.PathLike[str], *, progress: bool | None = None) -> Path:
     """
     from pathlib import Path
 
+    text = os.fspath(name)
     if isinstance(name, str) and name in built_in():
         return Path(BUILT_IN, name)
-    if os.path.isdir(name):
-        return Path(name)
-    text = os.fspath(name)
+    if os.path.isdir(text):
+        return Path(text)
     if not isinstance(name, str) or not HUB_ID.fullmatch(text) or ".." in text:
         raise ModelNotFoundError(
             f"{text!r} is neither a built-in model ({', '.join(built_in())}) nor a folder "

@@ -10,6 +10,7 @@ from cacher.state import State
 from cacher.types import Diff, MergeConflict
 
 if TYPE_CHECKING:
+    from cacher.params import StateConfig
     from cacher.state import Identity
 
 Strategy = Literal["append", "concat", "longest", "common_prefix"]
@@ -41,6 +42,7 @@ def diff(a: State, b: State) -> Diff:
         >>> cacher.diff(model.state("Hello world"), model.state("Hello you")).common_prefix_text
         'Hello'
     """
+    _check_states((a, b))
     same_model = a.model.fingerprint == b.model.fingerprint
     prefix = 0
     if same_model:
@@ -108,9 +110,16 @@ def merge(
     return merged
 
 
+def _check_states(states: Sequence[State]) -> None:
+    for state in states:
+        if not isinstance(state, State):
+            raise TypeError(f"expected states, got {type(state).__name__}")
+
+
 def _check(states: Sequence[State], strategy: str, separator: str, on_conflict: str) -> None:
     if not 2 <= len(states) <= 16:
         raise ParameterError(f"there are {len(states)} states to merge, allowed: 2 to 16")
+    _check_states(states)
     if len({id(state) for state in states}) != len(states):
         raise ParameterError("a state is given twice: the states to merge must be different ones")
     if strategy not in ("append", "concat", "longest", "common_prefix"):
@@ -119,6 +128,8 @@ def _check(states: Sequence[State], strategy: str, separator: str, on_conflict: 
         )
     if on_conflict not in ("first", "last", "error"):
         raise ParameterError(f'on_conflict is {on_conflict!r}, allowed: "first", "last", "error"')
+    if not isinstance(separator, str):
+        raise TypeError(f"separator must be a string, got {type(separator).__name__}")
     if len(separator) > MAX_SEPARATOR:
         raise ParameterError(f"separator has {len(separator)} characters, allowed: {MAX_SEPARATOR}")
     for state in states[1:]:
@@ -129,7 +140,9 @@ def _check(states: Sequence[State], strategy: str, separator: str, on_conflict: 
             )
 
 
-def _merged_config(states: Sequence[State], on_conflict: str):  # type: ignore[no-untyped-def]
+def _merged_config(
+    states: Sequence[State], on_conflict: str
+) -> tuple[StateConfig, tuple[MergeConflict, ...]]:
     configs = [state.config.to_dict() for state in states]
     order = configs if on_conflict != "last" else configs[::-1]
     chosen: dict[str, object] = {}

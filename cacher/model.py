@@ -7,6 +7,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Unpack
 
 from cacher import _core
+from cacher.checks import MAX_INT32, MAX_INT64, integer
 from cacher.errors import ModelMismatchError, ParameterError, TokenizerError
 from cacher.generate import generate_rows
 from cacher.params import SamplingOptions, SamplingParams, StateConfig
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Text = str | Iterable[int] | NDArray[np.integer]
+
+
+MAX_THREADS = 256
 
 
 class Model:
@@ -42,6 +46,10 @@ class Model:
         isa: str | None = None,
     ) -> None:
         """Open a folder; see `cacher.load`, which also finds it."""
+        if threads is not None:
+            threads = integer("threads", threads, 1, MAX_THREADS)
+        if kv_budget is not None:
+            kv_budget = integer("kv_budget", kv_budget, 1, MAX_INT64)
         self._core = _core.Model(folder, threads or 0, kv_budget or 0, isa)
         facts: dict[str, Any] = self._core.info()
         tokenizer = self._core.tokenizer()
@@ -209,6 +217,7 @@ class Model:
             >>> state.head_position
             2
         """
+        chunk_tokens = integer("chunk_tokens", chunk_tokens, 0, MAX_INT32)
         by_storage: dict[int, list[State]] = {}
         for state in states:
             by_storage.setdefault(self._own(state)._store_top_k, []).append(state)
@@ -231,11 +240,11 @@ class Model:
 
     def set_threads(self, threads: int) -> None:
         """Use this many threads from now on, 1 to 256.  Never changes a result."""
-        self._core.set_threads(threads)
+        self._core.set_threads(integer("threads", threads, 1, MAX_THREADS))
 
     def set_kv_budget(self, kv_budget: int) -> None:
         """Keep at most this many bytes of KV pages.  Never changes a result."""
-        self._core.set_budget(kv_budget)
+        self._core.set_budget(integer("kv_budget", kv_budget, 1, MAX_INT64))
 
     def drop_cached(self) -> None:
         """Free all pages that no state holds.  Never changes a result."""

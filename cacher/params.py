@@ -8,12 +8,10 @@ from dataclasses import dataclass, field, fields, replace
 from types import EllipsisType, MappingProxyType
 from typing import Any, Literal, TypedDict
 
+from cacher.checks import MAX_INT32, MAX_INT64, integer, json_object, number
 from cacher.errors import ParameterError
 
 StoreLogits = Literal["none", "top_k", "full"]
-
-MAX_SEED = 2**63 - 1
-MAX_CONFIG_BYTES = 16 * 1024
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -34,27 +32,8 @@ class SamplingOptions(TypedDict, total=False):
     max_time_s: float | None
 
 
-def _number(name: str, value: object, low: float, high: float, *, open_low: bool = False) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-    if not (low <= value <= high) or (open_low and value == low):
-        raise ParameterError(
-            f"{name} is {value}, allowed: {'above ' if open_low else ''}{low:g} to {high:g}"
-        )
-    return float(value)
-
-
-def _integer(name: str, value: object, low: int, high: int) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
-    number = int(value.__index__())
-    if not low <= number <= high:
-        raise ParameterError(f"{name} is {number}, allowed: {low} to {high}")
-    return number
-
-
 def _seed(name: str, value: object) -> int | None:
-    return None if value is None else _integer(name, value, 0, MAX_SEED)
+    return None if value is None else integer(name, value, 0, MAX_INT64)
 
 
 def check_stop(value: object) -> tuple[str, ...]:
@@ -85,7 +64,7 @@ def check_stop(value: object) -> tuple[str, ...]:
 
 def check_max_tokens(value: object) -> int:
     """Return the number of tokens to generate, 1 to 2^31 - 1."""
-    return _integer("max_tokens", value, 1, 2**31 - 1)
+    return integer("max_tokens", value, 1, MAX_INT32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,17 +135,17 @@ class SamplingParams:
 
 _Check = Callable[[str, Any], Any]
 _SAMPLING_CHECKS: dict[str, _Check] = {
-    "temperature": lambda name, value: _number(name, value, 0.0, 10.0),
-    "top_p": lambda name, value: _number(name, value, 0.0, 1.0),
+    "temperature": lambda name, value: number(name, value, 0.0, 10.0),
+    "top_p": lambda name, value: number(name, value, 0.0, 1.0),
     "seed": _seed,
-    "top_k": lambda name, value: _integer(name, value, 0, 2**31 - 1),
-    "min_p": lambda name, value: _number(name, value, 0.0, 1.0),
-    "repetition_penalty": lambda name, value: _number(name, value, 0.0, 100.0, open_low=True),
-    "no_repeat_ngram_size": lambda name, value: _integer(name, value, 0, 2**31 - 1),
-    "min_tokens": lambda name, value: _integer(name, value, 0, 2**31 - 1),
+    "top_k": lambda name, value: integer(name, value, 0, MAX_INT32),
+    "min_p": lambda name, value: number(name, value, 0.0, 1.0),
+    "repetition_penalty": lambda name, value: number(name, value, 0.0, 100.0, open_low=True),
+    "no_repeat_ngram_size": lambda name, value: integer(name, value, 0, MAX_INT32),
+    "min_tokens": lambda name, value: integer(name, value, 0, MAX_INT32),
     "stop": lambda _name, value: check_stop(value),
     "max_time_s": lambda name, value: (
-        None if value is None else _number(name, value, 0.0, 1e9, open_low=True)
+        None if value is None else number(name, value, 0.0, 1e9, open_low=True)
     ),
 }
 
@@ -208,20 +187,20 @@ class BeamParams:
 
     def __post_init__(self) -> None:
         """Check every field; raises as `SamplingParams` does."""
-        if self.early_stopping not in (True, False, "never"):
+        if not isinstance(self.early_stopping, bool) and self.early_stopping != "never":
             raise ParameterError(
                 f'early_stopping is {self.early_stopping!r}, allowed: True, False, "never"'
             )
-        beams = _integer("num_beams", self.num_beams, 1, 1024)
+        beams = integer("num_beams", self.num_beams, 1, 1024)
         checked: dict[str, object] = {
             "num_beams": beams,
             "max_tokens": check_max_tokens(self.max_tokens),
-            "length_penalty": _number("length_penalty", self.length_penalty, -5.0, 5.0),
-            "diversity_penalty": _number("diversity_penalty", self.diversity_penalty, 0.0, 100.0),
+            "length_penalty": number("length_penalty", self.length_penalty, -5.0, 5.0),
+            "diversity_penalty": number("diversity_penalty", self.diversity_penalty, 0.0, 100.0),
             "stop": check_stop(self.stop),
         }
         if self.diverse_groups is not None:
-            checked["diverse_groups"] = _integer("diverse_groups", self.diverse_groups, 1, beams)
+            checked["diverse_groups"] = integer("diverse_groups", self.diverse_groups, 1, beams)
         for name in ("no_repeat_ngram_size", "repetition_penalty"):
             checked[name] = _SAMPLING_CHECKS[name](name, getattr(self, name))
         for name, value in checked.items():
@@ -244,6 +223,8 @@ class BeamParams:
 
 
 def _store_logits(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, got {type(value).__name__}")
     if value not in ("none", "top_k", "full"):
         raise ParameterError(f'{name} is {value!r}, allowed: "none", "top_k", "full"')
     return str(value)
@@ -251,13 +232,14 @@ def _store_logits(name: str, value: object) -> str:
 
 _CONFIG_CHECKS: dict[str, _Check] = {
     **{name: _SAMPLING_CHECKS[name] for name in ("temperature", "top_p", "seed")},
-    "context_size": lambda name, value: _integer(name, value, 1, 1_048_576),
+    "context_size": lambda name, value: integer(name, value, 1, 1_048_576),
     "store_logits": _store_logits,
-    "top_k_logits": lambda name, value: _integer(name, value, 1, 1000),
+    "top_k_logits": lambda name, value: integer(name, value, 1, 1000),
     "stop_sequences": lambda _name, value: None if value is None else check_stop(value),
     **{name: _SAMPLING_CHECKS[name] for name in ("top_k", "min_p", "no_repeat_ngram_size")},
 }
 _DEFAULTS = SamplingParams()
+NO_EXTRA: Mapping[str, object] = MappingProxyType({})
 _OPTIONAL = ("stop_sequences", "top_k", "min_p", "no_repeat_ngram_size")
 
 
@@ -295,7 +277,7 @@ class StateConfig:
     top_k: int | None = None
     min_p: float | None = None
     no_repeat_ngram_size: int | None = None
-    extra: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    extra: Mapping[str, object] = field(default_factory=lambda: NO_EXTRA)
 
     def __post_init__(self) -> None:
         """Check every field; raises as `SamplingParams` does."""
@@ -303,6 +285,11 @@ class StateConfig:
             value = getattr(self, name)
             if not (value is None and name in _OPTIONAL):
                 object.__setattr__(self, name, check(name, value))
+        if self.extra is not NO_EXTRA:
+            extra = json_object("config", self.extra)
+            if known := extra.keys() & _CONFIG_CHECKS.keys():
+                raise ParameterError(f"extra holds {sorted(known)[0]!r}, which has its own field")
+            object.__setattr__(self, "extra", MappingProxyType(extra))
 
     def updated(self, changes: Mapping[str, object] | None) -> StateConfig:
         """Return a configuration with some keys replaced.
@@ -315,7 +302,7 @@ class StateConfig:
             TypeError: A value has the wrong type.
             ParameterError: A value is outside its range, or unknown keys take more than 16 KiB.
         """
-        if not changes:
+        if changes is None:
             return self
         if not isinstance(changes, Mapping):
             raise TypeError(f"config must be a mapping, got {type(changes).__name__}")
@@ -330,8 +317,7 @@ class StateConfig:
             else:
                 known[key] = defaults[key] if value is None and key != "seed" else value
         if extra != self.extra:
-            check_json("config", extra)
-            known["extra"] = MappingProxyType(extra)
+            known["extra"] = extra
         return replace(self, **known)
 
     def to_dict(self) -> dict[str, object]:
@@ -351,6 +337,8 @@ class StateConfig:
             TypeError: An option is unknown or has the wrong type.
             ParameterError: An option is outside its range.
         """
+        if not isinstance(options, Mapping):
+            raise TypeError(f"options must be a mapping, got {type(options).__name__}")
         if unknown := options.keys() - _SAMPLING_CHECKS.keys():
             raise TypeError(
                 f"unknown option {sorted(unknown)[0]!r}, allowed: {', '.join(_SAMPLING_CHECKS)}"
@@ -365,20 +353,3 @@ class StateConfig:
         if chosen["seed"] is ...:
             chosen["seed"] = self.seed
         return SamplingParams(**chosen)
-
-
-def check_json(name: str, value: object) -> None:
-    """Raise unless `value` is plain JSON of at most 16 KiB.
-
-    Raises:
-        TypeError: Not JSON.
-        ParameterError: Too large, nested too deeply, or with a number that is not finite.
-    """
-    import json  # not needed to import the package
-
-    try:
-        size = len(json.dumps(value, allow_nan=False))
-    except (ValueError, RecursionError) as error:
-        raise ParameterError(f"{name} cannot be written as JSON: {error}") from None
-    if size > MAX_CONFIG_BYTES:
-        raise ParameterError(f"{name} takes {size} bytes as JSON, allowed: {MAX_CONFIG_BYTES}")

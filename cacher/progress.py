@@ -33,6 +33,8 @@ def reading(progress: Progress, total: int) -> Iterator[Callable[[int, int], obj
     if callable(progress):
         yield progress
         return
+    if progress is not None and not isinstance(progress, bool):
+        raise TypeError(f"progress must be None, a bool or callable, got {type(progress).__name__}")
     wanted = progress is True or (progress is None and total > LONG_TEXT and _watched())
     try:
         if not wanted:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 from cacher import _core
 from cacher.analysis import Inspection
+from cacher.checks import integer, json_object
 from cacher.errors import ContextOverflowError, ParameterError
 from cacher.generate import Generating
-from cacher.params import StateConfig, check_json
+from cacher.params import StateConfig
 from cacher.progress import Progress, reading
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Identity:
     __slots__ = ("value",)
 
     def __init__(self, value: str | None = None) -> None:
+        if value is not None and not isinstance(value, str):
+            raise TypeError(f"state_id must be a string, got {type(value).__name__}")
         if value is not None and (not STATE_ID.fullmatch(value) or value in RESERVED_IDS):
             raise ParameterError(
                 f"state id {value!r} is not allowed: 1 to 128 letters, digits, '.', '_' and '-', "
@@ -264,6 +267,7 @@ class State(Generating, Inspection):
         """
         core = self._core.fork()
         if at is not None:
+            at = integer("at", at, 0, len(core))
             core.truncate(at)
         copy = State.__new__(State)
         copy.model = self.model
@@ -293,8 +297,7 @@ class State(Generating, Inspection):
             'Hello'
         """
         length = len(self)
-        if not -length <= to <= length:
-            raise ParameterError(f"rollback to {to}, allowed: {-length} to {length} tokens")
+        to = integer("to", to, -length, length)
         return self.truncate(to if to >= 0 else length + to)
 
     def truncate(self, n_tokens: int) -> State:
@@ -303,6 +306,7 @@ class State(Generating, Inspection):
         Raises:
             ParameterError: Negative, or more than there are.
         """
+        n_tokens = integer("n_tokens", n_tokens, 0, len(self))
         self._core.truncate(n_tokens)
         self._head = min(self._head, n_tokens)
         self._changed()
@@ -337,6 +341,8 @@ class State(Generating, Inspection):
         """
         if text is not None and truncate_to is not None:
             raise ParameterError("text replaces everything: truncate_to cannot be given with it")
+        if truncate_to is not None:
+            truncate_to = integer("truncate_to", truncate_to, 0, len(self))
         draft = self.fork(0 if text is not None else truncate_to, config=config)
         if metadata is not None:
             draft._metadata = frozen_metadata({**self._metadata, **metadata})
@@ -378,10 +384,6 @@ class State(Generating, Inspection):
 
 def frozen_metadata(metadata: Mapping[str, object] | None) -> Mapping[str, object]:
     """Return a read-only copy of tags, which must be plain JSON of at most 16 KiB."""
-    if not metadata:
+    if metadata is None or metadata is NO_METADATA:
         return NO_METADATA
-    if not isinstance(metadata, Mapping) or not all(isinstance(key, str) for key in metadata):
-        raise TypeError("metadata must be a mapping with string keys")
-    copy = dict(metadata)
-    check_json("metadata", copy)
-    return MappingProxyType(copy)
+    return MappingProxyType(json_object("metadata", metadata))

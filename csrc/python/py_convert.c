@@ -30,10 +30,31 @@ PyObject *cch_py_raise(const cch_py_module *module, cch_status status, const cch
     return cch_py_raise_as(module, module->errors[CCH_E_FORMAT], status, err);
 }
 
-static int id_out_of_range(const cch_py_module *module, PyObject *value, Py_ssize_t position) {
-    PyErr_Format(module->errors[CCH_E_TOKEN_ID], "token id %R at position %zd is outside every vocabulary", value,
-                 position);
+static int id_out_of_range(const cch_py_module *module, PyObject *value) {
+    PyObject *text = PyObject_Repr(value);
+    if (text == NULL && PyErr_ExceptionMatches(PyExc_ValueError)) { /* Python prints no number of that length */
+        PyErr_Clear();
+        text = PyUnicode_FromString("of thousands of digits");
+    }
+    if (text != NULL) PyErr_Format(module->errors[CCH_E_TOKEN_ID], "token id %U is outside every vocabulary", text);
+    Py_XDECREF(text);
     return -1;
+}
+
+int cch_py_id_get(const cch_py_module *module, PyObject *object, int32_t *out) {
+    if (PyBool_Check(object)) {
+        PyErr_SetString(PyExc_TypeError, "token ids must be integers, got bool");
+        return -1;
+    }
+    PyObject *value = PyNumber_Index(object);
+    if (value == NULL) return -1;
+    int overflow = 0;
+    long id = PyLong_AsLongAndOverflow(value, &overflow);
+    int result = 0;
+    if (overflow != 0 || id < INT32_MIN || id > INT32_MAX) result = id_out_of_range(module, value);
+    else *out = (int32_t)id;
+    Py_DECREF(value);
+    return result;
 }
 
 /* One-dimensional buffers of 4- or 8-byte integers.  1: done, 0: not such a buffer, -1: exception. */
@@ -64,7 +85,7 @@ static int ids_from_buffer(const cch_py_module *module, PyObject *object, cch_py
     for (Py_ssize_t i = 0; i < out->n; i++) {
         if (wide[i] < INT32_MIN || wide[i] > INT32_MAX) {
             PyObject *value = PyLong_FromLongLong(wide[i]);
-            if (value != NULL) id_out_of_range(module, value, i);
+            if (value != NULL) id_out_of_range(module, value);
             Py_XDECREF(value);
             return -1;
         }
@@ -85,19 +106,8 @@ static int ids_from_iterable(const cch_py_module *module, PyObject *object, cch_
         PyErr_NoMemory();
         goto done;
     }
-    for (Py_ssize_t i = 0; i < out->n; i++) {
-        PyObject *value = PyNumber_Index(PyTuple_GET_ITEM(items, i));
-        if (value == NULL) goto done;
-        int overflow = 0;
-        long id = PyLong_AsLongAndOverflow(value, &overflow);
-        if (overflow != 0 || id < INT32_MIN || id > INT32_MAX) {
-            id_out_of_range(module, value, i);
-            Py_DECREF(value);
-            goto done;
-        }
-        Py_DECREF(value);
-        out->owned[i] = (int32_t)id;
-    }
+    for (Py_ssize_t i = 0; i < out->n; i++)
+        if (cch_py_id_get(module, PyTuple_GET_ITEM(items, i), &out->owned[i]) < 0) goto done;
     out->ids = out->owned;
     result = 0;
 done:

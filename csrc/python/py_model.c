@@ -158,11 +158,11 @@ static PyObject *model_set_budget(PyObject *object, PyObject *args) {
     Py_RETURN_NONE;
 }
 
-static PyObject *model_embedding(PyObject *object, PyObject *args) {
+static PyObject *model_embedding(PyObject *object, PyObject *arg) {
     const cch_py_module *module = cch_py_module_of(object);
     cch_model *model = ((cch_py_model *)object)->model;
-    int id = 0;
-    if (!PyArg_ParseTuple(args, "i:embedding", &id)) return NULL;
+    int32_t id = 0;
+    if (cch_py_id_get(module, arg, &id) < 0) return NULL;
     cch_model_info info;
     cch_model_get_info(model, &info);
     float *data = NULL;
@@ -199,7 +199,7 @@ static PyMethodDef model_methods[] = {
      PyDoc_STR("eval(states, store_top_k=0, chunk_tokens=0, progress=None): bring states up to date together")},
     {"set_threads", model_set_threads, METH_VARARGS, PyDoc_STR("set_threads(n)")},
     {"set_budget", model_set_budget, METH_VARARGS, PyDoc_STR("set_budget(bytes, drop_cached=False)")},
-    {"embedding", model_embedding, METH_VARARGS, PyDoc_STR("embedding(token_id) -> Array [hidden_size]")},
+    {"embedding", model_embedding, METH_O, PyDoc_STR("embedding(token_id) -> Array [hidden_size]")},
     {"check", model_check, METH_NOARGS, PyDoc_STR("check(): verify the page pool's invariants")},
     {NULL, NULL, 0, NULL},
 };

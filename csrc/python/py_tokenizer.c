@@ -91,11 +91,11 @@ static PyObject *tokenizer_decode(PyObject *object, PyObject *args) {
 }
 
 /* The vocabulary entry as a str; entries need not be valid UTF-8 (byte tokens), then U+FFFD stands in. */
-static PyObject *tokenizer_token(PyObject *object, PyObject *args) {
+static PyObject *tokenizer_token(PyObject *object, PyObject *arg) {
     cch_tokenizer *tok = ((tokenizer *)object)->tok;
-    int id = 0;
+    int32_t id = 0;
     size_t len = 0;
-    if (!PyArg_ParseTuple(args, "i:token", &id)) return NULL;
+    if (cch_py_id_get(cch_py_module_of(object), arg, &id) < 0) return NULL;
     const char *entry = cch_tokenizer_token_view(tok, id, &len);
     if (entry == NULL) Py_RETURN_NONE;
     return PyUnicode_DecodeUTF8(entry, (Py_ssize_t)len, "replace");
@@ -110,9 +110,9 @@ static PyObject *tokenizer_find(PyObject *object, PyObject *args) {
     return PyLong_FromLong(cch_tokenizer_find(((tokenizer *)object)->tok, utf8, (size_t)len));
 }
 
-static PyObject *tokenizer_is_special(PyObject *object, PyObject *args) {
-    int id = 0;
-    if (!PyArg_ParseTuple(args, "i:is_special", &id)) return NULL;
+static PyObject *tokenizer_is_special(PyObject *object, PyObject *arg) {
+    int32_t id = 0;
+    if (cch_py_id_get(cch_py_module_of(object), arg, &id) < 0) return NULL;
     return PyBool_FromLong(cch_tokenizer_is_special(((tokenizer *)object)->tok, id));
 }
 
@@ -134,9 +134,9 @@ static Py_ssize_t tokenizer_length(PyObject *object) {
     return cch_tokenizer_size(((tokenizer *)object)->tok);
 }
 
-static PyObject *decoder_push(PyObject *object, PyObject *args) {
-    int id = 0;
-    if (!PyArg_ParseTuple(args, "i:push", &id)) return NULL;
+static PyObject *decoder_push(PyObject *object, PyObject *arg) {
+    int32_t id = 0;
+    if (cch_py_id_get(cch_py_module_of(object), arg, &id) < 0) return NULL;
     const char *text = NULL;
     size_t len = 0;
     cch_error err = {0};
@@ -166,9 +166,9 @@ static PyMethodDef tokenizer_methods[] = {
     {"encode", tokenizer_encode, METH_VARARGS, PyDoc_STR("encode(text, add_special=False, specials=True) -> Array")},
     {"decode", tokenizer_decode, METH_VARARGS, PyDoc_STR("decode(ids, skip_special=False) -> str")},
     {"decoder", tokenizer_decoder, METH_VARARGS, PyDoc_STR("decoder(skip_special=False) -> Decoder")},
-    {"token", tokenizer_token, METH_VARARGS, PyDoc_STR("token(id) -> str or None")},
+    {"token", tokenizer_token, METH_O, PyDoc_STR("token(id) -> str or None")},
     {"find", tokenizer_find, METH_VARARGS, PyDoc_STR("find(token) -> id, -1 when absent")},
-    {"is_special", tokenizer_is_special, METH_VARARGS, PyDoc_STR("is_special(id) -> bool")},
+    {"is_special", tokenizer_is_special, METH_O, PyDoc_STR("is_special(id) -> bool")},
     {NULL, NULL, 0, NULL},
 };
 
@@ -189,7 +189,7 @@ PyType_Spec cch_py_tokenizer_spec = {
 };
 
 static PyMethodDef decoder_methods[] = {
-    {"push", decoder_push, METH_VARARGS, PyDoc_STR("push(id) -> str")},
+    {"push", decoder_push, METH_O, PyDoc_STR("push(id) -> str")},
     {"finish", decoder_finish, METH_NOARGS, PyDoc_STR("finish() -> str")},
     {NULL, NULL, 0, NULL},
 };

@@ -42,6 +42,10 @@ PyObject *cch_py_raise(const cch_py_module *module, cch_status status, const cch
 /* The same with another class for E_FORMAT. */
 PyObject *cch_py_raise_as(const cch_py_module *module, PyObject *format_error, cch_status status, const cch_error *err);
 
+/* One token id: any integer but a bool.  0, or -1 with an exception (TypeError; TokenIdError for integers that no int32
+ * holds). */
+int cch_py_id_get(const cch_py_module *module, PyObject *object, int32_t *out);
+
 /* Token ids from Python: a buffer of int32 or int64 (an Array, a NumPy array), or any iterable of integers. */
 typedef struct cch_py_ids {
     const int32_t *ids;
@@ -49,7 +53,7 @@ typedef struct cch_py_ids {
     int32_t *owned;   /* NULL when ids point into `view` */
     Py_buffer view;   /* view.obj is NULL when there is none */
 } cch_py_ids;
-/* 0, or -1 with an exception (TypeError; TokenIdError for integers that no int32 holds). */
+/* 0, or -1 with the exception of cch_py_id_get. */
 int cch_py_ids_get(const cch_py_module *module, PyObject *object, cch_py_ids *out);
 void cch_py_ids_release(cch_py_ids *ids);
 
