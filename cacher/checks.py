@@ -11,13 +11,18 @@ from cacher.errors import ParameterError
 MAX_INT32 = 2**31 - 1
 MAX_INT64 = 2**63 - 1
 MAX_JSON_BYTES = 16 * 1024
+MAX_SHOWN = 80  # characters of a value in a message
 
 
 def shown(value: object) -> str:
-    """Return a value for a message; huge integers by their size, which Python prints at any."""
+    """Return a value for a message: one short line, whatever the value is.
+
+    Huge integers are shown by their size: Python refuses to print those of thousands of digits.
+    """
     if isinstance(value, int) and value.bit_length() > 128:
-        return f"{'-' if value < 0 else ''}2^{value.bit_length() - 1} or more"
-    return f"{value}"
+        return f"{'at most -' if value < 0 else 'at least '}2^{value.bit_length() - 1}"
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
 
 
 def integer(name: str, value: object, low: int, high: int) -> int:
@@ -53,6 +58,21 @@ def number(name: str, value: object, low: float, high: float, *, open_low: bool 
             f"{name} is {shown(value)}, allowed: {'above ' if open_low else ''}{low:g} to {high:g}"
         )
     return plain
+
+
+def choice(name: str, value: object, *allowed: str) -> str:
+    """Return a string that is one of those allowed.
+
+    Raises:
+        TypeError: Not a string.
+        ParameterError: Another string.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, got {type(value).__name__}")
+    if value not in allowed:
+        words = ", ".join(f'"{word}"' for word in allowed)
+        raise ParameterError(f"{name} is {shown(value)}, allowed: {words}")
+    return str(value)
 
 
 def json_object(name: str, value: object) -> dict[str, object]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
+from cacher.checks import choice
 from cacher.errors import MergeConflictError, ParameterError
 from cacher.state import State
 from cacher.types import Diff, MergeConflict
@@ -122,12 +123,8 @@ def _check(states: Sequence[State], strategy: str, separator: str, on_conflict: 
     _check_states(states)
     if len({id(state) for state in states}) != len(states):
         raise ParameterError("a state is given twice: the states to merge must be different ones")
-    if strategy not in ("append", "concat", "longest", "common_prefix"):
-        raise ParameterError(
-            f'strategy is {strategy!r}, allowed: "append", "concat", "longest", "common_prefix"'
-        )
-    if on_conflict not in ("first", "last", "error"):
-        raise ParameterError(f'on_conflict is {on_conflict!r}, allowed: "first", "last", "error"')
+    choice("strategy", strategy, *get_args(Strategy))
+    choice("on_conflict", on_conflict, *get_args(OnConflict))
     if not isinstance(separator, str):
         raise TypeError(f"separator must be a string, got {type(separator).__name__}")
     if len(separator) > MAX_SEPARATOR:

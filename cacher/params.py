@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from types import EllipsisType, MappingProxyType
 from typing import Any, Literal, TypedDict
 
-from cacher.checks import MAX_INT32, MAX_INT64, integer, json_object, number
+from cacher.checks import MAX_INT32, MAX_INT64, choice, integer, json_object, number
 from cacher.errors import ParameterError
 
 StoreLogits = Literal["none", "top_k", "full"]
@@ -187,10 +187,8 @@ class BeamParams:
 
     def __post_init__(self) -> None:
         """Check every field; raises as `SamplingParams` does."""
-        if not isinstance(self.early_stopping, bool) and self.early_stopping != "never":
-            raise ParameterError(
-                f'early_stopping is {self.early_stopping!r}, allowed: True, False, "never"'
-            )
+        if not isinstance(self.early_stopping, bool):
+            choice("early_stopping (when not a bool)", self.early_stopping, "never")
         beams = integer("num_beams", self.num_beams, 1, 1024)
         checked: dict[str, object] = {
             "num_beams": beams,
@@ -222,18 +220,10 @@ class BeamParams:
         )  # fmt: skip
 
 
-def _store_logits(name: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a string, got {type(value).__name__}")
-    if value not in ("none", "top_k", "full"):
-        raise ParameterError(f'{name} is {value!r}, allowed: "none", "top_k", "full"')
-    return str(value)
-
-
 _CONFIG_CHECKS: dict[str, _Check] = {
     **{name: _SAMPLING_CHECKS[name] for name in ("temperature", "top_p", "seed")},
     "context_size": lambda name, value: integer(name, value, 1, 1_048_576),
-    "store_logits": _store_logits,
+    "store_logits": lambda name, value: choice(name, value, "none", "top_k", "full"),
     "top_k_logits": lambda name, value: integer(name, value, 1, 1000),
     "stop_sequences": lambda _name, value: None if value is None else check_stop(value),
     **{name: _SAMPLING_CHECKS[name] for name in ("top_k", "min_p", "no_repeat_ngram_size")},
