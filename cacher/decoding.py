@@ -11,8 +11,6 @@ from cacher.errors import TokenizerError
 if TYPE_CHECKING:
     from cacher.state import State
 
-CHARACTER_TOKENS = 4  # a character has at most four bytes, so at most four tokens hold one
-
 
 class StopMatcher:
     """Finds stop sequences in text that comes in pieces."""
@@ -49,14 +47,12 @@ def check_stops(state: State, stops: tuple[str, ...]) -> None:
 
 
 def primed_decoder(state: State) -> _core.Decoder | None:
-    """Return a decoder that has seen the state's last tokens, so that a character may go on."""
+    """Return a decoder for what follows the state: a character may go on, a word is no first."""
     tokenizer = state.model._tokenizer
     if tokenizer is None:
         return None
     decoder = tokenizer._core.decoder(True)
-    first = max(0, len(state) - CHARACTER_TOKENS)
-    for token_id in state._core.tokens(first).tolist():
-        decoder.push(token_id)
+    decoder.prime(state._core.tokens())
     return decoder
 
 

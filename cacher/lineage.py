@@ -166,7 +166,7 @@ def _merged_tokens(states: Sequence[State], strategy: str, separator: str) -> li
         prefix = min(_common_prefix(states[0], state) for state in states[1:])
     if strategy == "common_prefix":
         return sequences[0][:prefix]
-    between = states[0].model.tokenizer.encode(separator) if separator else []
+    between = states[0].model.tokenizer.encode(separator, continues=True) if separator else []
     merged = sequences[0][:prefix]
     parts = [part for sequence in sequences if (part := sequence[prefix:])]
     for i, part in enumerate(parts):

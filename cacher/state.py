@@ -172,7 +172,8 @@ class State(Generating, Inspection):
     def append(self, text: Text) -> State:
         """Lay text or token ids on the tape; nothing is computed.  Returns the state.
 
-        Pieces are encoded separately: never across the joint.
+        Pieces are encoded separately: never across the joint.  Behind text, a text is taken as it
+        is; at the start, and behind a special token, the tokenizer may put a space in front.
 
         Raises:
             ContextOverflowError: It does not fit; the state is unchanged.
@@ -219,7 +220,7 @@ class State(Generating, Inspection):
         return self
 
     def _lay(self, text: Text) -> None:
-        ids = self.model.tokenizer._core.encode(text) if isinstance(text, str) else text
+        ids = self._encode(text) if isinstance(text, str) else text
         room = max(0, self.context_limit - len(self))
         if not isinstance(ids, Sized):
             ids = list(islice(ids, room + 1))  # one too many is enough to tell; it may never end
@@ -228,6 +229,12 @@ class State(Generating, Inspection):
                 f"{len(self)} + {len(ids)} tokens are more than the context of {self.context_limit}"
             )
         self._core.append(ids)
+
+    def _encode(self, text: str) -> _core.Array:
+        tokenizer = self.model.tokenizer._core
+        last = self._core.tokens(max(0, len(self) - 1)).tolist()
+        continues = bool(last) and not tokenizer.is_special(last[0])
+        return tokenizer.encode(text, False, True, continues)
 
     def _consume(self, progress: Progress = None, chunk_tokens: int = 0) -> None:
         with reading(progress, len(self) - self._core.ready()) as callback:

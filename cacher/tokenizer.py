@@ -80,13 +80,22 @@ class Tokenizer:
         """
         return cls(_core.Tokenizer(path))
 
-    def encode(self, text: str, *, add_special: bool = False, specials: bool = True) -> list[int]:
+    def encode(
+        self,
+        text: str,
+        *,
+        add_special: bool = False,
+        specials: bool = True,
+        continues: bool = False,
+    ) -> list[int]:
         """Return the ids of a text.
 
         Args:
             text: Any text, up to 1 GiB.
             add_special: Put the tokens around it that the tokenizer's template asks for.
             specials: Read ``<|endoftext|>`` and the like as special tokens; else as plain text.
+            continues: The text goes on from other text: the space that some tokenizers put in
+                front of a text is left out.
 
         Raises:
             EncodingError: The text holds half of a surrogate pair.
@@ -96,7 +105,7 @@ class Tokenizer:
             >>> len(cacher.load("tales").tokenizer.encode("Hello world"))
             2
         """
-        return self._core.encode(text, add_special, specials).tolist()
+        return self._core.encode(text, add_special, specials, continues).tolist()
 
     def decode(
         self, ids: Iterable[int] | NDArray[np.integer], *, skip_special: bool = False

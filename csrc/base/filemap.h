@@ -1,8 +1,10 @@
-/* filemap - a file's bytes, read-only, mapped.
+/* filemap - the bytes of a file: copied, or mapped.
  *
- * The bytes are pages of the operating system's file cache: nothing is copied, and a page that was given back
- * (cch_filemap_drop) is read again when touched.  Whoever shortens the file while it is mapped makes later reads of
- * the lost part raise SIGBUS, so loaders convert what they need and close the map.
+ * A copy cannot change any more: that is how all small files are read.  A map costs no memory of ours, which is what
+ * weights need: its bytes are pages of the system's file cache, and a page that was given back (cch_filemap_drop) is
+ * read again when touched.  The price: when someone shortens the file in place, reading the lost part of its map raises
+ * SIGBUS.  So a map lives only while a model is loaded; and whoever replaces a model that may be loading writes another
+ * file and renames it, as downloads do, for a map keeps the file that it was made of.
  * Threads: a map is read-only and may be shared; open and close are the owner's.
  */
 #ifndef CCH_BASE_FILEMAP_H
@@ -14,6 +16,12 @@ typedef struct cch_filemap {
     const unsigned char *data; /* owned mapping; never NULL while open, also for an empty file */
     size_t size;
 } cch_filemap;
+
+#define CCH_FILE_MAX INT32_MAX /* bytes of a file that is copied */
+
+/* A copy of the regular file `path`, *out_len bytes; the caller frees *out, also of an empty file.
+ *   E_IO as below, and when the file gets shorter meanwhile; E_FORMAT (over CCH_FILE_MAX); E_MEMORY. */
+cch_status cch_file_read(const char *path, char **out, size_t *out_len, cch_error *err);
 
 /* Maps the regular file `path`.  E_IO with the path and the system's reason (missing, unreadable, a folder, a pipe),
  * E_MEMORY (no address space).  On failure *out is closed. */

@@ -110,7 +110,9 @@ CCH_API void cch_tokenizer_unref(cch_tokenizer *tok);
 
 enum {
     CCH_ENCODE_PLAIN_SPECIALS = 1, /* "<|endoftext|>" in the text is ordinary text, not the special token */
-    CCH_ENCODE_ADD_SPECIALS = 2    /* apply the post-processor's template (BOS, EOS) */
+    CCH_ENCODE_ADD_SPECIALS = 2,   /* apply the post-processor's template (BOS, EOS) */
+    CCH_ENCODE_CONTINUES = 4       /* the text goes on from text in front of it: no space of the tokenizer's own
+                                      (Prepend, Metaspace, add_prefix_space) comes between */
 };
 
 /* Text [len bytes, UTF-8, NUL allowed] to ids.  Equal to the `tokenizers` library for the same files.
@@ -127,6 +129,10 @@ CCH_API cch_status cch_tokenizer_decode(const cch_tokenizer *tok, const int32_t 
  * character are held back until the token that completes it; finish turns leftovers into U+FFFD.
  *   skip_special: special tokens give no text.   *out_text: view into the decoder, valid until its next call. */
 CCH_API cch_status cch_decoder_new(cch_tokenizer *tok, bool skip_special, cch_decoder **out, cch_error *err);
+/* Takes in the ids [n] of a text that is known already, so that what is pushed next goes on from it.  Of their bytes
+ * only those of an unfinished character are held.   For a new decoder.
+ *   E_TOKEN_ID (position of the id), E_MEMORY: the decoder is as new. */
+CCH_API cch_status cch_decoder_prime(cch_decoder *dec, const int32_t *ids, size_t n, cch_error *err);
 CCH_API cch_status cch_decoder_push(cch_decoder *dec, int32_t id, const char **out_text, size_t *out_len, cch_error *err);
 CCH_API cch_status cch_decoder_finish(cch_decoder *dec, const char **out_text, size_t *out_len, cch_error *err);
 CCH_API void cch_decoder_free(cch_decoder *dec);

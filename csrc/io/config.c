@@ -86,22 +86,6 @@ static const struct { const char *name; cch_activation activation; } activations
 
 /* ------------------------------------------------------------------------------------------------ values ---- */
 
-/* A JSON string may hold NUL, so its length counts. */
-static bool same(const char *text, size_t len, const char *want) {
-    return strlen(want) == len && memcmp(text, want, len) == 0;
-}
-
-/* Is the key there with something other than null? */
-static bool has(cch_json object, const char *key, cch_json *out) {
-    return cch_json_find(object, key, out) && cch_json_get_kind(*out) != CCH_JSON_NULL;
-}
-
-static cch_status refuse(cch_json value, const char *supported, cch_error *err) {
-    char where[CCH_JSON_TEXT], shown[CCH_JSON_TEXT];
-    return cch_fail(err, CCH_E_UNSUPPORTED, "cch_config_open", -1, "%s is %s, supported: %s",
-                    cch_json_where(value, where), cch_json_show(value, shown), supported);
-}
-
 static cch_status read_size(cch_json root, const char *key, int64_t max, int32_t *out, cch_error *err) {
     cch_json value;
     int64_t number;
@@ -116,14 +100,14 @@ static cch_status read_size_or(cch_json root, const char *key, int64_t max, int3
                                cch_error *err) {
     cch_json value;
     *out = fallback;
-    return has(root, key, &value) ? read_size(root, key, max, out, err) : CCH_OK;
+    return cch_json_has(root, key, &value) ? read_size(root, key, max, out, err) : CCH_OK;
 }
 
 static cch_status read_float_or(cch_json root, const char *key, double min, double max, double fallback, float *out,
                                 cch_error *err) {
     cch_json value;
     double number = fallback;
-    if (has(root, key, &value)) CCH_RETURN_IF(cch_json_get_double(value, min, max, &number, err));
+    if (cch_json_has(root, key, &value)) CCH_RETURN_IF(cch_json_get_double(value, min, max, &number, err));
     *out = (float)number;
     return CCH_OK;
 }
@@ -131,25 +115,25 @@ static cch_status read_float_or(cch_json root, const char *key, double min, doub
 static cch_status read_bool_or(cch_json root, const char *key, bool fallback, bool *out, cch_error *err) {
     cch_json value;
     *out = fallback;
-    return has(root, key, &value) ? cch_json_get_bool(value, out, err) : CCH_OK;
+    return cch_json_has(root, key, &value) ? cch_json_get_bool(value, out, err) : CCH_OK;
 }
 
 static cch_status check_fixed(cch_json root, const char *key, wanted want, cch_error *err) {
     cch_json value;
     bool flag;
     double number;
-    if (!has(root, key, &value)) return CCH_OK;
+    if (!cch_json_has(root, key, &value)) return CCH_OK;
     switch (want) {
     case WANT_TRUE:
     case WANT_FALSE:
         CCH_RETURN_IF(cch_json_get_bool(value, &flag, err));
-        return flag == (want == WANT_TRUE) ? CCH_OK : refuse(value, want == WANT_TRUE ? "true" : "false", err);
+        return flag == (want == WANT_TRUE) ? CCH_OK : cch_json_refuse(value, want == WANT_TRUE ? "true" : "false", err);
     case WANT_ONE:
         CCH_RETURN_IF(cch_json_get_double(value, -1e300, 1e300, &number, err));
-        return number >= 1 && number <= 1 ? CCH_OK : refuse(value, "1", err);
+        return number >= 1 && number <= 1 ? CCH_OK : cch_json_refuse(value, "1", err);
     case WANT_NOTHING:
         return cch_json_get_kind(value) == CCH_JSON_OBJECT && cch_json_len(value) == 0 ? CCH_OK
-                                                                                       : refuse(value, "null", err);
+                                                                                       : cch_json_refuse(value, "null", err);
     }
     return CCH_OK;
 }
@@ -164,21 +148,21 @@ static cch_status find_family(cch_json root, const family **out, cch_error *err)
     CCH_RETURN_IF(cch_json_get_string(value, &name, &len, err));
     for (size_t i = 0; i < N_FAMILIES; i++) {
         *out = &families[i];
-        if (same(name, len, families[i].model_type)) return CCH_OK;
+        if (cch_json_is(name, len, families[i].model_type)) return CCH_OK;
     }
-    return refuse(value, "gpt2, llama, mistral, qwen2, qwen3", err);
+    return cch_json_refuse(value, "gpt2, llama, mistral, qwen2, qwen3", err);
 }
 
 static cch_status read_activation(cch_json root, const family *f, cch_activation *out, cch_error *err) {
     cch_json value;
     const char *name = f->activation_default;
     size_t len = strlen(name);
-    if (has(root, f->activation, &value)) CCH_RETURN_IF(cch_json_get_string(value, &name, &len, err));
+    if (cch_json_has(root, f->activation, &value)) CCH_RETURN_IF(cch_json_get_string(value, &name, &len, err));
     for (size_t i = 0; i < sizeof activations / sizeof *activations; i++) {
         *out = activations[i].activation;
-        if (same(name, len, activations[i].name)) return CCH_OK;
+        if (cch_json_is(name, len, activations[i].name)) return CCH_OK;
     }
-    return refuse(value, "silu, swish, relu, gelu, gelu_python, gelu_new, gelu_pytorch_tanh, gelu_fast, "
+    return cch_json_refuse(value, "silu, swish, relu, gelu, gelu_python, gelu_new, gelu_pytorch_tanh, gelu_fast, "
                          "gelu_python_tanh, gelu_accurate", err);
 }
 
@@ -231,7 +215,7 @@ static cch_status read_window(cch_json root, const family *f, cch_config *c, cch
         CCH_RETURN_IF(read_size_or(root, f->sliding_window_key, INT32_MAX, absent ? f->sliding_window_default : 0,
                                    &c->sliding_window, err));
     }
-    if (f->position == CCH_POSITION_LEARNED || !has(root, "layer_types", &value)) return CCH_OK;
+    if (f->position == CCH_POSITION_LEARNED || !cch_json_has(root, "layer_types", &value)) return CCH_OK;
     CCH_RETURN_IF(cch_json_expect(value, CCH_JSON_ARRAY, err));
     if (cch_json_len(value) != (size_t)c->n_layers)
         CCH_FAIL(err, CCH_E_FORMAT, -1, "%s has %zu entries, expected one for each of %d layers",
@@ -240,7 +224,7 @@ static cch_status read_window(cch_json root, const family *f, cch_config *c, cch
     for (size_t i = 0; i < cch_json_len(value); i++) {
         cch_json element = cch_json_at(value, i);
         CCH_RETURN_IF(cch_json_get_string(element, &type, &len, err));
-        if (!same(type, len, want)) return refuse(element, want, err);
+        if (!cch_json_is(type, len, want)) return cch_json_refuse(element, want, err);
     }
     return CCH_OK;
 }
@@ -256,9 +240,9 @@ static cch_status read_rope_type(cch_json rope, cch_rope_type *out, cch_error *e
     CCH_RETURN_IF(cch_json_get_string(value, &name, &len, err));
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         *out = types[i].type;
-        if (same(name, len, types[i].name)) return CCH_OK;
+        if (cch_json_is(name, len, types[i].name)) return CCH_OK;
     }
-    return refuse(value, "default, linear, llama3", err);
+    return cch_json_refuse(value, "default, linear, llama3", err);
 }
 
 static cch_status check_rope_keys(cch_json rope, cch_error *err) {
@@ -269,8 +253,9 @@ static cch_status check_rope_keys(cch_json rope, cch_error *err) {
     cch_json value;
     cch_json_iter it = cch_json_members(rope);
     while (cch_json_next(&it, &key, &len, &value)) {
+        if (cch_json_get_kind(value) == CCH_JSON_NULL) continue;
         for (i = 0; i < sizeof known / sizeof *known && strcmp(key, known[i]) != 0; i++) {}
-        if (i == sizeof known / sizeof *known) return refuse(value, "no such option", err);
+        if (i == sizeof known / sizeof *known) return cch_json_refuse(value, "no such option", err);
     }
     return CCH_OK;
 }
@@ -278,8 +263,8 @@ static cch_status check_rope_keys(cch_json rope, cch_error *err) {
 /* 4.x: rope_theta at the top and rope_scaling; 5.x: both in rope_parameters.  What is in the inner object wins; an empty
  * rope_scaling counts as none. */
 static bool find_rope(cch_json root, cch_json *out) {
-    bool empty = has(root, "rope_scaling", out) && cch_json_get_kind(*out) == CCH_JSON_OBJECT && cch_json_len(*out) == 0;
-    return (!empty && has(root, "rope_scaling", out)) || has(root, "rope_parameters", out);
+    bool empty = cch_json_has(root, "rope_scaling", out) && cch_json_get_kind(*out) == CCH_JSON_OBJECT && cch_json_len(*out) == 0;
+    return (!empty && cch_json_has(root, "rope_scaling", out)) || cch_json_has(root, "rope_parameters", out);
 }
 
 static cch_status read_rope(cch_json root, cch_config *c, cch_error *err) {
@@ -306,7 +291,7 @@ static cch_status read_rope(cch_json root, cch_config *c, cch_error *err) {
         CCH_FAIL(err, CCH_E_FORMAT, -1, "%s is %g, expected more than low_freq_factor %g", cch_json_where(value, where),
                  (double)c->rope_high_freq_factor, (double)c->rope_low_freq_factor);
     const char *original = "original_max_position_embeddings";
-    return read_size_or(has(root, original, &value) ? root : rope, original, MAX_POSITIONS, c->max_position_embeddings,
+    return read_size_or(cch_json_has(root, original, &value) ? root : rope, original, MAX_POSITIONS, c->max_position_embeddings,
                         &c->rope_original_max_position, err);
 }
 
@@ -319,7 +304,7 @@ static cch_status add_eos(cch_json value, cch_config *c, cch_error *err) {
     if (id < 0 || id >= c->vocab_size) return CCH_OK;
     for (int32_t i = 0; i < c->n_eos; i++) if (c->eos_token_ids[i] == id) return CCH_OK;
     if (c->n_eos == (int32_t)(sizeof c->eos_token_ids / sizeof *c->eos_token_ids))
-        return refuse(value, "at most 8 different ids", err);
+        return cch_json_refuse(value, "at most 8 different ids", err);
     c->eos_token_ids[c->n_eos++] = (int32_t)id;
     return CCH_OK;
 }
@@ -327,7 +312,7 @@ static cch_status add_eos(cch_json value, cch_config *c, cch_error *err) {
 /* eos_token_id: a number, an array of numbers, or null. */
 static cch_status read_eos(cch_json root, cch_config *c, cch_error *err) {
     cch_json value;
-    if (!has(root, "eos_token_id", &value)) return CCH_OK;
+    if (!cch_json_has(root, "eos_token_id", &value)) return CCH_OK;
     if (cch_json_get_kind(value) != CCH_JSON_ARRAY) return add_eos(value, c, err);
     for (size_t i = 0; i < cch_json_len(value); i++) CCH_RETURN_IF(add_eos(cch_json_at(value, i), c, err));
     return CCH_OK;
@@ -405,23 +390,24 @@ cch_status cch_config_add_eos(const char *text, size_t len, const char *name, cc
 
 cch_status cch_config_open(const char *folder, cch_config *out, cch_error *err) {
     cch_status status = CCH_OK;
-    cch_filemap map = {NULL, 0};
     cch_config config;
-    char *path = NULL;
+    char *path = NULL, *text = NULL;
+    size_t len;
     memset(out, 0, sizeof *out);
     CCH_TRY(cch_path_join(folder, "config.json", &path, err));
-    CCH_TRY(cch_filemap_open(path, &map, err));
-    CCH_TRY(cch_config_parse((const char *)map.data, map.size, path, &config, err));
-    cch_filemap_close(&map);
+    CCH_TRY(cch_file_read(path, &text, &len, err));
+    CCH_TRY(cch_config_parse(text, len, path, &config, err));
+    cch_free(text);
+    text = NULL;
     cch_free(path);
     CCH_TRY(cch_path_join(folder, "generation_config.json", &path, err));
     if (cch_path_exists(path)) {
-        CCH_TRY(cch_filemap_open(path, &map, err));
-        CCH_TRY(cch_config_add_eos((const char *)map.data, map.size, path, &config, err));
+        CCH_TRY(cch_file_read(path, &text, &len, err));
+        CCH_TRY(cch_config_add_eos(text, len, path, &config, err));
     }
     *out = config;
 done:
-    cch_filemap_close(&map);
+    cch_free(text);
     cch_free(path);
     return status;
 }

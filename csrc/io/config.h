@@ -1,6 +1,6 @@
 /* config - config.json of a model as numbers.
  *
- * A family (model/families/) says which keys a model_type has and what they mean; this struct is what the one generic
+ * A table in config.c says which keys a model_type has and what they mean; this struct is what the one generic
  * forward pass reads.  An option that would change the arithmetic and is not supported is refused by its name and value
  * (CCH_E_UNSUPPORTED), never ignored; training-only keys (dropout, initializer_range, ...) are ignored.
  * Field names are those of Hugging Face Llama configs.

@@ -134,11 +134,12 @@ done:
 }
 
 cch_status cch_json_open(const char *path, int max_depth, cch_json_doc **out, cch_error *err) {
-    cch_filemap map;
+    char *text;
+    size_t len;
     *out = NULL;
-    CCH_RETURN_IF(cch_filemap_open(path, &map, err));
-    cch_status status = cch_json_parse((const char *)map.data, map.size, path, max_depth, out, err);
-    cch_filemap_close(&map);
+    CCH_RETURN_IF(cch_file_read(path, &text, &len, err));
+    cch_status status = cch_json_parse(text, len, path, max_depth, out, err);
+    cch_free(text);
     return status;
 }
 
@@ -268,6 +269,12 @@ static cch_status fail_value(cch_json value, const char *function, const char *e
                     cch_json_show(value, shown), expected);
 }
 
+cch_status cch_json_refuse(cch_json value, const char *supported, cch_error *err) {
+    char where[CCH_JSON_TEXT], shown[CCH_JSON_TEXT];
+    CCH_FAIL(err, CCH_E_UNSUPPORTED, -1, "%s is %s, supported: %s", cch_json_where(value, where),
+             cch_json_show(value, shown), supported);
+}
+
 /* ----------------------------------------------------------------------------------------------- reading ---- */
 
 cch_json_kind cch_json_get_kind(cch_json value) {
@@ -289,6 +296,10 @@ bool cch_json_find(cch_json object, const char *key, cch_json *out) {
     if (entry == NULL) return false;
     *out = (cch_json){object.doc, lh_entry_v(entry), object.node, lh_entry_k(entry), 0};
     return true;
+}
+
+bool cch_json_has(cch_json object, const char *key, cch_json *out) {
+    return cch_json_find(object, key, out) && cch_json_get_kind(*out) != CCH_JSON_NULL;
 }
 
 cch_status cch_json_get(cch_json object, const char *key, cch_json *out, cch_error *err) {
@@ -339,6 +350,10 @@ cch_status cch_json_get_string(cch_json value, const char **out, size_t *out_len
     *out = json_object_get_string(value.node);
     *out_len = (size_t)json_object_get_string_len(value.node);
     return CCH_OK;
+}
+
+bool cch_json_is(const char *text, size_t len, const char *wanted) {
+    return strlen(wanted) == len && memcmp(text, wanted, len) == 0;
 }
 
 size_t cch_json_len(cch_json container) {

@@ -47,6 +47,9 @@ cch_json_kind cch_json_get_kind(cch_json value);
 bool cch_json_find(cch_json object, const char *key, cch_json *out);
 cch_status cch_json_get(cch_json object, const char *key, cch_json *out, cch_error *err);
 
+/* find, but a member that is null counts as absent. */
+bool cch_json_has(cch_json object, const char *key, cch_json *out);
+
 /* The value as a C value; E_FORMAT when it has another type or lies outside [min, max] (no clamping, no rounding:
  * cch_json_get_double takes integers too, cch_json_get_int takes only integers).
  * Strings: view of *out_len bytes, NUL-terminated, may hold NUL too. */
@@ -71,6 +74,11 @@ typedef struct cch_json_iter {
 } cch_json_iter;
 cch_json_iter cch_json_members(cch_json object);
 bool cch_json_next(cch_json_iter *it, const char **out_key, size_t *out_key_len, cch_json *out_value);
+
+/* Is a string [len], which may hold NUL, this text? */
+bool cch_json_is(const char *text, size_t len, const char *wanted);
+/* E_UNSUPPORTED: "name: path is value, supported: ...". */
+cch_status cch_json_refuse(cch_json value, const char *supported, cch_error *err);
 
 /* For callers' own messages: "name: path" and the value's text, both cut to fit; dst is returned, NUL-terminated. */
 #define CCH_JSON_TEXT 160

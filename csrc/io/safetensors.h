@@ -9,7 +9,8 @@
  *   2. data_offsets of a file's tensors, sorted, cover its data exactly: no hole, no overlap, nothing behind the end;
  *   3. bytes == product of the shape x size of the dtype, without overflow; at most 8 dimensions;
  *   4. shard names are plain file names; every indexed tensor is in its shard and only there.
- * Data need not be aligned.  Types other than f32, f16 and bf16 are an error only when such a tensor is read.
+ * Data need not be aligned.  The files stay mapped until cch_tensors_close: see base/filemap.h for what that asks of
+ * whoever replaces them.  Types other than f32, f16 and bf16 are an error only when such a tensor is read.
  *
  * Threads: immutable after open; reading views is pure.
  */

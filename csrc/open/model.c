@@ -29,24 +29,24 @@ static const char *const tokenizer_files[] = {"tokenizer.json", "vocab.json", "m
 /* Hashes the tokenizer's files that exist, each with its name. */
 static cch_status hash_tokenizer(const char *folder, cch_hash *hash, bool *out_found, cch_error *err) {
     cch_status status = CCH_OK;
-    cch_filemap map = {0};
-    char *path = NULL;
+    char *path = NULL, *text = NULL;
+    size_t len;
     *out_found = false;
     for (size_t i = 0; i < N_TOKENIZER_FILES; i++) {
         CCH_TRY(cch_path_join(folder, tokenizer_files[i], &path, err));
         if (cch_path_exists(path)) {
             *out_found = true;
-            CCH_TRY(cch_filemap_open(path, &map, err));
+            CCH_TRY(cch_file_read(path, &text, &len, err));
             cch_hash_update(hash, tokenizer_files[i], strlen(tokenizer_files[i]) + 1);
-            cch_hash_update(hash, map.data, map.size);
-            cch_filemap_close(&map);
-            map = (cch_filemap){0};
+            cch_hash_update(hash, text, len);
+            cch_free(text);
+            text = NULL;
         }
         cch_free(path);
         path = NULL;
     }
 done:
-    cch_filemap_close(&map);
+    cch_free(text);
     cch_free(path);
     return status;
 }

@@ -45,12 +45,13 @@ static PyObject *tokenizer_encode(PyObject *object, PyObject *args) {
     const cch_py_module *module = cch_py_module_of(object);
     cch_tokenizer *tok = ((tokenizer *)object)->tok;
     PyObject *text = NULL;
-    int add_special = 0, specials = 1;
-    if (!PyArg_ParseTuple(args, "O|pp:encode", &text, &add_special, &specials)) return NULL;
+    int add_special = 0, specials = 1, continues = 0;
+    if (!PyArg_ParseTuple(args, "O|ppp:encode", &text, &add_special, &specials, &continues)) return NULL;
     Py_ssize_t len = 0;
     const char *utf8 = cch_py_utf8(module, text, &len);
     if (utf8 == NULL) return NULL;
-    int flags = (add_special ? CCH_ENCODE_ADD_SPECIALS : 0) | (specials ? 0 : CCH_ENCODE_PLAIN_SPECIALS);
+    int flags = (add_special ? CCH_ENCODE_ADD_SPECIALS : 0) | (specials ? 0 : CCH_ENCODE_PLAIN_SPECIALS) |
+                (continues ? CCH_ENCODE_CONTINUES : 0);
     int32_t *ids = NULL, *data = NULL;
     size_t n = 0;
     cch_error err = {0};
@@ -134,6 +135,17 @@ static Py_ssize_t tokenizer_length(PyObject *object) {
     return cch_tokenizer_size(((tokenizer *)object)->tok);
 }
 
+static PyObject *decoder_prime(PyObject *object, PyObject *source) {
+    const cch_py_module *module = cch_py_module_of(object);
+    cch_py_ids ids;
+    if (cch_py_ids_get(module, source, &ids) < 0) return NULL;
+    cch_error err = {0};
+    cch_status status = cch_decoder_prime(((decoder *)object)->dec, ids.ids, (size_t)ids.n, &err);
+    cch_py_ids_release(&ids);
+    if (status != CCH_OK) return cch_py_raise(module, status, &err);
+    Py_RETURN_NONE;
+}
+
 static PyObject *decoder_push(PyObject *object, PyObject *arg) {
     int32_t id = 0;
     if (cch_py_id_get(cch_py_module_of(object), arg, &id) < 0) return NULL;
@@ -163,7 +175,8 @@ static void decoder_dealloc(PyObject *object) {
 }
 
 static PyMethodDef tokenizer_methods[] = {
-    {"encode", tokenizer_encode, METH_VARARGS, PyDoc_STR("encode(text, add_special=False, specials=True) -> Array")},
+    {"encode", tokenizer_encode, METH_VARARGS,
+     PyDoc_STR("encode(text, add_special=False, specials=True, continues=False) -> Array")},
     {"decode", tokenizer_decode, METH_VARARGS, PyDoc_STR("decode(ids, skip_special=False) -> str")},
     {"decoder", tokenizer_decoder, METH_VARARGS, PyDoc_STR("decoder(skip_special=False) -> Decoder")},
     {"token", tokenizer_token, METH_O, PyDoc_STR("token(id) -> str or None")},
@@ -189,6 +202,7 @@ PyType_Spec cch_py_tokenizer_spec = {
 };
 
 static PyMethodDef decoder_methods[] = {
+    {"prime", decoder_prime, METH_O, PyDoc_STR("prime(ids): what is pushed next goes on from these")},
     {"push", decoder_push, METH_O, PyDoc_STR("push(id) -> str")},
     {"finish", decoder_finish, METH_NOARGS, PyDoc_STR("finish() -> str")},
     {NULL, NULL, 0, NULL},

@@ -5,7 +5,7 @@
  * characters (SentencePiece style, with tokens <0x00>..<0xFF> for characters outside the vocabulary).
  *
  * Speed.  A word of natural text is nearly always one seen before: each work area has a cache from words of up to 31
- * bytes to their ids, bounded, two ways per set.  Words below BPE_SHORT symbols merge in an array, longer ones in a
+ * bytes to their ids, bounded, two ways per set.  Words of up to 64 symbols merge in an array, longer ones in a
  * linked list with a heap: O(n log n), so that a megabyte of one letter is no attack.  A SentencePiece text has no
  * words; it is cut before each U+2581 that follows another character, where loading has proved that no merge crosses.
  *

@@ -259,6 +259,32 @@ static cch_status finish(cch_decoder *dec, cch_error *err) {
     return CCH_OK;
 }
 
+/* How many bytes at the end of p [n] are the start of a character that is not finished. */
+static size_t unfinished(const uint8_t *p, size_t n) {
+    bool complete;
+    for (size_t k = n < 3 ? n : 3; k > 0; k--)
+        if (char_start(p + n - k, k, &complete) == k && !complete) return k;
+    return 0;
+}
+
+/* As push and finish of all but an unfinished character at the end, and without their text. */
+static cch_status prime(cch_decoder *dec, const int32_t *ids, size_t n, cch_error *err) {
+    char tail[4];
+    for (size_t i = 0; i < n; i++) {
+        dec->out.n = 0;
+        CCH_RETURN_IF(push(dec, ids[i], (int64_t)i, err));
+    }
+    size_t keep = unfinished((const uint8_t *)dec->held.data, dec->held.n);
+    if (keep == dec->held.n) return CCH_OK;
+    memcpy(tail, dec->held.data + dec->held.n - keep, keep);
+    dec->held.n -= keep;
+    dec->joined.n = 0;
+    CCH_RETURN_IF(join_run(dec, err));
+    CCH_RETURN_IF(emit(dec, dec->joined.data, dec->joined.n, err));
+    dec->first = false;
+    return cch_bytes_append(&dec->held, tail, keep, err);
+}
+
 static void deinit(cch_decoder *dec) {
     cch_bytes_deinit(&dec->held);
     cch_bytes_deinit(&dec->joined);
@@ -297,6 +323,12 @@ cch_status cch_decoder_new(cch_tokenizer *tok, bool skip_special, cch_decoder **
     reset(dec);
     *out = dec;
 done:
+    return status;
+}
+
+cch_status cch_decoder_prime(cch_decoder *dec, const int32_t *ids, size_t n, cch_error *err) {
+    cch_status status = prime(dec, ids, n, err);
+    if (status != CCH_OK) reset(dec);
     return status;
 }
 

@@ -102,21 +102,10 @@ static cch_status load_merge_lines(cch_bpe *bpe, const char *text, size_t len, c
 
 /* ----------------------------------------------------------------------------------------------- model ---- */
 
-static cch_status refuse(cch_json value, const char *supported, cch_error *err) {
-    char where[CCH_JSON_TEXT], shown[CCH_JSON_TEXT];
-    CCH_FAIL(err, CCH_E_UNSUPPORTED, -1, "%s is %s, supported: %s", cch_json_where(value, where),
-             cch_json_show(value, shown), supported);
-}
-
-/* Member `key` of the model; false when it is absent or null. */
-static bool has(cch_json object, const char *key, cch_json *out) {
-    return cch_json_find(object, key, out) && cch_json_get_kind(*out) != CCH_JSON_NULL;
-}
-
 static cch_status load_flag(cch_json model, const char *key, bool *out, cch_error *err) {
     cch_json value;
     *out = false;
-    return has(model, key, &value) ? cch_json_get_bool(value, out, err) : CCH_OK;
+    return cch_json_has(model, key, &value) ? cch_json_get_bool(value, out, err) : CCH_OK;
 }
 
 /* An affix that marks the parts of words: only none, or an empty one. */
@@ -124,9 +113,9 @@ static cch_status check_no_affix(cch_json model, const char *key, cch_error *err
     cch_json value;
     const char *text;
     size_t len;
-    if (!has(model, key, &value)) return CCH_OK;
+    if (!cch_json_has(model, key, &value)) return CCH_OK;
     CCH_RETURN_IF(cch_json_get_string(value, &text, &len, err));
-    return len == 0 ? CCH_OK : refuse(value, "null", err);
+    return len == 0 ? CCH_OK : cch_json_refuse(value, "null", err);
 }
 
 static cch_status load_options(cch_bpe *bpe, cch_json model, cch_error *err) {
@@ -139,11 +128,11 @@ static cch_status load_options(cch_bpe *bpe, cch_json model, cch_error *err) {
     CCH_RETURN_IF(load_flag(model, "ignore_merges", &bpe->ignore_merges, err));
     CCH_RETURN_IF(check_no_affix(model, "continuing_subword_prefix", err));
     CCH_RETURN_IF(check_no_affix(model, "end_of_word_suffix", err));
-    if (has(model, "dropout", &value)) {
+    if (cch_json_has(model, "dropout", &value)) {
         CCH_RETURN_IF(cch_json_get_double(value, -1e300, 1e300, &dropout, err));
-        if (dropout != 0) return refuse(value, "null", err);
+        if (dropout != 0) return cch_json_refuse(value, "null", err);
     }
-    if (!has(model, "unk_token", &value)) return CCH_OK;
+    if (!cch_json_has(model, "unk_token", &value)) return CCH_OK;
     CCH_RETURN_IF(cch_json_get_string(value, &text, &len, err));
     if (!cch_strmap_find(&bpe->vocab, text, len, &bpe->unk_id))
         CCH_FAIL(err, CCH_E_FORMAT, -1, "model.unk_token \"%.*s\" is not in the vocabulary",
@@ -155,9 +144,9 @@ static cch_status load_model(cch_bpe *bpe, cch_json model, cch_error *err) {
     cch_json type, vocab, merges;
     const char *text;
     size_t len;
-    if (has(model, "type", &type)) {
+    if (cch_json_has(model, "type", &type)) {
         CCH_RETURN_IF(cch_json_get_string(type, &text, &len, err));
-        if (len != 3 || memcmp(text, "BPE", 3) != 0) return refuse(type, "BPE", err);
+        if (!cch_json_is(text, len, "BPE")) return cch_json_refuse(type, "BPE", err);
     }
     CCH_RETURN_IF(cch_json_get(model, "vocab", &vocab, err));
     CCH_RETURN_IF(cch_json_get(model, "merges", &merges, err));
@@ -173,7 +162,7 @@ static cch_status put_added(cch_tokenizer *tok, const char *text, size_t len, cc
     cch_status status = CCH_OK;
     cch_bytes buffers[2] = {{0}, {0}};
     if (!token.normalized) return cch_added_put(&tok->added, text, len, token, err);
-    CCH_TRY(cch_normalize(&tok->normalizer, buffers, &text, &len, err));
+    CCH_TRY(cch_normalize(&tok->normalizer, true, buffers, &text, &len, err));
     if (len > 0) CCH_TRY(cch_added_put(&tok->added_normalized, text, len, token, err));
 done:
     cch_bytes_deinit(&buffers[0]);
@@ -210,7 +199,7 @@ static cch_status load_added(cch_tokenizer *tok, cch_json list, cch_error *err) 
         CCH_RETURN_IF(load_flag(item, "lstrip", &token.lstrip, err));
         CCH_RETURN_IF(load_flag(item, "rstrip", &token.rstrip, err));
         token.normalized = !token.special;
-        if (has(item, "normalized", &value)) CCH_RETURN_IF(cch_json_get_bool(value, &token.normalized, err));
+        if (cch_json_has(item, "normalized", &value)) CCH_RETURN_IF(cch_json_get_bool(value, &token.normalized, err));
         CCH_RETURN_IF(add_token(tok, text, len, token, err));
     }
     return CCH_OK;
@@ -274,12 +263,12 @@ static cch_status open_json(const char *path, cch_tokenizer *tok, cch_error *err
     root = cch_json_root(doc);
     CCH_TRY(cch_json_get(root, "model", &part, err));
     CCH_TRY(load_model(&tok->bpe, part, err));
-    if (has(root, "normalizer", &part)) CCH_TRY(cch_load_normalizer(tok, part, err));
-    if (has(root, "pre_tokenizer", &part)) CCH_TRY(cch_load_pretok(tok, part, err));
-    if (has(root, "added_tokens", &part)) CCH_TRY(load_added(tok, part, err));
+    if (cch_json_has(root, "normalizer", &part)) CCH_TRY(cch_load_normalizer(tok, part, err));
+    if (cch_json_has(root, "pre_tokenizer", &part)) CCH_TRY(cch_load_pretok(tok, part, err));
+    if (cch_json_has(root, "added_tokens", &part)) CCH_TRY(load_added(tok, part, err));
     CCH_TRY(index_tokens(tok, err));
-    if (has(root, "post_processor", &part)) CCH_TRY(cch_load_template(tok, part, err));
-    if (has(root, "decoder", &part)) CCH_TRY(cch_load_decoder(tok, part, err));
+    if (cch_json_has(root, "post_processor", &part)) CCH_TRY(cch_load_template(tok, part, err));
+    if (cch_json_has(root, "decoder", &part)) CCH_TRY(cch_load_decoder(tok, part, err));
     else tok->decode.join_spaces = true;
     CCH_TRY(cch_decode_plan_finish(&tok->decode, tok, err));
 done:
@@ -292,12 +281,13 @@ static cch_status open_gpt2(const char *vocab_path, const char *merges_path, cch
     static const char end_of_text[] = "<|endoftext|>";
     cch_status status = CCH_OK;
     cch_json_doc *doc = NULL;
-    cch_filemap map = {0};
+    char *text = NULL;
+    size_t len;
     cch_added token = {.special = true};
     CCH_TRY(cch_json_open(vocab_path, CCH_JSON_DEPTH, &doc, err));
     CCH_TRY(load_vocab(&tok->bpe, cch_json_root(doc), err));
-    CCH_TRY(cch_filemap_open(merges_path, &map, err));
-    CCH_TRY(load_merge_lines(&tok->bpe, (const char *)map.data, map.size, err));
+    CCH_TRY(cch_file_read(merges_path, &text, &len, err));
+    CCH_TRY(load_merge_lines(&tok->bpe, text, len, err));
     tok->pretok.stages[0].split = cch_split_gpt2;
     tok->pretok.n_stages = 1;
     tok->pretok.bytes = tok->decode.bytes = true;
@@ -306,7 +296,7 @@ static cch_status open_gpt2(const char *vocab_path, const char *merges_path, cch
     CCH_TRY(index_tokens(tok, err));
     CCH_TRY(cch_decode_plan_finish(&tok->decode, tok, err));
 done:
-    cch_filemap_close(&map);
+    cch_free(text);
     cch_json_close(doc);
     return status;
 }

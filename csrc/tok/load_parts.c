@@ -4,12 +4,6 @@
 #include "base/utf8.h"
 #include "tok/tokenizer.h"
 
-static cch_status unsupported(cch_json value, const char *supported, cch_error *err) {
-    char where[CCH_JSON_TEXT], shown[CCH_JSON_TEXT];
-    CCH_FAIL(err, CCH_E_UNSUPPORTED, -1, "%s is %s, supported: %s", cch_json_where(value, where),
-             cch_json_show(value, shown), supported);
-}
-
 static cch_status get_string(cch_json object, const char *key, const char **out, size_t *out_len, cch_error *err) {
     cch_json value;
     CCH_RETURN_IF(cch_json_get(object, key, &value, err));
@@ -37,9 +31,8 @@ static cch_status dispatch(const part *parts, size_t n, const char *supported, c
     CCH_RETURN_IF(cch_json_get(value, "type", &type, err));
     CCH_RETURN_IF(cch_json_get_string(type, &name, &len, err));
     for (size_t i = 0; i < n; i++)
-        if (strlen(parts[i].type) == len && memcmp(parts[i].type, name, len) == 0)
-            return parts[i].load(tok, value, err);
-    return unsupported(type, supported, err);
+        if (cch_json_is(name, len, parts[i].type)) return parts[i].load(tok, value, err);
+    return cch_json_refuse(type, supported, err);
 }
 
 /* Calls `load` for each element of the array `key`. */
@@ -56,9 +49,9 @@ static cch_status each(cch_tokenizer *tok, cch_json object, const char *key,
 static cch_status get_literal(cch_json object, const char **out, size_t *out_len, cch_error *err) {
     cch_json pattern, literal;
     CCH_RETURN_IF(cch_json_get(object, "pattern", &pattern, err));
-    if (!cch_json_find(pattern, "String", &literal)) return unsupported(pattern, "{\"String\": ...}", err);
+    if (!cch_json_find(pattern, "String", &literal)) return cch_json_refuse(pattern, "{\"String\": ...}", err);
     CCH_RETURN_IF(cch_json_get_string(literal, out, out_len, err));
-    return *out_len == 0 ? unsupported(literal, "a text that is not empty", err) : CCH_OK;
+    return *out_len == 0 ? cch_json_refuse(literal, "a text that is not empty", err) : CCH_OK;
 }
 
 static cch_status copy_text(const char *text, size_t len, char **out, size_t *out_len, cch_error *err) {
@@ -74,7 +67,7 @@ static cch_status copy_text(const char *text, size_t len, char **out, size_t *ou
 
 static cch_status new_normalizer_step(cch_tokenizer *tok, cch_json value, int kind, struct cch_normalizer_step **out,
                                       cch_error *err) {
-    if (tok->normalizer.n_steps == CCH_NORMALIZER_STEPS) return unsupported(value, "at most 8 normalizers", err);
+    if (tok->normalizer.n_steps == CCH_NORMALIZER_STEPS) return cch_json_refuse(value, "at most 8 normalizers", err);
     *out = &tok->normalizer.steps[tok->normalizer.n_steps++];
     (*out)->kind = kind;
     return CCH_OK;
@@ -119,9 +112,9 @@ cch_status cch_load_normalizer(cch_tokenizer *tok, cch_json value, cch_error *er
 
 static cch_status add_stage(cch_tokenizer *tok, cch_json value, cch_splitter split, bool prefix_space, cch_error *err) {
     cch_pretok *pretok = &tok->pretok;
-    if (pretok->n_stages == CCH_PRETOK_STAGES) return unsupported(value, "at most 4 pre-tokenizers", err);
+    if (pretok->n_stages == CCH_PRETOK_STAGES) return cch_json_refuse(value, "at most 4 pre-tokenizers", err);
     if (pretok->bytes || pretok->metaspace.len > 0)
-        return unsupported(value, "nothing behind a ByteLevel or Metaspace pre-tokenizer", err);
+        return cch_json_refuse(value, "nothing behind a ByteLevel or Metaspace pre-tokenizer", err);
     pretok->stages[pretok->n_stages].split = split;
     pretok->stages[pretok->n_stages++].prefix_space = prefix_space;
     return CCH_OK;
@@ -136,10 +129,6 @@ static cch_status load_byte_level(cch_tokenizer *tok, cch_json value, cch_error 
     return CCH_OK;
 }
 
-static bool is_text(const char *text, size_t len, const char *wanted) {
-    return strlen(wanted) == len && memcmp(text, wanted, len) == 0;
-}
-
 static cch_status load_split(cch_tokenizer *tok, cch_json value, cch_error *err) {
     cch_json pattern, regex, behavior;
     const char *text;
@@ -147,16 +136,16 @@ static cch_status load_split(cch_tokenizer *tok, cch_json value, cch_error *err)
     bool invert;
     CCH_RETURN_IF(cch_json_get(value, "pattern", &pattern, err));
     if (!cch_json_find(pattern, "Regex", &regex))
-        return unsupported(pattern, "the patterns of docs/tokenizers.md", err);
+        return cch_json_refuse(pattern, "the patterns of docs/tokenizers.md", err);
     CCH_RETURN_IF(cch_json_get_string(regex, &text, &len, err));
     cch_splitter split = cch_splitter_find(text, len);
-    if (split == NULL) return unsupported(regex, "the patterns of docs/tokenizers.md", err);
+    if (split == NULL) return cch_json_refuse(regex, "the patterns of docs/tokenizers.md", err);
     CCH_RETURN_IF(get_bool(value, "invert", false, &invert, err));
     CCH_RETURN_IF(cch_json_get(value, "behavior", &behavior, err));
     CCH_RETURN_IF(cch_json_get_string(behavior, &text, &len, err));
     /* The known patterns match everything, so nothing lies between matches: these all mean the same. */
-    if (!is_text(text, len, "Isolated") && !(is_text(text, len, "Removed") && invert))
-        return unsupported(behavior, "\"Isolated\", or \"Removed\" with invert", err);
+    if (!cch_json_is(text, len, "Isolated") && !(cch_json_is(text, len, "Removed") && invert))
+        return cch_json_refuse(behavior, "\"Isolated\", or \"Removed\" with invert", err);
     return add_stage(tok, value, split, false, err);
 }
 
@@ -175,7 +164,7 @@ static cch_status get_metaspace(cch_json value, cch_metaspace *out, cch_error *e
     CCH_RETURN_IF(get_string(value, "replacement", &text, &len, err));
     if (cch_utf8_decode(text, len, NULL) != len || len == 0) {
         CCH_RETURN_IF(cch_json_get(value, "replacement", &member, err));
-        return unsupported(member, "one character", err);
+        return cch_json_refuse(member, "one character", err);
     }
     memcpy(out->replacement, text, len);
     out->len = len;
@@ -184,12 +173,12 @@ static cch_status get_metaspace(cch_json value, cch_metaspace *out, cch_error *e
     out->prepend = add ? CCH_PREPEND_ALWAYS : CCH_PREPEND_NEVER;
     if (!cch_json_find(value, "prepend_scheme", &member)) return CCH_OK;
     CCH_RETURN_IF(cch_json_get_string(member, &text, &len, err));
-    if (is_text(text, len, "always")) out->prepend = CCH_PREPEND_ALWAYS;
-    else if (is_text(text, len, "first")) out->prepend = CCH_PREPEND_FIRST;
-    else if (is_text(text, len, "never")) out->prepend = CCH_PREPEND_NEVER;
-    else return unsupported(member, "\"always\", \"first\", \"never\"", err);
+    if (cch_json_is(text, len, "always")) out->prepend = CCH_PREPEND_ALWAYS;
+    else if (cch_json_is(text, len, "first")) out->prepend = CCH_PREPEND_FIRST;
+    else if (cch_json_is(text, len, "never")) out->prepend = CCH_PREPEND_NEVER;
+    else return cch_json_refuse(member, "\"always\", \"first\", \"never\"", err);
     if (!add && out->prepend != CCH_PREPEND_NEVER)
-        return unsupported(member, "\"never\" without add_prefix_space", err);
+        return cch_json_refuse(member, "\"never\" without add_prefix_space", err);
     return CCH_OK;
 }
 
@@ -197,7 +186,7 @@ static cch_status load_metaspace(cch_tokenizer *tok, cch_json value, cch_error *
     cch_metaspace metaspace;
     CCH_RETURN_IF(get_metaspace(value, &metaspace, err));
     if (tok->pretok.bytes || tok->pretok.metaspace.len > 0)
-        return unsupported(value, "nothing behind a ByteLevel or Metaspace pre-tokenizer", err);
+        return cch_json_refuse(value, "nothing behind a ByteLevel or Metaspace pre-tokenizer", err);
     tok->pretok.metaspace = metaspace;
     return CCH_OK;
 }
@@ -217,7 +206,7 @@ cch_status cch_load_pretok(cch_tokenizer *tok, cch_json value, cch_error *err) {
 
 static cch_status new_decode_step(cch_tokenizer *tok, cch_json value, int kind, cch_decode_step **out, cch_error *err) {
     cch_decode_plan *plan = &tok->decode;
-    if (plan->n_steps == CCH_DECODE_STEPS) return unsupported(value, "at most 8 decoders", err);
+    if (plan->n_steps == CCH_DECODE_STEPS) return cch_json_refuse(value, "at most 8 decoders", err);
     *out = &plan->steps[plan->n_steps++];
     (*out)->kind = kind;
     if (!plan->byte_fallback) plan->n_before = plan->n_steps;
@@ -246,8 +235,8 @@ static cch_status decode_strip(cch_tokenizer *tok, cch_json value, cch_error *er
     CCH_RETURN_IF(cch_json_get_int(start, 0, 1 << 30, &count, err));
     CCH_RETURN_IF(cch_json_get(value, "stop", &stop, err));
     CCH_RETURN_IF(cch_json_get_int(stop, 0, 1 << 30, &behind, err));
-    if (behind != 0) return unsupported(stop, "0", err);
-    if (len == 0 || cch_utf8_decode(text, len, NULL) != len) return unsupported(value, "a Strip of one character", err);
+    if (behind != 0) return cch_json_refuse(stop, "0", err);
+    if (len == 0 || cch_utf8_decode(text, len, NULL) != len) return cch_json_refuse(value, "a Strip of one character", err);
     CCH_RETURN_IF(new_decode_step(tok, value, CCH_DECODE_STRIP, &step, err));
     step->count = (size_t)count;
     return copy_text(text, len, &step->from, &step->from_len, err);
@@ -264,7 +253,7 @@ static cch_status decode_metaspace(cch_tokenizer *tok, cch_json value, cch_error
 }
 
 static cch_status decode_byte_fallback(cch_tokenizer *tok, cch_json value, cch_error *err) {
-    if (tok->decode.byte_fallback) return unsupported(value, "one ByteFallback", err);
+    if (tok->decode.byte_fallback) return cch_json_refuse(value, "one ByteFallback", err);
     tok->decode.byte_fallback = true;
     return CCH_OK;
 }
@@ -283,7 +272,7 @@ static cch_status decode_fused(cch_tokenizer *tok, cch_json value, cch_error *er
     CCH_RETURN_IF(decode_step(tok, value, err));
     cch_decode_step *step = &plan->steps[n_steps];
     if (plan->n_steps == n_steps || step->kind != CCH_DECODE_STRIP || plan->strip_len > 0)
-        return unsupported(value, "one Strip behind Fuse", err);
+        return cch_json_refuse(value, "one Strip behind Fuse", err);
     memcpy(plan->strip_char, step->from, step->from_len);
     plan->strip_len = step->from_len;
     plan->strip = step->count;
@@ -306,7 +295,7 @@ static cch_status load_decoders(cch_tokenizer *tok, cch_json value, cch_error *e
         cch_json item = cch_json_at(list, i);
         CCH_RETURN_IF(cch_json_get(item, "type", &type, err));
         CCH_RETURN_IF(cch_json_get_string(type, &text, &len, err));
-        if (is_text(text, len, "Fuse")) fused = true;
+        if (cch_json_is(text, len, "Fuse")) fused = true;
         else CCH_RETURN_IF(fused ? decode_fused(tok, item, err) : decode_step(tok, item, err));
     }
     return CCH_OK;
@@ -394,10 +383,10 @@ static cch_status read_single(const cch_tokenizer *tok, cch_json value, id_list 
         CCH_RETURN_IF(cch_json_get(item, "Sequence", &piece, err));
         CCH_RETURN_IF(cch_json_get(piece, "id", &id, err));
         CCH_RETURN_IF(cch_json_get_string(id, &name, &len, err));
-        if (!is_text(name, len, "A") || seen) return unsupported(id, "\"A\" once in a template for one text", err);
+        if (!cch_json_is(name, len, "A") || seen) return cch_json_refuse(id, "\"A\" once in a template for one text", err);
         seen = true;
     }
-    return seen ? CCH_OK : unsupported(single, "a template with sequence \"A\"", err);
+    return seen ? CCH_OK : cch_json_refuse(single, "a template with sequence \"A\"", err);
 }
 
 static cch_status load_template(cch_tokenizer *tok, cch_json value, cch_error *err) {

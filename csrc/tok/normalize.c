@@ -205,10 +205,11 @@ cch_status cch_replace(const char *text, size_t len, const char *from, size_t fr
     return CCH_OK;
 }
 
-cch_status cch_normalize(const cch_normalizer *n, cch_bytes buffers[2], const char **text, size_t *len,
+cch_status cch_normalize(const cch_normalizer *n, bool prepend, cch_bytes buffers[2], const char **text, size_t *len,
                          cch_error *err) {
     for (size_t i = 0; i < n->n_steps && *len > 0; i++) {
         const struct cch_normalizer_step *step = &n->steps[i];
+        if (step->kind == CCH_NORMALIZE_PREPEND && !prepend) continue;
         cch_bytes *out = *text == buffers[0].data ? &buffers[1] : &buffers[0];
         out->n = 0;
         switch (step->kind) {

@@ -24,9 +24,11 @@ typedef struct cch_normalizer {
 
 void cch_normalizer_deinit(cch_normalizer *n);
 
-/* Applies all steps to text [*len > 0] of valid UTF-8.  *text and *len then name the result, which lies in one of the
- * buffers, or is the text itself where nothing changed.  The text must not lie in the buffers.   E_MEMORY. */
-cch_status cch_normalize(const cch_normalizer *n, cch_bytes buffers[2], const char **text, size_t *len, cch_error *err);
+/* Applies all steps, or all but Prepend, to text [*len > 0] of valid UTF-8.  *text and *len then name the result, which
+ * lies in one of the buffers, or is the text itself where nothing changed.  The text must not lie in the buffers.
+ *   E_MEMORY. */
+cch_status cch_normalize(const cch_normalizer *n, bool prepend, cch_bytes buffers[2], const char **text, size_t *len,
+                         cch_error *err);
 
 /* Adds NFC of text [len], valid UTF-8, to out.   E_MEMORY. */
 cch_status cch_nfc(const char *text, size_t len, cch_bytes *out, cch_error *err);

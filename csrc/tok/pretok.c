@@ -128,12 +128,13 @@ cch_splitter cch_splitter_find(const char *pattern, size_t len) {
 
 /* ---------------------------------------------------------------------------------------------- metaspace ---- */
 
-cch_status cch_metaspace_apply(const cch_metaspace *m, const char *text, size_t len, bool at_start, cch_bytes *out,
+cch_status cch_metaspace_apply(const cch_metaspace *m, const char *text, size_t len, cch_place place, cch_bytes *out,
                                cch_error *err) {
     out->n = 0;
     bool starts = text[0] == ' ' || (len >= m->len && memcmp(text, m->replacement, m->len) == 0);
-    bool prepend = !starts && (m->prepend == CCH_PREPEND_ALWAYS || (m->prepend == CCH_PREPEND_FIRST && at_start));
-    if (prepend) CCH_RETURN_IF(cch_bytes_append(out, m->replacement, m->len, err));
+    bool wanted = m->prepend == CCH_PREPEND_ALWAYS ? place != CCH_PLACE_JOINT
+                                                   : m->prepend == CCH_PREPEND_FIRST && place == CCH_PLACE_START;
+    if (wanted && !starts) CCH_RETURN_IF(cch_bytes_append(out, m->replacement, m->len, err));
     for (size_t at = 0; at < len;) {
         const char *space = memchr(text + at, ' ', len - at);
         size_t stop = space == NULL ? len : (size_t)(space - text);

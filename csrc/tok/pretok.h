@@ -27,6 +27,13 @@ cch_splitter cch_splitter_find(const char *pattern, size_t len);
 
 #define CCH_PRETOK_STAGES 4
 
+/* Where a piece stands: what is put in front of a text depends on it. */
+typedef enum cch_place {
+    CCH_PLACE_START, /* at the start of a text */
+    CCH_PLACE_JOINT, /* at the start of what goes on from other text: nothing is put in front */
+    CCH_PLACE_LATER, /* behind an added token, or behind another piece */
+} cch_place;
+
 typedef enum cch_prepend { CCH_PREPEND_NEVER, CCH_PREPEND_FIRST, CCH_PREPEND_ALWAYS } cch_prepend;
 
 typedef struct cch_metaspace {
@@ -47,8 +54,8 @@ typedef struct cch_pretok {
 } cch_pretok;
 
 /* Writes text [len > 0] to out (emptied first) as the Metaspace stage leaves it before splitting.
- *   at_start: the text stands at the very start of the input.   E_MEMORY. */
-cch_status cch_metaspace_apply(const cch_metaspace *m, const char *text, size_t len, bool at_start, cch_bytes *out,
+ *   E_MEMORY. */
+cch_status cch_metaspace_apply(const cch_metaspace *m, const char *text, size_t len, cch_place place, cch_bytes *out,
                                cch_error *err);
 /* End of the piece that starts at text[at]: before the next replacement character. */
 size_t cch_metaspace_split(const cch_metaspace *m, const char *text, size_t at, size_t end);

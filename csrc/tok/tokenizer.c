@@ -53,14 +53,18 @@ typedef struct encoding {
     const cch_tokenizer *tok;
     cch_encode_scratch *scratch;
     bool skip_special;
+    cch_place start; /* where the text as a whole stands */
 } encoding;
 
+/* Where a piece stands that begins `at` bytes into one that stands at `place`. */
+static cch_place place_at(cch_place place, size_t at) { return at == 0 ? place : CCH_PLACE_LATER; }
+
 /* The Metaspace stage, or what stands in its place: the model itself. */
-static cch_status encode_whole(encoding *e, const char *text, size_t len, bool at_start, cch_error *err) {
+static cch_status encode_whole(encoding *e, const char *text, size_t len, cch_place place, cch_error *err) {
     const cch_metaspace *m = &e->tok->pretok.metaspace;
     if (m->len > 0) {
         cch_bytes *out = &e->scratch->metaspace;
-        CCH_RETURN_IF(cch_metaspace_apply(m, text, len, at_start, out, err));
+        CCH_RETURN_IF(cch_metaspace_apply(m, text, len, place, out, err));
         text = out->data;
         len = out->n;
         for (size_t at = 0, stop; m->split && at < len; at = stop) {
@@ -73,10 +77,10 @@ static cch_status encode_whole(encoding *e, const char *text, size_t len, bool a
 }
 
 /* Stage `stage` of the pre-tokenizer, and those behind it, on text [len > 0]. */
-static cch_status encode_stage(encoding *e, size_t stage, const char *text, size_t len, bool at_start, cch_error *err) {
+static cch_status encode_stage(encoding *e, size_t stage, const char *text, size_t len, cch_place place, cch_error *err) {
     const cch_pretok *pretok = &e->tok->pretok;
-    if (stage == pretok->n_stages) return encode_whole(e, text, len, at_start, err);
-    if (pretok->stages[stage].prefix_space && text[0] != ' ') {
+    if (stage == pretok->n_stages) return encode_whole(e, text, len, place, err);
+    if (pretok->stages[stage].prefix_space && place != CCH_PLACE_JOINT && text[0] != ' ') {
         cch_bytes *out = &e->scratch->prefixed[stage];
         out->n = 0;
         CCH_RETURN_IF(cch_bytes_append(out, " ", 1, err));
@@ -89,25 +93,25 @@ static cch_status encode_stage(encoding *e, size_t stage, const char *text, size
     for (size_t at = 0, stop; at < len; at = stop) {
         stop = split == NULL ? len : split((const uint8_t *)text, at, len);
         if (last) CCH_RETURN_IF(cch_bpe_word(&e->tok->bpe, e->scratch->work, text + at, stop - at, err));
-        else CCH_RETURN_IF(encode_stage(e, stage + 1, text + at, stop - at, at_start && at == 0, err));
+        else CCH_RETURN_IF(encode_stage(e, stage + 1, text + at, stop - at, place_at(place, at), err));
     }
     return CCH_OK;
 }
 
 /* A stretch between added tokens that are looked for in the text as given. */
-static cch_status encode_stretch(encoding *e, const char *text, size_t len, bool at_start, cch_error *err) {
+static cch_status encode_stretch(encoding *e, const char *text, size_t len, cch_place place, cch_error *err) {
     const cch_tokenizer *tok = e->tok;
     cch_added_cursor cursor = {0, 0};
     cch_added_match match;
     size_t at = 0;
     if (len == 0) return CCH_OK;
-    CCH_RETURN_IF(cch_normalize(&tok->normalizer, e->scratch->normal, &text, &len, err));
+    CCH_RETURN_IF(cch_normalize(&tok->normalizer, place != CCH_PLACE_JOINT, e->scratch->normal, &text, &len, err));
     while (cch_added_next(&tok->added_normalized, text, len, e->skip_special, &cursor, &match)) {
-        if (match.start > at) CCH_RETURN_IF(encode_stage(e, 0, text + at, match.start - at, at_start && at == 0, err));
+        if (match.start > at) CCH_RETURN_IF(encode_stage(e, 0, text + at, match.start - at, place_at(place, at), err));
         CCH_RETURN_IF(cch_bpe_push(e->scratch->work, match.id, err));
         at = match.stop;
     }
-    return at < len ? encode_stage(e, 0, text + at, len - at, at_start && at == 0, err) : CCH_OK;
+    return at < len ? encode_stage(e, 0, text + at, len - at, place_at(place, at), err) : CCH_OK;
 }
 
 static cch_status encode_text(encoding *e, const char *text, size_t len, cch_error *err) {
@@ -115,11 +119,11 @@ static cch_status encode_text(encoding *e, const char *text, size_t len, cch_err
     cch_added_match match;
     size_t at = 0;
     while (cch_added_next(&e->tok->added, text, len, e->skip_special, &cursor, &match)) {
-        if (match.start > at) CCH_RETURN_IF(encode_stretch(e, text + at, match.start - at, at == 0, err));
+        if (match.start > at) CCH_RETURN_IF(encode_stretch(e, text + at, match.start - at, place_at(e->start, at), err));
         CCH_RETURN_IF(cch_bpe_push(e->scratch->work, match.id, err));
         at = match.stop;
     }
-    return at < len ? encode_stretch(e, text + at, len - at, at == 0, err) : CCH_OK;
+    return at < len ? encode_stretch(e, text + at, len - at, place_at(e->start, at), err) : CCH_OK;
 }
 
 static cch_status push_all(cch_bpe_work *work, const int32_t *ids, size_t n, bool wanted, cch_error *err) {
@@ -130,14 +134,15 @@ static cch_status push_all(cch_bpe_work *work, const int32_t *ids, size_t n, boo
 cch_status cch_tokenizer_encode(const cch_tokenizer *tok, const char *text, size_t len, int flags, int32_t **out_ids,
                                 size_t *out_n, cch_error *err) {
     cch_status status = CCH_OK;
-    encoding e = {tok, NULL, (flags & CCH_ENCODE_PLAIN_SPECIALS) != 0};
+    encoding e = {tok, NULL, (flags & CCH_ENCODE_PLAIN_SPECIALS) != 0,
+                  (flags & CCH_ENCODE_CONTINUES) != 0 ? CCH_PLACE_JOINT : CCH_PLACE_START};
     bool add = (flags & CCH_ENCODE_ADD_SPECIALS) != 0;
     cch_bpe_work *work;
     *out_ids = NULL;
     *out_n = 0;
-    if (flags & ~(CCH_ENCODE_PLAIN_SPECIALS | CCH_ENCODE_ADD_SPECIALS))
-        CCH_FAIL(err, CCH_E_ARGUMENT, -1, "flags are %d, allowed: CCH_ENCODE_PLAIN_SPECIALS, CCH_ENCODE_ADD_SPECIALS",
-                 flags);
+    if (flags & ~(CCH_ENCODE_PLAIN_SPECIALS | CCH_ENCODE_ADD_SPECIALS | CCH_ENCODE_CONTINUES))
+        CCH_FAIL(err, CCH_E_ARGUMENT, -1, "flags are %d, allowed: CCH_ENCODE_PLAIN_SPECIALS, CCH_ENCODE_ADD_SPECIALS, "
+                 "CCH_ENCODE_CONTINUES", flags);
     if (len > MAX_TEXT)
         CCH_FAIL(err, CCH_E_ARGUMENT, -1, "the text has %zu bytes, allowed: at most %zu", len, MAX_TEXT);
     size_t valid = cch_utf8_valid_prefix(text, len);

@@ -2,8 +2,8 @@
  * with NFC, Llama-3's pattern and added tokens of every flag, and a SentencePiece-style one.
  *
  * The first byte chooses the tokenizer and the flags.  Checked: text is UTF-8 or refused; ids are in range; byte-level
- * decoding gives the text back; a stream gives the same text as the whole; a second call (now from the word cache)
- * gives the same ids. */
+ * decoding gives the text back; a stream gives the same text as the whole, and one primed with half of the ids gives the
+ * rest of it; a second call (now from the word cache) gives the same ids. */
 #include <stdio.h>
 #include <stdlib.h> /* abort */
 #include <string.h>
@@ -98,6 +98,27 @@ static char *decode(cch_tokenizer *tok, const int32_t *ids, size_t n, bool skip,
     return text;
 }
 
+/* Decoding that goes on from the first ids gives the text that they lack, where all of it is characters. */
+static void go_on(cch_tokenizer *tok, const int32_t *ids, size_t n, const char *text, size_t len) {
+    size_t half = n / 2, at = 0, piece_len;
+    char *begin = decode(tok, ids, half, false, &at);
+    const char *piece;
+    cch_decoder *dec = NULL;
+    bool whole = memmem(text, len, "\xEF\xBF\xBD", 3) == NULL && memmem(begin, at, "\xEF\xBF\xBD", 3) == NULL;
+    if (cch_decoder_new(tok, false, &dec, NULL) != CCH_OK || cch_decoder_prime(dec, ids, half, NULL) != CCH_OK) abort();
+    for (size_t i = half; i <= n; i++) {
+        if ((i < n ? cch_decoder_push(dec, ids[i], &piece, &piece_len, NULL)
+                   : cch_decoder_finish(dec, &piece, &piece_len, NULL)) != CCH_OK)
+            abort();
+        if (cch_utf8_valid_prefix(piece, piece_len) != piece_len) abort();
+        if (whole && (piece_len > len - at || memcmp(text + at, piece, piece_len) != 0)) abort();
+        at += piece_len;
+    }
+    if (whole && at != len) abort();
+    cch_decoder_free(dec);
+    cch_free(begin);
+}
+
 static void encode(cch_tokenizer *tok, const char *text, size_t size, int flags, bool gives_back) {
     int32_t *ids = NULL, *again = NULL;
     size_t n = 0, n_again = 0, len = 0;
@@ -111,6 +132,7 @@ static void encode(cch_tokenizer *tok, const char *text, size_t size, int flags,
     if (n != n_again || (n > 0 && memcmp(ids, again, n * sizeof *ids) != 0)) abort();
     char *back = decode(tok, ids, n, false, &len);
     if (back == NULL || (gives_back && (len != size || memcmp(back, text, len) != 0))) abort();
+    go_on(tok, ids, n, back, len);
     cch_free(back);
     cch_free(ids);
     cch_free(again);
@@ -121,10 +143,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size == 0) return 0;
     int which = data[0] % 3;
     cch_tokenizer *tok = tokenizers[which];
-    encode(tok, (const char *)data + 1, size - 1, data[0] >> 2 & 3, which == 0);
+    encode(tok, (const char *)data + 1, size - 1, data[0] >> 2 & 7, which == 0);
     int32_t ids[64];
     size_t n = size - 1 < 64 ? size - 1 : 64, len;
     for (size_t i = 0; i < n; i++) ids[i] = (data[1 + i] * 5 + data[0]) % cch_tokenizer_size(tok);
-    cch_free(decode(tok, ids, n, data[0] >> 4 & 1, &len));
+    cch_free(decode(tok, ids, n, data[0] >> 5 & 1, &len));
     return 0;
 }

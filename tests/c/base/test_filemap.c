@@ -57,6 +57,42 @@ TEST(what_is_no_readable_file_is_an_io_error_with_its_path) {
     tempdir_free(&dir);
 }
 
+static cch_status read_and_free(const char *path) {
+    char *text = NULL;
+    size_t len = 0;
+    cch_status status = cch_file_read(path, &text, &len, &err);
+    if (status != CCH_OK && (text != NULL || len != 0)) status = CCH_E_INTERNAL;
+    cch_free(text);
+    return status;
+}
+
+TEST(a_copy_is_the_bytes_too) {
+    tempdir dir = tempdir_new();
+    char path[400], *text = NULL;
+    size_t len = 9;
+    tempdir_write(&dir, "data", "a\0b", 3);
+    CHECK_OK(cch_file_read(tempdir_path(&dir, "data", path), &text, &len, &err), err);
+    CHECK(len == 3 && memcmp(text, "a\0b", 3) == 0);
+    cch_free(text);
+    CHECK_OOM(read_and_free(path));
+    tempdir_write(&dir, "data", "", 0);
+    CHECK_OK(cch_file_read(path, &text, &len, &err), err);
+    CHECK(len == 0 && text != NULL);
+    cch_free(text);
+    CHECK_STATUS(read_and_free(dir.path), CCH_E_IO, err, "is a folder");
+    CHECK_STATUS(read_and_free("nowhere"), CCH_E_IO, err, "nowhere: No such file");
+    CHECK_EQ(truncate(path, (off_t)CCH_FILE_MAX + 1), 0); /* sparse: refused before memory is asked for */
+    CHECK_STATUS(read_and_free(path), CCH_E_FORMAT, err, "has 2147483648 bytes, allowed: at most 2147483647");
+    tempdir_free(&dir);
+}
+
+/* The kernel gives its settings a size of one page and a few bytes: a file that ends before its size. */
+TEST(a_file_that_got_shorter_is_an_io_error) {
+    const char *path = "/sys/kernel/mm/transparent_hugepage/enabled";
+    if (!cch_path_exists(path)) return;
+    CHECK_STATUS(read_and_free(path), CCH_E_IO, err, "of 4096: it got shorter meanwhile");
+}
+
 static cch_status join_and_free(void) {
     char *path;
     cch_status status = cch_path_join("a", "b", &path, &err);

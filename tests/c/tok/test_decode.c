@@ -194,4 +194,71 @@ TEST(a_push_that_fails_can_be_repeated) {
     cch_tokenizer_unref(tok);
 }
 
+/* The text that `next` adds behind `before`, from a primed decoder. */
+static void check_continued(cch_tokenizer *tok, bool skip, const int32_t *before, size_t n, const int32_t *next,
+                            size_t n_next, const char *want) {
+    cch_decoder *dec = NULL;
+    char got[256];
+    const char *piece = NULL;
+    size_t len = 0, at = 0;
+    CHECK_OK(cch_decoder_new(tok, skip, &dec, &err), err);
+    CHECK_OK(cch_decoder_prime(dec, before, n, &err), err);
+    for (size_t i = 0; i <= n_next; i++) {
+        if (i < n_next) CHECK_OK(cch_decoder_push(dec, next[i], &piece, &len, &err), err);
+        else CHECK_OK(cch_decoder_finish(dec, &piece, &len, &err), err);
+        memcpy(got + at, piece, len);
+        at += len;
+    }
+    got[at] = '\0';
+    if (strcmp(got, want) != 0) fprintf(stderr, "continued with \"%s\", expected \"%s\"\n", got, want), check_failures++;
+    cch_decoder_free(dec);
+}
+
+#define IDS(...) (int32_t[]){__VA_ARGS__}, sizeof((int32_t[]){__VA_ARGS__}) / sizeof(int32_t)
+
+TEST(a_primed_decoder_goes_on) {
+    cch_tokenizer *tok = NULL;
+    CHECK_OK(tokfile_open(TOKFILE_PIECES, &tok, &err), err);
+    check_continued(tok, true, NULL, 0, IDS(11), "ab");                  /* the first word has no space in front, */
+    check_continued(tok, true, IDS(1), IDS(11), "ab");                   /* behind skipped tokens neither, */
+    check_continued(tok, true, IDS(11), IDS(11), " ab");                 /* a later one has */
+    check_continued(tok, true, IDS(11, 1, 1, 1, 1, 1), IDS(11), " ab");
+    check_continued(tok, false, IDS(1), IDS(11), " ab");
+    check_continued(tok, true, IDS(10, 3, 4, 5), IDS(8), "b");           /* a finished character is not told twice */
+    check_continued(tok, true, IDS(3, 4, 5), IDS(11), " ab");
+    check_continued(tok, true, IDS(10, 3, 4), IDS(5, 8), "\xE2\x82\xAC" "b");
+    check_continued(tok, true, IDS(3, 4, 5, 3, 4), IDS(5), "\xE2\x82\xAC");
+    check_continued(tok, true, IDS(3, 4), IDS(8), "\xEF\xBF\xBD\xEF\xBF\xBD" "b");
+    check_continued(tok, true, IDS(5, 3, 3), IDS(4, 5), "\xE2\x82\xAC"); /* what was no character was told as such */
+    cch_tokenizer_unref(tok);
+    CHECK_OK(tokfile_open(TOKFILE_BYTES, &tok, &err), err);
+    check_continued(tok, true, IDS(7, 11), IDS(12, 9), "\xC3\xA9 low");
+    check_continued(tok, true, IDS(11, 12, 12), IDS(0), "l");
+    cch_tokenizer_unref(tok);
+}
+
+static cch_status prime_and_free(cch_tokenizer *tok) {
+    cch_decoder *dec = NULL;
+    cch_status status = cch_decoder_new(tok, true, &dec, &err);
+    if (status == CCH_OK) status = cch_decoder_prime(dec, (int32_t[]){11, 3, 4, 5, 3}, 5, &err);
+    cch_decoder_free(dec);
+    return status;
+}
+
+TEST(priming_fails_cleanly) {
+    cch_tokenizer *tok = NULL;
+    cch_decoder *dec = NULL;
+    const char *text;
+    size_t len;
+    CHECK_OK(tokfile_open(TOKFILE_PIECES, &tok, &err), err);
+    CHECK_OK(cch_decoder_new(tok, true, &dec, &err), err);
+    CHECK_STATUS(cch_decoder_prime(dec, (int32_t[]){11, 3, 99}, 3, &err), CCH_E_TOKEN_ID, err, "token id 99");
+    CHECK_EQ(err.position, 2);
+    CHECK_OK(cch_decoder_push(dec, 11, &text, &len, &err), err);
+    CHECK(strcmp(text, "ab") == 0); /* as new: the first word */
+    cch_decoder_free(dec);
+    CHECK_OOM(prime_and_free(tok));
+    cch_tokenizer_unref(tok);
+}
+
 CHECK_MAIN()

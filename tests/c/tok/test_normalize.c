@@ -44,7 +44,7 @@ TEST(plain_text_is_left_in_place) {
     cch_bytes buffers[2] = {{0}, {0}};
     const char *at = text;
     size_t len = strlen(text);
-    CHECK_OK(cch_normalize(&nfc, buffers, &at, &len, &err), err);
+    CHECK_OK(cch_normalize(&nfc, true, buffers, &at, &len, &err), err);
     CHECK(at == text && len == strlen(text) && buffers[0].data == NULL);
 }
 
@@ -59,7 +59,7 @@ TEST(long_runs_of_marks_are_sorted_stably) {
     cch_bytes_deinit(&out);
 }
 
-static cch_status prepend_and_replace(const char *text, char *dst, size_t *out_len) {
+static cch_status prepend_and_replace(bool prepend, const char *text, char *dst, size_t *out_len) {
     cch_status status = CCH_OK;
     cch_normalizer n = {.n_steps = 3};
     cch_bytes buffers[2] = {{0}, {0}};
@@ -68,7 +68,7 @@ static cch_status prepend_and_replace(const char *text, char *dst, size_t *out_l
     n.steps[0] = (struct cch_normalizer_step){CCH_NORMALIZE_PREPEND, NULL, (char[]){"_"}, 0, 1};
     n.steps[1] = (struct cch_normalizer_step){CCH_NORMALIZE_REPLACE, (char[]){" "}, (char[]){"__"}, 1, 2};
     n.steps[2] = (struct cch_normalizer_step){CCH_NORMALIZE_REPLACE, (char[]){"__"}, (char[]){"-"}, 2, 1};
-    CCH_TRY(cch_normalize(&n, buffers, &at, &len, NULL));
+    CCH_TRY(cch_normalize(&n, prepend, buffers, &at, &len, NULL));
     memcpy(dst, at, len);
     *out_len = len;
 done:
@@ -80,9 +80,11 @@ done:
 TEST(steps_run_in_order) {
     char dst[32];
     size_t len = 0;
-    CHECK_EQ(prepend_and_replace("a b  c", dst, &len), CCH_OK);
+    CHECK_EQ(prepend_and_replace(true, "a b  c", dst, &len), CCH_OK);
     CHECK(len == 7 && memcmp(dst, "_a-b--c", 7) == 0);
-    CHECK_OOM(prepend_and_replace("a b  c", dst, &len));
+    CHECK_EQ(prepend_and_replace(false, "a b  c", dst, &len), CCH_OK);
+    CHECK(len == 6 && memcmp(dst, "a-b--c", 6) == 0);
+    CHECK_OOM(prepend_and_replace(true, "a b  c", dst, &len));
 }
 
 CHECK_MAIN()

@@ -105,14 +105,23 @@ TEST(metaspace_rewrites_spaces) {
     cch_metaspace m = {"\xE2\x96\x81", 3, CCH_PREPEND_FIRST, true};
     cch_bytes out = {0};
     cch_error err;
-    CHECK_OK(cch_metaspace_apply(&m, "a b", 3, true, &out, &err), err);
+    CHECK_OK(cch_metaspace_apply(&m, "a b", 3, CCH_PLACE_START, &out, &err), err);
     CHECK(out.n == 8 && memcmp(out.data, "\xE2\x96\x81" "a\xE2\x96\x81" "b", 8) == 0);
     CHECK_EQ(cch_metaspace_split(&m, out.data, 0, out.n), 4);
     CHECK_EQ(cch_metaspace_split(&m, out.data, 4, out.n), 8);
-    CHECK_OK(cch_metaspace_apply(&m, "a", 1, false, &out, &err), err);
+    CHECK_OK(cch_metaspace_apply(&m, "a", 1, CCH_PLACE_LATER, &out, &err), err);
     CHECK_EQ(out.n, 1);
-    CHECK_OK(cch_metaspace_apply(&m, " a", 2, true, &out, &err), err);
+    CHECK_OK(cch_metaspace_apply(&m, " a", 2, CCH_PLACE_START, &out, &err), err);
     CHECK_EQ(out.n, 4); /* it starts with one already */
+    /* what each scheme puts in front of an "a" at the start, at a joint, later */
+    static const size_t wanted[][3] = {[CCH_PREPEND_NEVER] = {1, 1, 1}, [CCH_PREPEND_FIRST] = {4, 1, 1},
+                                       [CCH_PREPEND_ALWAYS] = {4, 1, 4}};
+    for (int scheme = CCH_PREPEND_NEVER; scheme <= CCH_PREPEND_ALWAYS; scheme++)
+        for (int place = CCH_PLACE_START; place <= CCH_PLACE_LATER; place++) {
+            m.prepend = (cch_prepend)scheme;
+            CHECK_OK(cch_metaspace_apply(&m, "a", 1, (cch_place)place, &out, &err), err);
+            CHECK_EQ(out.n, wanted[scheme][place]);
+        }
     cch_bytes_deinit(&out);
 }
 

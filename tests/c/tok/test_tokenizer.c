@@ -65,6 +65,22 @@ TEST(sentencepiece_style_text) {
     cch_tokenizer_unref(tok);
 }
 
+TEST(a_text_that_continues_is_taken_as_it_is) {
+    cch_tokenizer *tok = NULL;
+    CHECK_OK(tokfile_open(TOKFILE_PIECES, &tok, &err), err);
+    CHECK_IDS(tok, "ab", CCH_ENCODE_CONTINUES, "9");
+    CHECK_IDS(tok, " ab", CCH_ENCODE_CONTINUES, "11");
+    CHECK_IDS(tok, "ab ab", CCH_ENCODE_CONTINUES, "9 11");
+    CHECK_IDS(tok, "ab<s>ab", CCH_ENCODE_CONTINUES, "9 1 11"); /* behind a special token as ever */
+    CHECK_IDS(tok, "<s>ab", CCH_ENCODE_CONTINUES, "1 11");
+    CHECK_IDS(tok, "", CCH_ENCODE_CONTINUES, "");
+    cch_tokenizer_unref(tok);
+    CHECK_OK(tokfile_open(TOKFILE_PREFIX_SPACE, &tok, &err), err);
+    CHECK_IDS(tok, "low<end>low low", 0, "9 13 9 9");
+    CHECK_IDS(tok, "low<end>low low", CCH_ENCODE_CONTINUES, "7 13 9 9");
+    cch_tokenizer_unref(tok);
+}
+
 TEST(bad_calls_are_refused) {
     cch_tokenizer *tok = NULL;
     int32_t *ids = (int32_t *)&err;

@@ -45,10 +45,13 @@ static inline cch_status tokfile_open(const char *text, cch_tokenizer **out, cch
 
 /* A byte-level model: "l" 0 "o" 1 "w" 2 "e" 3 "r" 4 " " 5 "lo" 6 "low" 7 "er" 8 " low" 9 "\n" 10 0xC3 11 0xA9 12,
  * special "<end>" 13, added "now" 14 (not special, single word). */
-#define TOKFILE_BYTES                                                                                                 \
+#define TOKFILE_BYTES TOKFILE_BYTE_LEVEL("false")
+/* The same with add_prefix_space. */
+#define TOKFILE_PREFIX_SPACE TOKFILE_BYTE_LEVEL("true")
+#define TOKFILE_BYTE_LEVEL(prefix_space)                                                                              \
     "{\"added_tokens\": [{\"id\": 13, \"content\": \"<end>\", \"special\": true, \"normalized\": false},"              \
     " {\"id\": 14, \"content\": \"now\", \"special\": false, \"normalized\": false, \"single_word\": true}],"          \
-    "\"normalizer\": null, \"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false},"                 \
+    "\"normalizer\": null, \"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": " prefix_space "},"      \
     "\"post_processor\": null, \"decoder\": {\"type\": \"ByteLevel\"},"                                                \
     "\"model\": {\"type\": \"BPE\", \"vocab\": {\"l\": 0, \"o\": 1, \"w\": 2, \"e\": 3, \"r\": 4, \"\xC4\xA0\": 5,"    \
     " \"lo\": 6, \"low\": 7, \"er\": 8, \"\xC4\xA0low\": 9, \"\xC4\x8A\": 10, \"\xC3\x83\": 11, \"\xC2\xA9\": 12},"    \
