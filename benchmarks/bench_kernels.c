@@ -22,6 +22,7 @@
 #define TURNS 11
 #define MOST_ROWS 512
 #define MOST_COPIES 64
+#define SETTLE_NS 60000000 /* OpenBLAS's threads spin for about half of that before they sleep and leave us the cores */
 #define COPIES_BYTES ((size_t)192 << 20) /* of weights per cell, six times the last-level cache */
 
 typedef struct shape {
@@ -74,13 +75,16 @@ static double time_ours(cell *c, size_t rows, size_t turn) {
 
 static double time_blas(cell *c, size_t rows, size_t turn) {
     const int m = (int)rows, n = (int)c->n, k = (int)c->k;
+    const struct timespec settle = {0, SETTLE_NS};
     const double start = now();
     for (size_t i = 0; i < c->calls; i++) {
         const float *w = c->dense[(turn * c->calls + i) % c->n_copies];
         if (rows == 1) cblas_sgemv(CblasRowMajor, CblasNoTrans, n, k, 1.0f, w, k, c->x, 1, 0.0f, c->y, 1);
         else cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, n, k, 1.0f, c->x, k, w, k, 0.0f, c->y, n);
     }
-    return (now() - start) / (double)c->calls;
+    const double elapsed = now() - start;
+    if (cch_threads_count(c->threads) > 1) nanosleep(&settle, NULL);
+    return elapsed / (double)c->calls;
 }
 
 static void bench_cell(cell *c, const char *name, size_t rows) {

@@ -1,25 +1,30 @@
 """``make bench``: every measured ratio, interleaved with its peer in one run.
 
-Writes docs/benchmarks.md with a picture; the last line printed is ``worst ratio R (cell)``.
-Ratios above 1 mean cacher is faster.  ``--reps`` sets the repetitions a median is taken over.
+Writes docs/benchmarks.md with a picture, and the numbers behind it to docs/benchmarks.json; the
+last line printed is ``worst ratio R (cell)``.  Ratios above 1 mean cacher is faster.  ``--reps``
+sets the repetitions a median is taken over; ``--parts`` measures only these parts again and keeps
+the other numbers.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import models
 import report
+from forks import measure_forks
 from startup import measure_startup
-from states import measure_states
 
 ROOT = Path(__file__).resolve().parent.parent
 CELLS = {
@@ -110,43 +115,51 @@ def measure_model(
     return rows, shares
 
 
-def measure_kernels(threads: list[int]) -> str:
-    """Run the C benchmark of matrix products against OpenBLAS; returns what it printed."""
+def measure_kernels(threads: list[int]) -> list[str]:
+    """Run the C benchmark of matrix products against OpenBLAS; returns the lines it printed."""
     program = ROOT / "build/bench_kernels"
     runs = [[str(program), str(count), "best", "1", "128"] for count in threads]
-    return "\n".join(
-        subprocess.run(run, check=True, capture_output=True, text=True).stdout for run in runs
-    )
+    printed = (subprocess.run(run, check=True, capture_output=True, text=True) for run in runs)
+    return [line for run in printed for line in run.stdout.splitlines()]
+
+
+def measure_models(threads: list[int], reps: int) -> dict:
+    """Measure every model, at each number of threads, against its peer and the machine's limits."""
+    limits = Process(ROOT / "build/bench_limits")
+    rows: list[report.Row] = []
+    shares: list[report.Shares] = []
+    for count in threads:
+        for name in models.NAMES:
+            found, share = measure_model(name, count, reps, limits)
+            rows += found
+            shares.append(share)
+    limits.close()
+    return {
+        "reps": reps,
+        "rows": [dataclasses.asdict(row) for row in rows],
+        "shares": [dataclasses.asdict(share) for share in shares],
+    }
 
 
 def main() -> None:
     """Measure everything and write the report."""
+    threads = [1, min(2, os.cpu_count() or 1)]
+    measures: dict[str, Callable[[], dict]] = {
+        "models": lambda: measure_models(threads, options.reps),
+        "startup": lambda: measure_startup(models.folder(models.GPT2)),
+        "forks": lambda: {"rows": measure_forks()},
+        "kernels": lambda: {"lines": measure_kernels(threads)},
+    }
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--reps", type=int, default=5)
-    parser.add_argument("--threads", type=int, nargs="*", default=[1, min(2, os.cpu_count() or 1)])
+    parser.add_argument("--parts", nargs="+", choices=measures, default=list(measures))
     options = parser.parse_args()
     for name in models.NAMES:
         models.folder(name)
-    limits = Process(ROOT / "build/bench_limits")
-    rows: list[report.Row] = []
-    shares: list[report.Shares] = []
-    for threads in options.threads:
-        for name in models.NAMES:
-            found, share = measure_model(name, threads, options.reps, limits)
-            rows += found
-            shares.append(share)
-    limits.close()
-    report.write(
-        report.Report(
-            rows,
-            shares,
-            measure_startup(models.folder(models.GPT2)),
-            measure_states(),
-            measure_kernels(options.threads),
-            options.reps,
-        )
-    )
-    worst = min(rows, key=lambda row: row.ratio)
+    measured = report.read()
+    for part in options.parts:
+        measured[part] = {"measured": str(date.today()), **measures[part]()}
+    worst = report.write(measured)
     print(f"worst ratio {worst.ratio:.2f} ({worst.cell})")
 
 

@@ -42,6 +42,7 @@ def model_card(weights: int, step: int, seconds: float, work: Path) -> str:
             epochs=f"{tokens / corpus_tokens:.1f}",
             corpus_tokens=f"{corpus_tokens / 1e6:.1f} million",
             steps=f"{step:,}",
+            cycles=" and ".join(f"{end:,}" for end in TRAIN.cycle_ends),
             batch=f"{TRAIN.batch_tokens:,}",
             minutes=round(seconds / 60),
             muon_lr=f"{TRAIN.muon_lr:g}",
@@ -63,10 +64,10 @@ def model_card(weights: int, step: int, seconds: float, work: Path) -> str:
 
 def _unfinished(step: int) -> str:
     """Say so when the schedule has not been run to its end."""
-    if step >= TRAIN.total_steps:
+    if step == TRAIN.cycle_ends[-1]:
         return ""
     return (
-        f"\n\n**This is an unfinished checkpoint**: {step:,} of the {TRAIN.total_steps:,} "
+        f"\n\n**This is an unfinished checkpoint**: {step:,} of the {TRAIN.cycle_ends[-1]:,} "
         "steps of the schedule."
     )
 

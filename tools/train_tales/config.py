@@ -37,18 +37,20 @@ class TrainConfig:
     """Optimisers, schedule and data order."""
 
     seed: int = 20250
-    total_steps: int = 4000
+    # The steps at which the rate has come down and the model is a finished one.  Each stretch
+    # between two of them is one cycle, and all fractions below are fractions of a cycle.
+    cycle_ends: tuple[int, ...] = (4000, 9000)
     batch_tokens: int = 4096  # 16 windows of 256, later 4 windows of 1024
     short_context: int = 256
     long_context: int = 1024
-    long_fraction: float = 0.1  # the last tenth sees the full declared context
-    style_fraction: float = 1 / 3  # the last third leans to one consistent style
+    long_fraction: float = 0.1  # the last tenth of a cycle sees the full declared context
+    style_fraction: float = 1 / 3  # the last third of a cycle leans to one consistent style
     style_share: float = 0.85  # how much of a batch then comes from those documents
     opening_share: float = 0.125  # windows that begin exactly where a document does
 
     warmup_steps: int = 100
     hold_fraction: float = 0.3625
-    final_lr: float = 0.02  # share of the peak rate left at the last step
+    final_lr: float = 0.02  # share of the peak rate left at the end of a cycle
     clip_norm: float = 1.0
 
     muon_lr: float = 6e-3

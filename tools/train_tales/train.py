@@ -35,7 +35,8 @@ class Data:
         """Return ids of shape (windows, context + 1) for this step."""
         rng = np.random.default_rng((TRAIN.seed, step))
         context = context_at(step)
-        leaning = step >= TRAIN.total_steps * (1 - TRAIN.style_fraction)
+        at, length = place_in_cycle(step)
+        leaning = at >= length * (1 - TRAIN.style_fraction)
         rows = []
         for _ in range(TRAIN.batch_tokens // context):
             name = "series" if leaning and rng.random() < TRAIN.style_share else "all"
@@ -49,18 +50,28 @@ class Data:
         return torch.from_numpy(np.stack(rows).astype(np.int64))
 
 
+def place_in_cycle(step: int) -> tuple[int, int]:
+    """Return how many steps of its cycle are done, and how many the cycle has."""
+    start = 0
+    for end in TRAIN.cycle_ends:
+        if step < end:
+            return step - start, end - start
+        start = end
+    raise ValueError(f"step {step} is past the last cycle, which ends at {start}")
+
+
 def context_at(step: int) -> int:
-    """Short windows first, the full context at the end."""
-    long_from = TRAIN.total_steps * (1 - TRAIN.long_fraction)
-    return TRAIN.long_context if step >= long_from else TRAIN.short_context
+    """Short windows first, the full context at the end of a cycle."""
+    at, length = place_in_cycle(step)
+    return TRAIN.long_context if at >= length * (1 - TRAIN.long_fraction) else TRAIN.short_context
 
 
 def rate_at(step: int) -> float:
-    """Share of the peak learning rate: warm up, hold, then fall linearly."""
-    if step < TRAIN.warmup_steps:
-        return (step + 1) / TRAIN.warmup_steps
-    hold_until = TRAIN.total_steps * TRAIN.hold_fraction
-    left = (TRAIN.total_steps - step) / (TRAIN.total_steps - hold_until)
+    """Share of the peak learning rate: in each cycle warm up, hold, then fall linearly."""
+    at, length = place_in_cycle(step)
+    if at < TRAIN.warmup_steps:
+        return (at + 1) / TRAIN.warmup_steps
+    left = (length - at) / (length * (1 - TRAIN.hold_fraction))
     return TRAIN.final_lr + (1 - TRAIN.final_lr) * min(1.0, left)
 
 
@@ -160,7 +171,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder prepare.py wrote")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=TRAIN.total_steps, help="stop early")
+    parser.add_argument("--steps", type=int, default=TRAIN.cycle_ends[-1], help="stop early")
     parser.add_argument("--no-compile", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

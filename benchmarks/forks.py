@@ -12,13 +12,10 @@ from cacher import _core
 FORKS = 10_000
 
 
-def measure_states(lengths: tuple[int, ...] = (16, 250, 1000)) -> list[str]:
-    """Return Markdown table rows, one per length of the state that is forked (model: tales)."""
+def measure_forks(lengths: tuple[int, ...] = (16, 250, 1000)) -> list[dict[str, float]]:
+    """Return figures for a state of each length (model: tales)."""
     model = cacher.load("tales")
-    lines = [
-        "| length of the state | a fork takes | bytes per fork | KV bytes with 10,000 forks |",
-        "| ---: | ---: | ---: | ---: |",
-    ]
+    rows = []
     for length in lengths:
         state = model.state([5 + i % 1000 for i in range(length)])
         state.forward()
@@ -32,10 +29,10 @@ def measure_states(lengths: tuple[int, ...] = (16, 250, 1000)) -> list[str]:
         tracemalloc.stop()
         kv = model.stats.kv_bytes / before_kv
         del forks
-        lines.append(
-            f"| {length} | {_fork_seconds(state) * 1e6:.2f} us | {per_fork:.0f} | {kv:.3f} x one |"
+        rows.append(
+            {"length": length, "us": _fork_seconds(state) * 1e6, "bytes": per_fork, "kv_ratio": kv}
         )
-    return lines
+    return rows
 
 
 def _fork_seconds(state: cacher.State, reps: int = 7) -> float:
@@ -47,7 +44,3 @@ def _fork_seconds(state: cacher.State, reps: int = 7) -> float:
         rounds.append((time.perf_counter() - started) / FORKS)
         del forks
     return statistics.median(rounds)
-
-
-if __name__ == "__main__":
-    print("\n".join(measure_states()))
