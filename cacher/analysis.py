@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from cacher.display import Picture
     from cacher.model import Model
-    from cacher.params import StateConfig
 
 
 def _array(source: _core.Array) -> NDArray[Any]:
@@ -37,9 +36,9 @@ class Inspection:
 
     if TYPE_CHECKING:
         _core: _core.State
-        model: Model
-        config: StateConfig
 
+        @property
+        def model(self) -> Model: ...  # noqa: D102
         @property
         def _store_top_k(self) -> int: ...
         def __len__(self) -> int: ...
@@ -142,8 +141,9 @@ class Inspection:
             logprob = logprobs[position]
             top = self._stored_top(position - 1, 5) if position else ()
             yield Token(
-                pieces[position], token_id, position, exp(logprob), logprob, None, top, tokenizer
-            )
+                pieces[position], token_id, position, exp(logprob), logprob, None,
+                top_tokens(top, tokenizer),
+            )  # fmt: skip
 
     def _stored_top(self, position: int, n: int) -> tuple[tuple[int, float], ...]:
         """Return up to n (id, log-probability) pairs stored for the prediction after a token."""

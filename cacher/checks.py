@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import inf
 from numbers import Real
 
@@ -15,13 +15,11 @@ MAX_SHOWN = 80  # characters of a value in a message
 
 
 def shown(value: object) -> str:
-    """Return a value for a message: one short line, whatever the value is.
-
-    Huge integers are shown by their size: Python refuses to print those of thousands of digits.
-    """
-    if isinstance(value, int) and value.bit_length() > 128:
-        return f"{'at most -' if value < 0 else 'at least '}2^{value.bit_length() - 1}"
-    text = repr(value) if isinstance(value, str) else str(value)
+    """Return a value for a message: one short line, whatever the value is."""
+    try:
+        text = repr(value) if isinstance(value, str) else str(value)
+    except ValueError:  # Python prints no integer of thousands of digits
+        return "a number of thousands of digits"
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
 
 
@@ -60,6 +58,17 @@ def number(name: str, value: object, low: float, high: float, *, open_low: bool 
     return plain
 
 
+def string(name: str, value: object) -> str:
+    """Return a string.
+
+    Raises:
+        TypeError: Not a string.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, got {type(value).__name__}")
+    return value
+
+
 def choice(name: str, value: object, *allowed: str) -> str:
     """Return a string that is one of those allowed.
 
@@ -67,30 +76,60 @@ def choice(name: str, value: object, *allowed: str) -> str:
         TypeError: Not a string.
         ParameterError: Another string.
     """
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a string, got {type(value).__name__}")
-    if value not in allowed:
+    if string(name, value) not in allowed:
         words = ", ".join(f'"{word}"' for word in allowed)
         raise ParameterError(f"{name} is {shown(value)}, allowed: {words}")
     return str(value)
 
 
-def json_object(name: str, value: object) -> dict[str, object]:
-    """Return a copy, as a file would give it back, of an object of plain JSON up to 16 KiB.
+class JsonObject(Mapping[str, object]):
+    """Plain JSON under string keys, up to 16 KiB; immutable, so that states can share it.
+
+    Each value is kept as its JSON text: what is read out is a copy, as a file would give it back.
 
     Raises:
         TypeError: Not a mapping with string keys, or not JSON.
         ParameterError: Too large, nested too deeply, or with a number that is not finite.
     """
-    import json  # not needed to import the package
 
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise TypeError(f"{name} must be a mapping with string keys, got {type(value).__name__}")
-    try:
-        text = json.dumps(dict(value), allow_nan=False)
-    except (ValueError, RecursionError) as error:
-        raise ParameterError(f"{name} cannot be written as JSON: {error}") from None
-    if len(text) > MAX_JSON_BYTES:
-        raise ParameterError(f"{name} takes {len(text)} bytes as JSON, allowed: {MAX_JSON_BYTES}")
-    copy: dict[str, object] = json.loads(text)
-    return copy
+    __slots__ = ("_texts",)
+
+    def __init__(self, name: str, value: object) -> None:
+        self._texts: dict[str, str] = {}
+        if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+            raise TypeError(
+                f"{name} must be a mapping with string keys, got {type(value).__name__}"
+            )
+        if not value:
+            return
+        import json  # not needed to import the package
+
+        try:
+            text = json.dumps(dict(value), allow_nan=False)
+        except TypeError as error:
+            raise TypeError(f"{name} cannot be written as JSON: {error}") from None
+        except (ValueError, RecursionError) as error:
+            raise ParameterError(f"{name} cannot be written as JSON: {error}") from None
+        if len(text) > MAX_JSON_BYTES:
+            raise ParameterError(
+                f"{name} takes {len(text)} bytes as JSON, allowed: {MAX_JSON_BYTES}"
+            )
+        self._texts = {key: json.dumps(item) for key, item in json.loads(text).items()}
+
+    def __getitem__(self, key: str) -> object:
+        import json
+
+        item: object = json.loads(self._texts[key])
+        return item
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._texts))  # of the keys: 1 and 1.0 are equal values
+
+    def __repr__(self) -> str:
+        return repr(dict(self))

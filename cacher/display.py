@@ -20,6 +20,11 @@ SURPRISE = log(1e-4)  # at and below this log-probability a token is fully red
 SHOWN_TOKENS = 2000  # a notebook shows the last ones of longer states
 PICTURE_TOKENS = 64  # and attention among the last ones
 CELL = 11  # pixels of an attention weight
+LABEL = 16  # characters of a token beside it
+
+# Characters that would act on a terminal, or not show, are shown by their pictures.
+PICTURES = {c: 0x2400 + c for c in range(32) if chr(c) not in "\t\n"}
+PICTURES |= {0x7F: 0x2421, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD)}
 
 # From a surprise to certainty; also their 256-colour terminal codes.
 SCALE = ((222, 90, 80), (235, 160, 90), (240, 215, 120), (175, 215, 130), (110, 190, 120))
@@ -52,7 +57,7 @@ def _colour(logprob: float) -> str:
 
 def _visible(text: str) -> str:
     """HTML of a token's text; a line break stays one."""
-    return escape(text).replace("\n", "&#8629;<br>") or "&#8203;"
+    return escape(text.translate(PICTURES)).replace("\n", "&#8629;<br>") or "&#8203;"
 
 
 def _span(text: str, logprob: float, title: str) -> str:
@@ -147,15 +152,16 @@ def attention_picture(state: Inspection, layer: int, head: int) -> Picture:
     ids = state._core.tokens().tolist()
     tokenizer = state.model._tokenizer
     labels = (tokenizer.pieces(ids) if tokenizer else list(map(str, ids)))[first:]
-    shown = [label.replace("\n", "\u21b5") for label in labels]
-    margin = 8 + 7 * min(16, max(map(len, shown)))
+    shown = [label.replace("\n", "\u21b5").translate(PICTURES)[:LABEL] for label in labels]
+    margin = 8 + 7 * max(map(len, shown))
     side = margin + CELL * len(shown) + 4
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{side}" height="{side}" '
-        'font-family="ui-monospace,monospace" font-size="10">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{side}" viewBox="0 0 {side} {side}" '
+        'style="max-width:100%" font-family="ui-monospace,monospace" font-size="10" '
+        'fill="currentColor" xml:space="preserve">'
     ]
     for i, label in enumerate(shown):
-        at, text = margin + CELL * i, escape(label[:16])
+        at, text = margin + CELL * i, escape(label)
         parts.append(f'<text x="{margin - 4}" y="{at + 9}" text-anchor="end">{text}</text>')
         parts.append(
             f'<text transform="translate({at + 9},{margin - 4}) rotate(-90)">{text}</text>'
@@ -165,7 +171,7 @@ def attention_picture(state: Inspection, layer: int, head: int) -> Picture:
             title = escape(f"{label!r} attends to {shown[j]!r}: {weight:.3f}")
             parts.append(
                 f'<rect x="{margin + CELL * j}" y="{at}" width="{CELL}" height="{CELL}" '
-                f'fill="#1f5fbf" fill-opacity="{weight:.3f}" stroke="#8884" stroke-width="0.5">'
+                f'fill="#3d8bfd" fill-opacity="{weight:.3f}" stroke="#8884" stroke-width="0.5">'
                 f"<title>{title}</title></rect>"
             )
     parts.append("</svg>")
@@ -180,7 +186,8 @@ def ansi(state: Inspection) -> str:
         code = ANSI[round(_level(token.logprob) * (len(ANSI) - 1))]
         # A colour ends before a line does: some terminals would paint the rest of the line.
         lines = [
-            f"\033[38;5;{code}m{line}\033[0m" if line else "" for line in token.text.split("\n")
+            f"\033[38;5;{code}m{line}\033[0m" if line else ""
+            for line in token.text.translate(PICTURES).split("\n")
         ]
         parts.append("\n".join(lines))
     return "".join(parts)

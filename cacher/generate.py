@@ -24,7 +24,7 @@ from cacher.params import (
     check_stop,
 )
 from cacher.progress import LONG_TEXT, Progress
-from cacher.types import BeamSearch, FinishReason, Generation, Token
+from cacher.types import BeamSearch, FinishReason, Generation, Token, top_tokens
 
 if TYPE_CHECKING:
     from cacher.model import Model
@@ -49,6 +49,7 @@ class Row:
         self.params = params.with_seed()
         self.max_tokens = max_tokens
         self.stream_index = stream_index
+        self.start = len(state)
         self.limit = state.context_limit
         self.finished = False
         self.finish_reason: FinishReason | None = None
@@ -63,7 +64,7 @@ class Row:
         check_stops(state, params.stop)
         self._stops = StopMatcher(params.stop)
         self._decoder = primed_decoder(state)
-        if len(state) >= self.limit:
+        if self.start >= self.limit:
             self._end("context_length")
 
     @property
@@ -149,7 +150,7 @@ def generate_rows(
         _run(model, rows, chunk_tokens, store)
     finally:
         for state, row in zip(states, rows, strict=True):
-            if row.token_ids or row.finished:
+            if len(state) > row.start or row.finished:
                 state._head = len(state)
                 state._changed()
     return [row.result() for row in rows]
@@ -225,8 +226,8 @@ class Stream:
 
     def _token(self, step: Step, text: str, top: tuple[tuple[int, float], ...]) -> Token:
         _row, _finish, position, token_id, probability, logprob, entropy = step
-        tokenizer = self._state.model._tokenizer
-        return Token(text, token_id, position, probability, logprob, entropy, top, tokenizer)
+        shown = top_tokens(top, self._state.model._tokenizer)
+        return Token(text, token_id, position, probability, logprob, entropy, shown)
 
     def close(self) -> None:
         """End the run; what was generated stays in the state."""
@@ -247,8 +248,11 @@ class Generating:
 
     if TYPE_CHECKING:
         _core: _core.State
-        model: Model
-        config: StateConfig
+
+        @property
+        def model(self) -> Model: ...  # noqa: D102
+        @property
+        def config(self) -> StateConfig: ...  # noqa: D102
 
     def generate(
         self,
@@ -276,6 +280,8 @@ class Generating:
             ParameterError: An option is outside its range.
             StateBusyError: Another thread is using the state.
             BudgetError: The KV budget cannot hold the state.
+
+        Where the call ends early, by Ctrl-C for one, tokens already generated stay in the state.
 
         Example:
             >>> import cacher

@@ -6,6 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from cacher.checks import shown, string
 from cacher.errors import DeviceError, MissingExtraError, ModelNotFoundError
 
 if TYPE_CHECKING:
@@ -61,13 +62,10 @@ def load(
     """
     from cacher.model import Model
 
-    if device != "cpu":
-        where = (
-            "is not there yet: this version computes on the CPU"
-            if str(device).startswith("cuda")
-            else "is unknown"
-        )
-        raise DeviceError(f'device {device!r} {where}, allowed: "cpu"')
+    if string("device", device) != "cpu":
+        known = device == "cuda" or device.startswith("cuda:")
+        why = "is not there yet: this version computes on the CPU" if known else "is unknown"
+        raise DeviceError(f'device {shown(device)} {why}, allowed: "cpu"')
     folder = find(name, progress=progress)
     return Model(folder, name=_model_id(name), threads=threads, kv_budget=kv_budget, isa=isa)
 
@@ -90,14 +88,14 @@ def find(name: str | os.PathLike[str], *, progress: bool | None = None) -> Path:
     """
     from pathlib import Path
 
-    text = os.fspath(name)
+    text = os.fsdecode(name)
     if isinstance(name, str) and name in built_in():
         return Path(BUILT_IN, name)
     if os.path.isdir(text):
         return Path(text)
     if not isinstance(name, str) or not HUB_ID.fullmatch(text) or ".." in text:
         raise ModelNotFoundError(
-            f"{text!r} is neither a built-in model ({', '.join(built_in())}) nor a folder "
+            f"{text[:256]!r} is neither a built-in model ({', '.join(built_in())}) nor a folder "
             "nor a hub id"
         )
     return _from_hub(text, progress)
@@ -110,7 +108,7 @@ def built_in() -> list[str]:
 
 
 def _model_id(name: str | os.PathLike[str]) -> str:
-    text = os.fspath(name)
+    text = os.fsdecode(name)
     is_id = isinstance(name, str) and (text in built_in() or not os.path.isdir(text))
     return text if is_id else os.path.basename(os.path.realpath(text))
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
-from cacher.checks import choice
+from cacher.checks import choice, string
 from cacher.errors import MergeConflictError, ParameterError
-from cacher.state import State
+from cacher.state import State, check_states
 from cacher.types import Diff, MergeConflict
 
 if TYPE_CHECKING:
+    from cacher.identity import Identity
     from cacher.params import StateConfig
-    from cacher.state import Identity
 
 Strategy = Literal["append", "concat", "longest", "common_prefix"]
 OnConflict = Literal["first", "last", "error"]
@@ -43,7 +43,8 @@ def diff(a: State, b: State) -> Diff:
         >>> cacher.diff(model.state("Hello world"), model.state("Hello you")).common_prefix_text
         'Hello'
     """
-    _check_states((a, b))
+    check_states([a])
+    check_states([b])
     same_model = a.model.fingerprint == b.model.fingerprint
     prefix = 0
     if same_model:
@@ -60,13 +61,13 @@ def diff(a: State, b: State) -> Diff:
         identical=same_model and not changes and prefix == len(a) == len(b),
         common_prefix_tokens=prefix,
         common_prefix_text=_text(a, a.tokens[:prefix]),
-        only_in={state.id: _text(state, state.tokens[prefix:]) for state in (a, b)},
+        only_in=(_text(a, a.tokens[prefix:]), _text(b, b.tokens[prefix:])),
         config_changes=changes,
     )
 
 
 def merge(
-    states: Sequence[State],
+    states: Iterable[State],
     *,
     strategy: Strategy = "append",
     separator: str = "",
@@ -100,6 +101,7 @@ def merge(
         >>> cacher.merge(ends, separator=",").text
         'Hello world, you'
     """
+    states = list(states)
     _check(states, strategy, separator, on_conflict)
     first = states[0]
     config, conflicts = _merged_config(states, on_conflict)
@@ -111,23 +113,13 @@ def merge(
     return merged
 
 
-def _check_states(states: Sequence[State]) -> None:
-    for state in states:
-        if not isinstance(state, State):
-            raise TypeError(f"expected states, got {type(state).__name__}")
-
-
 def _check(states: Sequence[State], strategy: str, separator: str, on_conflict: str) -> None:
     if not 2 <= len(states) <= 16:
         raise ParameterError(f"there are {len(states)} states to merge, allowed: 2 to 16")
-    _check_states(states)
-    if len({id(state) for state in states}) != len(states):
-        raise ParameterError("a state is given twice: the states to merge must be different ones")
+    check_states(states)
     choice("strategy", strategy, *get_args(Strategy))
     choice("on_conflict", on_conflict, *get_args(OnConflict))
-    if not isinstance(separator, str):
-        raise TypeError(f"separator must be a string, got {type(separator).__name__}")
-    if len(separator) > MAX_SEPARATOR:
+    if len(string("separator", separator)) > MAX_SEPARATOR:
         raise ParameterError(f"separator has {len(separator)} characters, allowed: {MAX_SEPARATOR}")
     for state in states[1:]:
         if state.model.fingerprint != states[0].model.fingerprint:

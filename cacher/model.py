@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 
 from cacher import _core
-from cacher.checks import MAX_INT32, MAX_INT64, integer
+from cacher.checks import MAX_INT32, MAX_INT64, integer, string
 from cacher.errors import ModelMismatchError, ParameterError, TokenizerError
 from cacher.generate import generate_rows
 from cacher.params import SamplingOptions, SamplingParams, StateConfig
-from cacher.progress import Progress
-from cacher.state import State
+from cacher.state import State, check_states
 from cacher.tokenizer import Tokenizer
 from cacher.types import Generation, ModelInfo, ModelStats
 
@@ -56,7 +55,7 @@ class Model:
         self._tokenizer = None if tokenizer is None else Tokenizer(tokenizer)
         self._default_config = StateConfig()
         #: As given to `cacher.load`: the model id of every state.
-        self.name = name
+        self.name = string("name", name)
         #: Most tokens of a state.
         self.n_ctx: int = facts["n_ctx"]
         #: Tokens the model knows.
@@ -117,7 +116,7 @@ class Model:
             >>> len(cacher.load("tales").state("Hello world"))
             2
         """
-        full = config if isinstance(config, StateConfig) else self._default_config.updated(config)
+        full = self._default_config.updated(config)
         state = State(self, self._core.state(), full, metadata, state_id)
         if text is not None:
             state._lay(text)
@@ -164,10 +163,9 @@ class Model:
         self,
         states: Iterable[State],
         max_tokens: int = 1,
-        params: Sequence[Mapping[str, Any] | SamplingParams] | None = None,
+        params: Iterable[Mapping[str, Any] | SamplingParams] | None = None,
         *,
         chunk_tokens: int = 0,
-        progress: Progress = None,
     ) -> list[Generation]:
         """Generate on several states at once; each gets what it would get alone.
 
@@ -177,11 +175,13 @@ class Model:
             params: For each state its sampling options (as of `State.generate`); None: each
                 state's own configuration.
             chunk_tokens: Tokens of one forward pass at most; 0 is 512.  Never changes a result.
-            progress: As in `State.generate`.
 
         Raises:
             ModelMismatchError: A state of another model.
-            ParameterError: Not as many `params` as states.
+            ParameterError: Not as many `params` as states, or a state given twice.
+            StateBusyError: Another thread is using a state.
+
+        When the call ends early, tokens already generated stay in the states.
 
         Example:
             >>> import cacher
@@ -190,17 +190,15 @@ class Model:
             >>> [len(g) for g in model.generate_all(states, 3)]
             [3, 3]
         """
-        own = [self._own(state) for state in states]
-        each = [{}] * len(own) if params is None else params
+        own = self._own(states)
+        each = [{}] * len(own) if params is None else list(params)
         if len(each) != len(own):
             raise ParameterError(f"there are {len(each)} params for {len(own)} states")
         chosen = [
             p if isinstance(p, SamplingParams) else state.config.sampling(p)
             for state, p in zip(own, each, strict=True)
         ]
-        return generate_rows(
-            self, own, chosen, max_tokens, chunk_tokens=chunk_tokens, progress=progress
-        )
+        return generate_rows(self, own, chosen, max_tokens, chunk_tokens=chunk_tokens)
 
     def forward_all(self, states: Iterable[State], *, chunk_tokens: int = 0) -> None:
         """Consume what is pending in several states, together; see `State.forward`.
@@ -219,22 +217,24 @@ class Model:
         """
         chunk_tokens = integer("chunk_tokens", chunk_tokens, 0, MAX_INT32)
         by_storage: dict[int, list[State]] = {}
-        for state in states:
-            by_storage.setdefault(self._own(state)._store_top_k, []).append(state)
+        for state in self._own(states):
+            by_storage.setdefault(state._store_top_k, []).append(state)
         for store_top_k, group in by_storage.items():
             self._core.eval([state._core for state in group], store_top_k, chunk_tokens)
             for state in group:
                 state._head = len(state)
                 state._changed()
 
-    def _own(self, state: State) -> State:
-        if not isinstance(state, State):
-            raise TypeError(f"expected states, got {type(state).__name__}")
-        if state.model is not self:
-            raise ModelMismatchError(
-                f"state {state.id} belongs to an opened model {state.model.name!r}, not to this one"
-            )
-        return state
+    def _own(self, states: Iterable[State]) -> list[State]:
+        own = list(states)
+        check_states(own)
+        for state in own:
+            if state.model is not self:
+                raise ModelMismatchError(
+                    f"state {state.id} belongs to an opened model {state.model.name!r}, "
+                    "not to this one"
+                )
+        return own
 
     # ---- resources
 
@@ -272,6 +272,9 @@ class Model:
         import numpy as np
 
         return np.asarray(self._core.embedding(token_id))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a model is not copied: share it, or open it again with cacher.load")
 
     def __repr__(self) -> str:
         info = self.info

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from types import EllipsisType, MappingProxyType
+from dataclasses import dataclass, fields, replace
+from types import EllipsisType
 from typing import Any, Literal, TypedDict
 
-from cacher.checks import MAX_INT32, MAX_INT64, choice, integer, json_object, number
+from cacher.checks import MAX_INT32, MAX_INT64, JsonObject, choice, integer, number
 from cacher.errors import ParameterError
 
 StoreLogits = Literal["none", "top_k", "full"]
@@ -229,7 +229,7 @@ _CONFIG_CHECKS: dict[str, _Check] = {
     **{name: _SAMPLING_CHECKS[name] for name in ("top_k", "min_p", "no_repeat_ngram_size")},
 }
 _DEFAULTS = SamplingParams()
-NO_EXTRA: Mapping[str, object] = MappingProxyType({})
+NO_EXTRA = JsonObject("extra", {})
 _OPTIONAL = ("stop_sequences", "top_k", "min_p", "no_repeat_ngram_size")
 
 
@@ -267,7 +267,7 @@ class StateConfig:
     top_k: int | None = None
     min_p: float | None = None
     no_repeat_ngram_size: int | None = None
-    extra: Mapping[str, object] = field(default_factory=lambda: NO_EXTRA)
+    extra: Mapping[str, object] = NO_EXTRA
 
     def __post_init__(self) -> None:
         """Check every field; raises as `SamplingParams` does."""
@@ -275,18 +275,18 @@ class StateConfig:
             value = getattr(self, name)
             if not (value is None and name in _OPTIONAL):
                 object.__setattr__(self, name, check(name, value))
-        if self.extra is not NO_EXTRA:
-            extra = json_object("config", self.extra)
+        if not isinstance(self.extra, JsonObject):
+            extra = JsonObject("extra", self.extra)
             if known := extra.keys() & _CONFIG_CHECKS.keys():
                 raise ParameterError(f"extra holds {sorted(known)[0]!r}, which has its own field")
-            object.__setattr__(self, "extra", MappingProxyType(extra))
+            object.__setattr__(self, "extra", extra)
 
-    def updated(self, changes: Mapping[str, object] | None) -> StateConfig:
+    def updated(self, changes: Mapping[str, object] | StateConfig | None) -> StateConfig:
         """Return a configuration with some keys replaced.
 
         Args:
-            changes: Keys to replace.  None as a value means the default, except for ``seed``, where
-                it means a fresh seed for every call.
+            changes: Keys to replace, or a whole configuration.  None as a value means the default,
+                except for ``seed``, where it means a fresh seed for every call.
 
         Raises:
             TypeError: A value has the wrong type.
@@ -294,6 +294,8 @@ class StateConfig:
         """
         if changes is None:
             return self
+        if isinstance(changes, StateConfig):
+            return changes
         if not isinstance(changes, Mapping):
             raise TypeError(f"config must be a mapping, got {type(changes).__name__}")
         defaults = {f.name: f.default for f in fields(StateConfig)}

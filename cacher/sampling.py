@@ -21,11 +21,12 @@ def sampling_distribution(
     """Return what `State.generate` would draw from: float64 [vocab], zero where cut off, sum 1.
 
     Args:
-        logits: float32 [vocab].
+        logits: Real numbers [vocab]; computed with as float32.
         history: The token ids before, for ``repetition_penalty`` and ``no_repeat_ngram_size``.
         **sampling: As of `State.generate`; what is left out is off (temperature 1, top_p 1).
 
     Raises:
+        TypeError: The logits are no vector of numbers.
         ParameterError: An option is outside its range, or the logits are all -inf or hold NaN.
 
     Example:
@@ -35,7 +36,14 @@ def sampling_distribution(
     """
     import numpy as np
 
-    plain = np.ascontiguousarray(logits, dtype=np.float32)
-    if not isinstance(history, (list, tuple, np.ndarray)):
-        history = list(history)
+    try:
+        numbers = np.asarray(logits)
+    except ValueError as error:  # rows of different lengths
+        raise TypeError(f"logits must be a vector of numbers: {error}") from None
+    if numbers.ndim != 1 or numbers.dtype.kind not in "fiu":
+        raise TypeError(
+            f"logits must be a vector of numbers, got {numbers.ndim} dimensions of {numbers.dtype}"
+        )
+    with np.errstate(over="ignore"):  # infinity is refused below, with its position
+        plain = np.ascontiguousarray(numbers, dtype=np.float32)
     return np.asarray(_core.distribution(plain, history, NEUTRAL.sampling(sampling).core()))

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterable, Mapping, Sized
 from itertools import islice
 from os import PathLike
-from types import MappingProxyType
 from typing import TYPE_CHECKING, NoReturn
 
 from cacher import _core
 from cacher.analysis import Inspection
-from cacher.checks import integer, json_object
+from cacher.checks import JsonObject, integer
 from cacher.errors import ContextOverflowError, ParameterError
 from cacher.generate import Generating
+from cacher.identity import Identity
 from cacher.params import StateConfig
 from cacher.progress import Progress, reading
 
@@ -28,33 +27,7 @@ if TYPE_CHECKING:
 
     Text = str | Iterable[int] | NDArray[np.integer]
 
-STATE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-RESERVED_IDS = frozenset({"config", "merge", "diff", "import", "export", "inspect", "stats"})
-NO_METADATA: Mapping[str, object] = MappingProxyType({})
-
-
-class Identity:
-    """The id of a state: made when first read, shared with the state's forks."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: str | None = None) -> None:
-        if value is not None and not isinstance(value, str):
-            raise TypeError(f"state_id must be a string, got {type(value).__name__}")
-        if value is not None and (not STATE_ID.fullmatch(value) or value in RESERVED_IDS):
-            raise ParameterError(
-                f"state id {value!r} is not allowed: 1 to 128 letters, digits, '.', '_' and '-', "
-                f"the first a letter or digit, and none of {', '.join(sorted(RESERVED_IDS))}"
-            )
-        self.value = value
-
-    def get(self) -> str:
-        """Return the id."""
-        if self.value is None:
-            import uuid  # slow to import, and few states are asked for their id
-
-            self.value = str(uuid.uuid4())
-        return self.value
+NO_METADATA = JsonObject("metadata", {})
 
 
 class State(Generating, Inspection):
@@ -73,14 +46,9 @@ class State(Generating, Inspection):
     """
 
     __slots__ = (
-        "_core", "_created", "_forked_from", "_head", "_identity", "_merged", "_metadata",
-        "_modified", "config", "model", "revision",
+        "_config", "_core", "_created", "_forked_from", "_head", "_identity", "_merged",
+        "_metadata", "_model", "_modified", "_revision",
     )  # fmt: skip
-
-    model: Model
-    config: StateConfig
-    #: Starts at 1 and grows by 1 with every change.
-    revision: int
 
     def __init__(
         self,
@@ -91,18 +59,33 @@ class State(Generating, Inspection):
         state_id: str | None = None,
     ) -> None:
         """Wrap a core state; use `Model.state`."""
-        self.model = model
-        self.config = config
-        self.revision = 1
+        self._model = model
         self._core = core
+        self._config = config
+        self._revision = 1
         self._head = 0
         self._identity = Identity(state_id)
-        self._metadata = frozen_metadata(metadata)
+        self._metadata = NO_METADATA if metadata is None else JsonObject("metadata", metadata)
         self._forked_from: Identity | None = None
         self._merged: Merged | None = None
         self._created = self._modified = time.time()
 
     # ---- what it holds
+
+    @property
+    def model(self) -> Model:
+        """The model it belongs to."""
+        return self._model
+
+    @property
+    def config(self) -> StateConfig:
+        """Defaults of its generations; replace keys with ``edit(config=...)``."""
+        return self._config
+
+    @property
+    def revision(self) -> int:
+        """Starts at 1 and grows by 1 with every change."""
+        return self._revision
 
     @property
     def id(self) -> str:
@@ -220,6 +203,8 @@ class State(Generating, Inspection):
         return self
 
     def _lay(self, text: Text) -> None:
+        if not isinstance(text, Iterable) or isinstance(text, (bytes, bytearray)):
+            raise TypeError(f"text must be a string or token ids, got {type(text).__name__}")
         ids = self._encode(text) if isinstance(text, str) else text
         room = max(0, self.context_limit - len(self))
         if not isinstance(ids, Sized):
@@ -242,7 +227,7 @@ class State(Generating, Inspection):
         self._head = len(self)
 
     def _changed(self) -> None:
-        self.revision += 1
+        self._revision += 1
         self._modified = time.time()
 
     # ---- branching
@@ -251,7 +236,7 @@ class State(Generating, Inspection):
         self,
         at: int | None = None,
         *,
-        config: Mapping[str, object] | None = None,
+        config: Mapping[str, object] | StateConfig | None = None,
         metadata: Mapping[str, object] | None = None,
         state_id: str | None = None,
     ) -> State:
@@ -259,7 +244,7 @@ class State(Generating, Inspection):
 
         Args:
             at: Copy only this many leading tokens; None is all.
-            config: Keys to replace in the copy's configuration.
+            config: Keys to replace in the copy's configuration, or a whole one.
             metadata: Tags of the copy; None keeps them.
             state_id: As in `Model.state`.
 
@@ -277,13 +262,13 @@ class State(Generating, Inspection):
             at = integer("at", at, 0, len(core))
             core.truncate(at)
         copy = State.__new__(State)
-        copy.model = self.model
-        copy.config = self.config if config is None else self.config.updated(config)
-        copy.revision = 1
+        copy._model = self._model
         copy._core = core
+        copy._config = self._config.updated(config)
+        copy._revision = 1
         copy._head = self._head if at is None else min(self._head, at)
         copy._identity = Identity(state_id)
-        copy._metadata = self._metadata if metadata is None else frozen_metadata(metadata)
+        copy._metadata = self._metadata if metadata is None else JsonObject("metadata", metadata)
         copy._forked_from = self._identity
         copy._merged = None
         copy._created = copy._modified = time.time()
@@ -325,7 +310,7 @@ class State(Generating, Inspection):
         text: Text | None = None,
         append_text: Text | None = None,
         truncate_to: int | None = None,
-        config: Mapping[str, object] | None = None,
+        config: Mapping[str, object] | StateConfig | None = None,
         metadata: Mapping[str, object] | None = None,
     ) -> State:
         """Change several things at once, or nothing when one is refused.  Returns the state.
@@ -334,7 +319,8 @@ class State(Generating, Inspection):
             text: Replaces everything; the head goes to 0.
             append_text: Added at the end, pending.
             truncate_to: Keep this many leading tokens (before `append_text`).
-            config: Keys to replace; None as a value is the default, but for ``seed``.
+            config: Keys to replace (None as a value is the default, but for ``seed``), or a whole
+                configuration.
             metadata: Tags to add or replace.
 
         Raises:
@@ -352,12 +338,12 @@ class State(Generating, Inspection):
             truncate_to = integer("truncate_to", truncate_to, 0, len(self))
         draft = self.fork(0 if text is not None else truncate_to, config=config)
         if metadata is not None:
-            draft._metadata = frozen_metadata({**self._metadata, **metadata})
+            draft._metadata = JsonObject("metadata", {**self._metadata, **metadata})
         for piece in (text, append_text):
             if piece is not None:
                 draft._lay(piece)
         self._core, self._head = draft._core, draft._head
-        self.config, self._metadata = draft.config, draft._metadata
+        self._config, self._metadata = draft._config, draft._metadata
         self._changed()
         return self
 
@@ -385,12 +371,21 @@ class State(Generating, Inspection):
 
     def __repr__(self) -> str:
         text = self.text
-        shown = text if len(text) <= 60 else "..." + text[-57:]
-        return f"<State {shown!r}: {len(self)} tokens of {self.model.name!r}>"
+        end = text if len(text) <= 60 else "..." + text[-57:]
+        return f"<State {end!r}: {len(self)} tokens of {self.model.name!r}>"
 
 
-def frozen_metadata(metadata: Mapping[str, object] | None) -> Mapping[str, object]:
-    """Return a read-only copy of tags, which must be plain JSON of at most 16 KiB."""
-    if metadata is None or metadata is NO_METADATA:
-        return NO_METADATA
-    return MappingProxyType(json_object("metadata", metadata))
+def check_states(states: Iterable[State]) -> None:
+    """Check that states are states, and different ones.
+
+    Raises:
+        TypeError: Something else.
+        ParameterError: A state is given twice.
+    """
+    seen = set()
+    for state in states:
+        if not isinstance(state, State):
+            raise TypeError(f"expected states, got {type(state).__name__}")
+        if id(state) in seen:
+            raise ParameterError("a state is given twice: they must be different ones")
+        seen.add(id(state))

@@ -34,7 +34,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from cacher.errors import CacherError, FileError, ModelMismatchError, StateFileError
-from cacher.state import Identity, State, frozen_metadata
+from cacher.identity import Identity
+from cacher.state import State
 
 if TYPE_CHECKING:
     from cacher.model import Model
@@ -243,7 +244,7 @@ def _restore_tokens(state: State, document: dict[str, Any], ours: bool) -> None:
 def _restore_lineage(state: State, document: dict[str, Any], metadata: dict[str, Any]) -> None:
     from cacher.lineage import Merged
 
-    state.revision = _bounded(document, "revision", 1, 2**53, 1)
+    state._revision = _bounded(document, "revision", 1, 2**53, 1)
     state._created = _seconds(metadata, "created_at", state._created)
     state._modified = _seconds(metadata, "last_modified", state._created)
     parent = _get(metadata, "forked_from", str, None)
@@ -255,7 +256,6 @@ def _restore_lineage(state: State, document: dict[str, Any], metadata: dict[str,
         state._merged = Merged(tuple(map(Identity, parents)), ())
     for key in ("history", "checkpoints"):
         _get(document, key, list, [])
-    state._metadata = frozen_metadata(state._metadata)
 
 
 def _restore_scores(state: State, stored: object) -> None:

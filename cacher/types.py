@@ -33,6 +33,7 @@ class Token:
         probability: The model's own probability of the token, given what precedes it.
         logprob: Natural logarithm of it.
         entropy: Of the distribution it was chosen from, in nats; None where it is not known.
+        top_tokens: The likeliest tokens at this position, best first; empty where none are known.
     """
 
     text: str
@@ -41,13 +42,7 @@ class Token:
     probability: float
     logprob: float
     entropy: float | None = None
-    _top: tuple[tuple[int, float], ...] = field(default=(), repr=False, compare=False)
-    _tokenizer: Tokenizer | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def top_tokens(self) -> list[TopToken]:
-        """The likeliest tokens at this position, best first; empty where none are known."""
-        return top_tokens(self._top, self._tokenizer)
+    top_tokens: list[TopToken] = field(default_factory=list, repr=False, compare=False)
 
 
 def top_tokens(pairs: tuple[tuple[int, float], ...], tokenizer: Tokenizer | None) -> list[TopToken]:
@@ -258,7 +253,7 @@ class Diff:
         identical: Whether model, tokens and configuration are equal.
         common_prefix_tokens: Tokens both begin with.
         common_prefix_text: Their text.
-        only_in: What follows in each, by state id.
+        only_in: What follows that in each.
         config_changes: Keys of the configuration that differ, with both values.
     """
 
@@ -267,7 +262,7 @@ class Diff:
     identical: bool
     common_prefix_tokens: int
     common_prefix_text: str
-    only_in: dict[str, str]
+    only_in: tuple[str, str]
     config_changes: dict[str, tuple[object, object]]
 
 

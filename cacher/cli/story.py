@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 OPENING = "Once upon a time there was a little fox who"
 WIDTH = 96
+BOLD, DIM = 1, 2
+SURPRISES = 8
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -50,15 +53,21 @@ def run(arguments: argparse.Namespace) -> int:
     story = _tell(model, arguments.opening, arguments.seed)
     _two_endings(story)
     _search(story)
-    _heading(
-        "what it was thinking: each token by its probability (red: a surprise, green: certain)"
-    )
-    print(story.ansi())
+    _think(story)
     return _save_and_resume(story)
 
 
+def _coloured() -> bool:
+    """Whether standard output is a terminal that wants colours; see no-color.org."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def _styled(text: str, code: int) -> str:
+    return f"\033[{code}m{text}\033[0m" if _coloured() else text
+
+
 def _heading(text: str) -> None:
-    print(f"\n\033[1m{text}\033[0m")
+    print("\n" + _styled(text, BOLD))
 
 
 def _tell(model: Model, opening: str, seed: int) -> State:
@@ -71,7 +80,7 @@ def _tell(model: Model, opening: str, seed: int) -> State:
         sys.stdout.flush()
         count += 1
     seconds = time.perf_counter() - started
-    print(f"\n\033[2m{count} tokens, {count / seconds:,.0f} tokens per second\033[0m")
+    print("\n" + _styled(f"{count} tokens, {count / seconds:,.0f} tokens per second", DIM))
     return state
 
 
@@ -89,6 +98,20 @@ def _search(story: State) -> None:
         print(f"  {beam.score:7.3f}  {' '.join(beam.text.split())}")
 
 
+def _think(story: State) -> None:
+    if _coloured():
+        _heading(
+            "what it was thinking: each token by its probability (red: a surprise, green: certain)"
+        )
+        print(story.ansi())
+        return
+    _heading(
+        "what it was thinking: its greatest surprises (a terminal shows every token in colour)"
+    )
+    for token in sorted(story, key=lambda token: token.logprob)[:SURPRISES]:
+        print(f"  {token.probability:8.4%}  {token.text!r} at {token.position}")
+
+
 def _continuation(state: State) -> str:
     """Return a digest of the next logits, bit for bit, and of a sampled continuation."""
     bits = hashlib.sha256(state.logits().tobytes()).hexdigest()[:16]
@@ -103,7 +126,7 @@ def _save_and_resume(story: State) -> int:
         story.save(path)
         size = path.stat().st_size
         command = [sys.executable, "-m", "cacher", "story", "--resume", str(path)]
-        there = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        there = subprocess.run(command, stdout=subprocess.PIPE, text=True).stdout.strip()
     here = _continuation(story)
     print(f"  {len(story)} tokens in {size:,} bytes of JSON\n  here:  {here}\n  there: {there}")
     print("  the bits agree" if here == there else "  THE BITS DIFFER")

@@ -63,7 +63,8 @@ static int add_errors(cch_py_module *module) {
     }
     if (result == 0) {
         module->tokenizer_error = PyObject_GetAttrString(errors, "TokenizerError");
-        if (module->tokenizer_error == NULL) result = -1;
+        module->model_error = PyObject_GetAttrString(errors, "ModelError");
+        if (module->tokenizer_error == NULL || module->model_error == NULL) result = -1;
     }
     Py_DECREF(errors);
     return result;
@@ -77,6 +78,7 @@ static int add_type(PyObject *self, PyType_Spec *spec, PyTypeObject **slot) {
 
 static int module_exec(PyObject *self) {
     cch_py_module *module = PyModule_GetState(self);
+    cch_py_fork_watch();
     if (add_errors(module) < 0) return -1;
     if (add_type(self, &cch_py_array_spec, &module->array_type) < 0) return -1;
     if (add_type(self, &cch_py_tokenizer_spec, &module->tokenizer_type) < 0) return -1;
@@ -94,6 +96,7 @@ static int module_traverse(PyObject *self, visitproc visit, void *arg) {
     cch_py_module *module = PyModule_GetState(self);
     for (int i = 0; i < CCH_PY_STATUSES; i++) Py_VISIT(module->errors[i]);
     Py_VISIT(module->tokenizer_error);
+    Py_VISIT(module->model_error);
     Py_VISIT(module->array_type);
     Py_VISIT(module->tokenizer_type);
     Py_VISIT(module->decoder_type);
@@ -107,6 +110,7 @@ static int module_clear(PyObject *self) {
     cch_py_module *module = PyModule_GetState(self);
     for (int i = 0; i < CCH_PY_STATUSES; i++) Py_CLEAR(module->errors[i]);
     Py_CLEAR(module->tokenizer_error);
+    Py_CLEAR(module->model_error);
     Py_CLEAR(module->array_type);
     Py_CLEAR(module->tokenizer_type);
     Py_CLEAR(module->decoder_type);

@@ -5,7 +5,7 @@
 #include "python/pycommon.h"
 
 typedef struct batch {
-    PyObject_HEAD
+    cch_py_owned owned;
     cch_batch *batch;   /* owned */
     PyObject *rows;     /* owned dict: row number -> State */
     cch_step *steps;    /* owned [max_rows] */
@@ -28,6 +28,7 @@ static PyObject *batch_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     batch *self = PyObject_New(batch, type);
     if (self == NULL) return NULL;
+    cch_py_owned_init(&self->owned);
     self->batch = NULL;
     self->steps = NULL;
     self->stepping = false;
@@ -56,7 +57,7 @@ failed:
 static void batch_dealloc(PyObject *object) {
     batch *self = (batch *)object;
     PyTypeObject *type = Py_TYPE(object);
-    cch_batch_free(self->batch); /* releases the states, which must still be there */
+    if (cch_py_owned_here(&self->owned)) cch_batch_free(self->batch); /* releases the states, which must still be there */
     PyMem_Free(self->steps);
     Py_XDECREF(self->rows);
     PyObject_Free(object);
@@ -200,6 +201,7 @@ static PyMethodDef batch_methods[] = {
 static PyType_Slot batch_slots[] = {
     {Py_tp_new, batch_new},
     {Py_tp_dealloc, batch_dealloc},
+    {Py_tp_getattro, cch_py_owned_getattro},
     {Py_tp_methods, batch_methods},
     {Py_sq_length, batch_length},
     {Py_tp_doc, PyDoc_STR("Batch(model, max_rows=256, chunk_tokens=0, store_top_k=0): continuous batching.")},

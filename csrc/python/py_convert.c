@@ -59,7 +59,7 @@ int cch_py_id_get(const cch_py_module *module, PyObject *object, int32_t *out) {
 
 /* One-dimensional buffers of 4- or 8-byte integers.  1: done, 0: not such a buffer, -1: exception. */
 static int ids_from_buffer(const cch_py_module *module, PyObject *object, cch_py_ids *out) {
-    if (!PyObject_CheckBuffer(object) || PyBytes_Check(object) || PyByteArray_Check(object)) return 0;
+    if (!PyObject_CheckBuffer(object)) return 0;
     if (PyObject_GetBuffer(object, &out->view, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS) < 0) {
         PyErr_Clear(); /* strided: the slow path reads it item by item */
         out->view.obj = NULL;
@@ -67,7 +67,11 @@ static int ids_from_buffer(const cch_py_module *module, PyObject *object, cch_py
     }
     const char *format = out->view.format ? out->view.format : "B";
     bool integers = format[1] == '\0' && strchr("ilq", format[0]) != NULL;
-    if (out->view.ndim != 1 || !integers || (out->view.itemsize != 4 && out->view.itemsize != 8)) {
+    if (out->view.ndim != 1) {
+        PyErr_Format(PyExc_TypeError, "token ids must have one dimension, got %d", out->view.ndim);
+        return -1;
+    }
+    if (!integers || (out->view.itemsize != 4 && out->view.itemsize != 8)) {
         PyBuffer_Release(&out->view);
         return 0;
     }
@@ -117,7 +121,7 @@ done:
 
 int cch_py_ids_get(const cch_py_module *module, PyObject *object, cch_py_ids *out) {
     memset(out, 0, sizeof *out);
-    if (PyUnicode_Check(object) || PyBytes_Check(object)) {
+    if (PyUnicode_Check(object) || PyBytes_Check(object) || PyByteArray_Check(object)) {
         PyErr_Format(PyExc_TypeError, "token ids must be integers, got %.100s", Py_TYPE(object)->tp_name);
         return -1;
     }

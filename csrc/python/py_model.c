@@ -20,14 +20,19 @@ static PyObject *model_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     Py_DECREF(folder);
     if (status != CCH_OK) return cch_py_raise(module, status, &err);
     cch_py_model *self = PyObject_New(cch_py_model, type);
-    if (self == NULL) cch_model_unref(model);
-    else self->model = model;
+    if (self == NULL) {
+        cch_model_unref(model);
+        return NULL;
+    }
+    cch_py_owned_init(&self->owned);
+    self->model = model;
     return (PyObject *)self;
 }
 
 static void model_dealloc(PyObject *object) {
     PyTypeObject *type = Py_TYPE(object);
-    cch_model_unref(((cch_py_model *)object)->model);
+    cch_py_model *self = (cch_py_model *)object;
+    if (cch_py_owned_here(&self->owned)) cch_model_unref(self->model);
     PyObject_Free(object);
     Py_DECREF(type);
 }
@@ -207,6 +212,7 @@ static PyMethodDef model_methods[] = {
 static PyType_Slot model_slots[] = {
     {Py_tp_new, model_new},
     {Py_tp_dealloc, model_dealloc},
+    {Py_tp_getattro, cch_py_owned_getattro},
     {Py_tp_methods, model_methods},
     {Py_tp_doc, PyDoc_STR("Model(folder, threads=0, kv_budget=0, isa=None): an opened model folder.")},
     {0, NULL},

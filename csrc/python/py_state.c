@@ -10,6 +10,7 @@ PyObject *cch_py_state_take(const cch_py_module *module, cch_state *state) {
         cch_state_free(state);
         return NULL;
     }
+    cch_py_owned_init(&self->owned);
     self->state = state;
     self->cancel = 0;
     return (PyObject *)self;
@@ -17,7 +18,8 @@ PyObject *cch_py_state_take(const cch_py_module *module, cch_state *state) {
 
 static void state_dealloc(PyObject *object) {
     PyTypeObject *type = Py_TYPE(object);
-    cch_state_free(((cch_py_state *)object)->state);
+    cch_py_state *self = (cch_py_state *)object;
+    if (cch_py_owned_here(&self->owned)) cch_state_free(self->state);
     PyObject_Free(object);
     Py_DECREF(type);
 }
@@ -163,6 +165,7 @@ static PyMethodDef state_methods[] = {
 
 static PyType_Slot state_slots[] = {
     {Py_tp_dealloc, state_dealloc},
+    {Py_tp_getattro, cch_py_owned_getattro},
     {Py_tp_methods, state_methods},
     {Py_sq_length, state_length},
     {Py_tp_doc, PyDoc_STR("A token sequence of a model, made by Model.state() and State.fork().")},

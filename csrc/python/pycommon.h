@@ -9,7 +9,8 @@
  *   2. No object of the binding refers to another object that could refer back, so none needs the cycle collector
  *      (a batch refers to states, a state to no Python object: the core counts the references to the model).
  *   3. Before the GIL goes, everything is a C value or held by a reference; while it is gone, no Python object is read.
- *   4. A cancel flag belongs to the object that computes.  Ctrl-C sets it from the signal handler (py_call.c).
+ *   4. Model, State and Batch serve only the process that made them (py_fork.c).
+ *   5. A cancel flag belongs to the object that computes.  Ctrl-C sets it from the signal handler (py_call.c).
  * Comments of helpers that give a PyObject say "new"; nothing here gives or keeps a borrowed one.
  */
 #ifndef CCH_PYTHON_PYCOMMON_H
@@ -27,6 +28,7 @@
 typedef struct cch_py_module {
     PyObject *errors[CCH_PY_STATUSES]; /* exception class of each status, owned */
     PyObject *tokenizer_error;         /* owned: a damaged tokenizer, told apart from a damaged model */
+    PyObject *model_error;             /* owned: a model that cannot be used here */
     PyTypeObject *array_type, *tokenizer_type, *decoder_type, *model_type, *state_type, *batch_type; /* owned */
 } cch_py_module;
 
@@ -95,15 +97,31 @@ cch_eval_options cch_py_eval_options(cch_py_call *call, int32_t chunk_tokens, in
  * NULL with MemoryError. */
 PyObject *cch_py_array_new(const cch_py_module *module, char type, int n_dims, const Py_ssize_t *shape, void *out_data);
 
+/* ---- py_fork.c: objects that a forked process must not use ---- */
+
+typedef struct cch_py_owned {
+    PyObject_HEAD
+    unsigned forks; /* of this process when the object was made */
+} cch_py_owned;
+
+/* Counts forks from now on; once is enough. */
+void cch_py_fork_watch(void);
+/* Notes whose the object is. */
+void cch_py_owned_init(cch_py_owned *self);
+/* False in a child of the process that made the object: its core part must not even be freed. */
+bool cch_py_owned_here(const cch_py_owned *self);
+/* Attribute lookup: ModelError in a child. */
+PyObject *cch_py_owned_getattro(PyObject *object, PyObject *name);
+
 /* ---- one file per type ---- */
 
 typedef struct cch_py_model {
-    PyObject_HEAD
+    cch_py_owned owned;
     cch_model *model; /* owned reference */
 } cch_py_model;
 
 typedef struct cch_py_state {
-    PyObject_HEAD
+    cch_py_owned owned;
     cch_state *state; /* owned */
     volatile int cancel;
 } cch_py_state;

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -8,7 +11,7 @@ import pytest
 
 import cacher
 from cacher import CacherError, Model, ParameterError, State, TokenIdError
-from cacher.checks import choice, integer, json_object, number, shown
+from cacher.checks import JsonObject, choice, integer, number, shown
 
 HUGE = 10**5000  # more digits than Python prints
 
@@ -37,10 +40,11 @@ def test_out_of_range_is_said_with_the_value(bad: int) -> None:
         with pytest.raises(ParameterError, match=r"n is .*, allowed: 0 to 5") as caught:
             check("n", bad, 0, 5)
         assert shown(bad) in str(caught.value)
+        assert len(str(caught.value)) < 200
 
 
 def test_not_a_number_is_out_of_range() -> None:
-    for bad in (float("nan"), float("inf"), -float("inf"), np.float32("nan")):
+    for bad in (float("nan"), float("inf"), -float("inf"), np.float32("nan"), Fraction(HUGE)):
         with pytest.raises(ParameterError):
             number("x", bad, 0, 5)
 
@@ -55,18 +59,25 @@ def test_a_choice_is_one_of_the_words() -> None:
 
 def test_json_is_copied() -> None:
     inner = [1]
-    copy = json_object("tags", {"a": inner, "b": (1, 2)})
+    kept = JsonObject("tags", {"a": inner, "b": (1, 2)})
     inner.append(2)
-    assert copy == {"a": [1], "b": [1, 2]}
+    kept["b"].append(3)  # type: ignore[attr-defined]
+    assert kept == {"a": [1], "b": [1, 2]} == dict(kept)
+    assert repr(kept) == "{'a': [1], 'b': [1, 2]}"
+    with pytest.raises(TypeError):
+        kept["a"] = 1  # type: ignore[index]
+    for twin in (copy.copy(kept), copy.deepcopy(kept), pickle.loads(pickle.dumps(kept))):
+        assert twin == kept
+        assert hash(twin) == hash(kept)
     for wrong in (5, [], {1: 2}, {"a": {1}}):
         with pytest.raises(TypeError):
-            json_object("tags", wrong)
+            JsonObject("tags", wrong)
     deep: list[Any] = []
     for _ in range(5000):
         deep = [deep]
     for bad in ({"a": float("nan")}, {"a": "x" * 20000}, {"a": deep}, {"a": HUGE}):
         with pytest.raises(ParameterError, match="tags"):
-            json_object("tags", bad)
+            JsonObject("tags", bad)
 
 
 WILD = [None, True, "3", b"3", "\ud800", 2.5, float("nan"), -1, 2**31, 2**63, 10**30, HUGE,

@@ -250,10 +250,15 @@ def test_states_of_another_model_are_refused(model: cacher.Model) -> None:
 
 
 def test_states_are_free_after_a_failure(model: cacher.Model) -> None:
-    state = model.state(OPENING)
+    state, taken = model.state(OPENING), model.state(OPENING)
+    batch = cacher._core.Batch(model._core, 1)
+    batch.add(taken._core, cacher.SamplingParams().core())
     with pytest.raises(cacher.StateBusyError):
-        model.generate_all([state, state], 3)
+        model.generate_all([state, taken], 3)
     assert state.generate(1).token_ids
+    for call in (model.generate_all, model.forward_all):
+        with pytest.raises(ParameterError, match="twice"):
+            call([state, state])
 
 
 def test_a_model_generates_without_a_state(model: cacher.Model) -> None:

@@ -12,7 +12,7 @@ def test_a_diff_names_the_common_beginning_and_the_rest(model: cacher.Model) -> 
     found = diff(a, b)
     assert found.state_ids == ("a", "b")
     assert (found.common_prefix_tokens, found.common_prefix_text) == (2, "Hello world")
-    assert found.only_in == {"a": ", and the", "b": "."}
+    assert found.only_in == (", and the", ".")
     assert found.config_changes == {"temperature": (0.7, 0.2)}
     assert found.same_model
     assert not found.identical
