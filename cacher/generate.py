@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, Unpack, cast
+from typing import TYPE_CHECKING, Literal, NoReturn, Unpack, cast
 
 from cacher import _core
 from cacher.beam import search
@@ -190,6 +190,8 @@ class Stream:
         True
     """
 
+    _open = False  # until there is something to close
+
     def __init__(self, state: State, row: Row) -> None:
         self._state = state
         self._row = row
@@ -205,16 +207,16 @@ class Stream:
         return self
 
     def __next__(self) -> Token:
-        row, state = self._row, self._state
-        while self._open and self._batch is not None and not row.ended:
-            number = self._batch.add(state._core, row.sampling(), row.limit)
+        row, state, batch = self._row, self._state, self._batch
+        while self._open and batch is not None and not row.ended:
+            number = batch.add(state._core, row.sampling(), row.limit)
             try:
-                steps = self._batch.step()
+                steps = batch.step()
                 while not steps:
-                    steps = self._batch.step()
-                top = self._batch.top(number, SHOWN_TOP) or ()
+                    steps = batch.step()
+                top = batch.top(number, SHOWN_TOP) or ()
             finally:
-                self._batch.remove(number)
+                batch.remove(number)
             state._head = len(state)
             last = row.pieces[-1] if row.pieces else ""
             if row.take(steps[0]):
@@ -239,6 +241,9 @@ class Stream:
 
     def __del__(self) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a stream is read once, where it was made: it cannot be copied or pickled")
 
 
 class Generating:

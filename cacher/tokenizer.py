@@ -58,6 +58,8 @@ class Tokenizer:
     __slots__ = ("_core",)
 
     def __init__(self, core: _core.Tokenizer) -> None:
+        if not isinstance(core, _core.Tokenizer):
+            raise TypeError("a tokenizer is made by Tokenizer.open or cacher.load")
         self._core = core
 
     @classmethod

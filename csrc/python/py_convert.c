@@ -46,6 +46,10 @@ int cch_py_id_get(const cch_py_module *module, PyObject *object, int32_t *out) {
         PyErr_SetString(PyExc_TypeError, "token ids must be integers, got bool");
         return -1;
     }
+    if (!PyIndex_Check(object)) {
+        PyErr_Format(PyExc_TypeError, "token ids must be integers, got %.100s", Py_TYPE(object)->tp_name);
+        return -1;
+    }
     PyObject *value = PyNumber_Index(object);
     if (value == NULL) return -1;
     int overflow = 0;

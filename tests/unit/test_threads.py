@@ -160,3 +160,28 @@ def test_the_default_action_of_the_signal_is_left_alone() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, "forward"], capture_output=True, timeout=60)
     assert done.returncode == -signal.SIGINT
+
+
+def test_threads_on_one_stream_get_each_token_once_or_are_refused(model: cacher.Model) -> None:
+    state = model.state("Once upon a time")
+    stream = state.stream(200, temperature=1.0, min_tokens=200)
+    got: list[int] = []
+    errors: list[BaseException] = []
+
+    def read() -> None:
+        while len(got) < 200:
+            try:
+                got.append(next(stream).token_id)
+            except StopIteration:
+                return
+            except BaseException as error:
+                errors.append(error)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {type(error) for error in errors} <= {StateBusyError}
+    assert sorted(got) == sorted(state.tokens[4:])
+    assert len(stream.result) == len(got) >= 200
