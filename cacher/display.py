@@ -98,7 +98,7 @@ def state_html(state: Inspection) -> str:
     if len(tokens) > 1:
         mean = sum(token.logprob for token in tokens[1:]) / (len(tokens) - 1)
         caption += f", perplexity {exp(min(-mean, 700.0)):.1f}"
-    return _box(body or "(empty)", caption)
+    return _box(body or "(empty)", f"{caption}; red: a surprise, green: certain")
 
 
 def text_html(pieces: Sequence[str], logprobs: Sequence[float]) -> str:

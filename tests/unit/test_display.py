@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 import cacher
-from cacher.display import ANSI, SCALE
+from cacher.display import ANSI
 
 HARMLESS = {
     "div",
@@ -64,13 +64,14 @@ def test_a_state_shows_its_text_and_escapes_it(model: cacher.Model) -> None:
 
 
 def test_a_certain_token_is_green_and_a_surprise_red(model: cacher.Model) -> None:
-    html = model.state("Once upon a time zebra")._repr_html_()
-    colours = re.findall(r"background:rgb\((\d+),(\d+),(\d+)\)", html)
-    assert len(colours) == len(model.state("Once upon a time zebra"))
-    certain = model.state("Once upon a time").logprobs()[2:].argmax() + 2
-    red, green, _blue = map(int, colours[certain])
+    state = model.state("Once upon a time zebra 7%")
+    colours = re.findall(r"background:rgb\((\d+),(\d+),(\d+)\)", state._repr_html_())
+    assert len(colours) == len(state)
+    logprobs = state.logprobs()
+    red, green, _blue = map(int, colours[logprobs.argmax()])
     assert green > red
-    assert tuple(map(int, colours[-1])) == SCALE[0] or int(colours[-1][0]) > int(colours[-1][1])
+    red, green, _blue = map(int, colours[logprobs.argmin()])
+    assert red > green
 
 
 def test_tooltips_show_what_else_was_likely(model: cacher.Model) -> None:
@@ -106,6 +107,13 @@ def test_results_show_themselves(story: cacher.State) -> None:
     assert str(result) == result.text
     facts = Checker(story.model._repr_html_())
     assert "llama" in facts.text
+
+
+def test_characters_that_act_on_a_terminal_are_shown_not_sent(model: cacher.Model) -> None:
+    state = model.state("a\x1b]0;title\x07b\x00c\x9bd\x7fe\rf\tg\n")
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", state.ansi())
+    assert shown == "a\u241b]0;title\u2407b\u2400c\ufffdd\u2421e\u240df\tg\n"
+    assert "\u241b]0;" in Checker(state._repr_html_()).text
 
 
 def test_terminal_colours_end_before_the_line_does(model: cacher.Model) -> None:
