@@ -105,7 +105,7 @@ lint: ## ruff, mypy, layers, budgets, each header compiled alone
 	@$(VENV)/bin/mypy
 	@$(PY) tools/check_layers.py
 
-fmt: ## ruff and clang-format, in place
+fmt: ## ruff, in place
 	@tools/setup.sh venv dev
 	@$(VENV)/bin/ruff check --fix . ; $(VENV)/bin/ruff format .
 

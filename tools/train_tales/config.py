@@ -39,7 +39,7 @@ class TrainConfig:
     seed: int = 20250
     # The steps at which the rate has come down and the model is a finished one.  Each stretch
     # between two of them is one cycle, and all fractions below are fractions of a cycle.
-    cycle_ends: tuple[int, ...] = (4000, 9000)
+    cycle_ends: tuple[int, ...] = (4000, 7000)
     batch_tokens: int = 4096  # 16 windows of 256, later 4 windows of 1024
     short_context: int = 256
     long_context: int = 1024
