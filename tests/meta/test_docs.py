@@ -1,4 +1,4 @@
-"""Every Python block of the README and the docs runs, in order, from an empty folder."""
+"""The pages are true: their Python runs, links and paths lead somewhere, commands exist."""
 
 from __future__ import annotations
 
@@ -8,12 +8,29 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "cacher").glob("models/*/README.md")),
+]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
+CODE = re.compile(r"`([^`\n]+)`|^```\n(.*?)^```", re.MULTILINE | re.DOTALL)
+# What looks like a file of this repository: a known folder, then a path.
+REPOSITORY_PATH = re.compile(
+    r"\b(?:cacher|csrc|tests|docs|tools|benchmarks|notebooks)/[\w./-]*\w(?![\w<*])"
+)
+COMMAND = re.compile(r"\bmake ((?:[a-z]+(?:-[a-z]+)* ?)+)")
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def code(page: Path) -> str:
+    """Everything on a page that is set as code."""
+    return "\n".join(short or block for short, block in CODE.findall(page.read_text()))
+
+
+@every_page
 def test_python_blocks_run(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -24,10 +41,39 @@ def test_python_blocks_run(
     capsys.readouterr()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@every_page
 def test_links_lead_somewhere(page: Path) -> None:
     broken = [link for link in LINK.findall(page.read_text()) if not (page.parent / link).exists()]
     assert broken == []
+
+
+@every_page
+def test_paths_are_those_of_the_tree(page: Path) -> None:
+    def there(path: str) -> bool:
+        found = ROOT / path
+        return found.exists() or any(found.parent.glob(f"{found.name}.*"))  # `gen/plan`: .c and .h
+
+    assert [path for path in REPOSITORY_PATH.findall(code(page)) if not there(path)] == []
+
+
+@every_page
+def test_make_targets_exist(page: Path) -> None:
+    makefiles = [ROOT / "Makefile", *(ROOT / "mk").glob("*.mk")]
+    targets = set(re.findall(r"^([a-z-]+):", "\n".join(m.read_text() for m in makefiles), re.M))
+    named = {word for words in COMMAND.findall(code(page)) for word in words.split()}
+    assert named <= targets
+
+
+@every_page
+def test_nothing_names_a_machine(page: Path) -> None:
+    assert re.findall(r"(?:/home/|/root/|/work/|/Users/)\S+", page.read_text()) == []
+
+
+def test_the_pages_hold_code_to_check() -> None:
+    """The patterns above find something: they would pass on anything otherwise."""
+    together = "\n".join(code(page) for page in PAGES)
+    assert len(REPOSITORY_PATH.findall(together)) > 30
+    assert {"demo", "test", "bench"} <= {w for ws in COMMAND.findall(together) for w in ws.split()}
 
 
 def test_readme_begins_with_two_commands() -> None:
