@@ -1,7 +1,7 @@
 """Looking inside a state: probabilities, attention, keys and values, embeddings.
 
-All read-only: no field of the state changes, though the model may have to run.  Arrays are NumPy
-views of the core's memory, not copies.
+All read-only: no field of the state changes, though the model may have to run.  Arrays are computed
+into memory that NumPy shows without another copy; they are the caller's to change.
 """
 
 from __future__ import annotations

@@ -32,12 +32,16 @@ ANSI = (203, 215, 222, 150, 114)
 
 
 class Picture:
-    """Something a notebook shows; `html` is the whole of it."""
+    """Something a notebook shows: `html` is the whole of it, `caption` says what it is."""
 
-    __slots__ = ("html",)
+    __slots__ = ("caption", "html")
 
-    def __init__(self, html: str) -> None:
-        self.html = html
+    def __init__(self, body: str, caption: str) -> None:
+        self.html = _box(body, caption)
+        self.caption = caption
+
+    def __repr__(self) -> str:
+        return f"<Picture: {self.caption}>"
 
     def _repr_html_(self) -> str:
         return self.html
@@ -176,7 +180,7 @@ def attention_picture(state: Inspection, layer: int, head: int) -> Picture:
             )
     parts.append("</svg>")
     rest = f", last {len(shown)} of {length} tokens" if first else ""
-    return Picture(_box("".join(parts), f"attention, layer {layer}, head {head}{rest}"))
+    return Picture("".join(parts), f"attention, layer {layer}, head {head}{rest}")
 
 
 def ansi(state: Inspection) -> str:

@@ -87,8 +87,8 @@ def test_long_states_show_their_end(model: cacher.Model, monkeypatch: pytest.Mon
 
 
 def test_attention_is_a_picture_of_the_last_tokens(model: cacher.Model) -> None:
-    picture = Checker(model.state("Hello <world>\n")._repr_html_())
     state = model.state("Hello <world>\n")
+    assert repr(state.show_attention(1, 2)) == "<Picture: attention, layer 1, head 2>"
     picture = Checker(state.show_attention(1, 2)._repr_html_())
     count = len(state)
     assert picture.tags.count("rect") == count * (count + 1) // 2
