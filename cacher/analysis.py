@@ -128,6 +128,11 @@ class Inspection:
         """Return each token's place among the predictions, 1 = most probable: int32 [tokens].
 
         Runs the model.
+
+        Example:
+            >>> import cacher
+            >>> bool((cacher.load("tales").state("Hello world").ranks() >= 1).all())
+            True
         """
         return _array(self._core.analyze(0, len(self))[2])
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from cacher.checks import choice, string
 from cacher.errors import MergeConflictError, ParameterError
-from cacher.state import State, check_states
+from cacher.state import State
 from cacher.types import Diff, MergeConflict
 
 if TYPE_CHECKING:
@@ -32,6 +32,22 @@ class Merged:
     def state_ids(self) -> list[str]:
         """Return the parents' ids."""
         return [parent.get() for parent in self.parents]
+
+
+def check_states(states: Iterable[State]) -> None:
+    """Check that states are states, and different ones.
+
+    Raises:
+        TypeError: Something else.
+        ParameterError: A state is given twice.
+    """
+    seen = set()
+    for state in states:
+        if not isinstance(state, State):
+            raise TypeError(f"expected states, got {type(state).__name__}")
+        if id(state) in seen:
+            raise ParameterError("a state is given twice: they must be different ones")
+        seen.add(id(state))
 
 
 def diff(a: State, b: State) -> Diff:

@@ -10,8 +10,9 @@ from cacher import _core
 from cacher.checks import MAX_INT32, MAX_INT64, integer, string
 from cacher.errors import ModelMismatchError, ParameterError, TokenizerError
 from cacher.generate import generate_rows
+from cacher.lineage import check_states
 from cacher.params import SamplingOptions, SamplingParams, StateConfig
-from cacher.state import State, check_states
+from cacher.state import State
 from cacher.tokenizer import Tokenizer
 from cacher.types import Generation, ModelInfo, ModelStats
 
@@ -148,9 +149,14 @@ class Model:
         return restore(self, path, allow_mismatch=allow_mismatch)
 
     def generate(
-        self, text: Text, max_tokens: int = 50, **sampling: Unpack[SamplingOptions]
+        self, text: Text | None, max_tokens: int = 50, **sampling: Unpack[SamplingOptions]
     ) -> Generation:
-        """Return a continuation of `text`, keeping no state; see `State.generate`.
+        """Return a continuation of `text`, keeping no state.
+
+        Args:
+            text: A text or token ids; None is the empty text.
+            max_tokens: New tokens at most.
+            **sampling: As in `State.generate`.
 
         Example:
             >>> import cacher
@@ -239,15 +245,41 @@ class Model:
     # ---- resources
 
     def set_threads(self, threads: int) -> None:
-        """Use this many threads from now on, 1 to 256.  Never changes a result."""
+        """Use this many threads from now on, 1 to 256.  Never changes a result.
+
+        Example:
+            >>> import cacher
+            >>> model = cacher.load("tales")
+            >>> model.set_threads(1)
+            >>> model.info.n_threads
+            1
+        """
         self._core.set_threads(integer("threads", threads, 1, MAX_THREADS))
 
     def set_kv_budget(self, kv_budget: int) -> None:
-        """Keep at most this many bytes of KV pages.  Never changes a result."""
+        """Keep at most this many bytes of KV pages.  Never changes a result.
+
+        Example:
+            >>> import cacher
+            >>> model = cacher.load("tales")
+            >>> model.set_kv_budget(64 * 2**20)
+            >>> model.stats.kv_budget_bytes
+            67108864
+        """
         self._core.set_budget(integer("kv_budget", kv_budget, 1, MAX_INT64))
 
     def drop_cached(self) -> None:
-        """Free all pages that no state holds.  Never changes a result."""
+        """Free all pages that no state holds.  Never changes a result.
+
+        Example:
+            >>> import cacher
+            >>> model = cacher.load("tales")
+            >>> len(model.generate("Once upon a time there was a fox who lived in a wood", 8))
+            8
+            >>> model.drop_cached()
+            >>> model.stats.pages_cached
+            0
+        """
         self._core.set_budget(self.stats.kv_budget_bytes, True)
 
     def check(self) -> None:
@@ -255,11 +287,18 @@ class Model:
 
         Raises:
             InternalError: One is broken.
+
+        Example:
+            >>> import cacher
+            >>> cacher.load("tales").check()
         """
         self._core.check()
 
     def embedding_input(self, token_id: int) -> NDArray[np.float32]:
         """Return a row of the input embedding table: float32 [hidden_size].
+
+        Args:
+            token_id: 0 to vocab_size - 1.
 
         Raises:
             TokenIdError: The id is outside the vocabulary.

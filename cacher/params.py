@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from types import EllipsisType
 from typing import Any, Literal, TypedDict
 
-from cacher.checks import MAX_INT32, MAX_INT64, JsonObject, choice, integer, number
+from cacher.checks import MAX_INT32, MAX_INT64, JsonObject, choice, integer, number, string
 from cacher.errors import ParameterError
 
 StoreLogits = Literal["none", "top_k", "full"]
@@ -45,15 +45,11 @@ def check_stop(value: object) -> tuple[str, ...]:
     """
     if value is None:
         return ()
-    items = (
-        (value,)
-        if isinstance(value, str)
-        else tuple(value)
-        if isinstance(value, Iterable)
-        else None
-    )
-    if items is None or not all(isinstance(item, str) for item in items):
-        raise TypeError("stop must be a string or a list of strings")
+    if isinstance(value, str):
+        value = (value,)
+    if not isinstance(value, Iterable):
+        raise TypeError(f"stop must be a string or strings, got {type(value).__name__}")
+    items = tuple(string("a stop sequence", item) for item in value)
     if len(items) > 16:
         raise ParameterError(f"there are {len(items)} stop sequences, allowed: 0 to 16")
     for item in items:
@@ -119,11 +115,9 @@ class SamplingParams:
 
     def with_seed(self) -> SamplingParams:
         """Return the same parameters with a seed: a fresh one where it is None."""
-        return (
-            self
-            if self.seed is not None
-            else replace(self, seed=int.from_bytes(os.urandom(8)) >> 1)
-        )
+        if self.seed is not None:
+            return self
+        return replace(self, seed=int.from_bytes(os.urandom(8)) >> 1)
 
     def core(self, stream: int = 0, done: int = 0) -> tuple[float | int, ...]:
         """Return the tuple the extension takes, for a stream that has `done` new tokens."""
@@ -291,6 +285,11 @@ class StateConfig:
         Raises:
             TypeError: A value has the wrong type.
             ParameterError: A value is outside its range, or unknown keys take more than 16 KiB.
+
+        Example:
+            >>> from cacher import StateConfig
+            >>> StateConfig(temperature=0.2).updated({"temperature": None}).temperature
+            0.7
         """
         if changes is None:
             return self
@@ -313,7 +312,13 @@ class StateConfig:
         return replace(self, **known)
 
     def to_dict(self) -> dict[str, object]:
-        """Return the six standard keys, the optional ones that are set, and the unknown ones."""
+        """Return the six standard keys, the optional ones that are set, and the unknown ones.
+
+        Example:
+            >>> from cacher import StateConfig
+            >>> sorted(StateConfig(top_k=5).to_dict())[-2:]
+            ['top_k_logits', 'top_p']
+        """
         plain = {name: getattr(self, name) for name in _CONFIG_CHECKS}
         for name in _OPTIONAL:
             if plain[name] is None:
@@ -325,9 +330,17 @@ class StateConfig:
     def sampling(self, options: Mapping[str, Any]) -> SamplingParams:
         """Return the parameters of a call: its options over this configuration over the defaults.
 
+        Args:
+            options: As of `State.generate`.
+
         Raises:
             TypeError: An option is unknown or has the wrong type.
             ParameterError: An option is outside its range.
+
+        Example:
+            >>> from cacher import StateConfig
+            >>> StateConfig(top_k=5).sampling({"temperature": 0}).top_k
+            5
         """
         if not isinstance(options, Mapping):
             raise TypeError(f"options must be a mapping, got {type(options).__name__}")

@@ -297,6 +297,11 @@ class State(Generating, Inspection):
 
         Raises:
             ParameterError: Negative, or more than there are.
+
+        Example:
+            >>> import cacher
+            >>> cacher.load("tales").state("Hello world").truncate(1).text
+            'Hello'
         """
         n_tokens = integer("n_tokens", n_tokens, 0, len(self))
         self._core.truncate(n_tokens)
@@ -353,17 +358,34 @@ class State(Generating, Inspection):
         """Write the state to one JSON file, whole or not at all, readable by its owner only.
 
         When this returns, the file is on disk; a crash at any moment leaves the old file or the
-        new one.
+        new one.  `Model.restore` reads it.
+
+        Args:
+            path: The file; another regular file of that name is replaced.
 
         Raises:
             FileError: It cannot be written.
+
+        Example:
+            >>> import cacher, os, tempfile
+            >>> path = os.path.join(tempfile.mkdtemp(), "state.json")
+            >>> cacher.load("tales").state("Hello").save(path)
         """
         from cacher.statefile import save
 
         save(self, path)
 
     def evict(self) -> None:
-        """Drop the state's KV entries; they come back, bit for bit, when needed."""
+        """Drop the state's KV entries; they come back, bit for bit, when needed.
+
+        Example:
+            >>> import cacher
+            >>> state = cacher.load("tales").state("Hello world").forward()
+            >>> before = state.logits().tobytes()
+            >>> state.evict()
+            >>> state.logits().tobytes() == before
+            True
+        """
         self._core.evict()
 
     def __reduce__(self) -> NoReturn:
@@ -373,19 +395,3 @@ class State(Generating, Inspection):
         text = self.text
         end = text if len(text) <= 60 else "..." + text[-57:]
         return f"<State {end!r}: {len(self)} tokens of {self.model.name!r}>"
-
-
-def check_states(states: Iterable[State]) -> None:
-    """Check that states are states, and different ones.
-
-    Raises:
-        TypeError: Something else.
-        ParameterError: A state is given twice.
-    """
-    seen = set()
-    for state in states:
-        if not isinstance(state, State):
-            raise TypeError(f"expected states, got {type(state).__name__}")
-        if id(state) in seen:
-            raise ParameterError("a state is given twice: they must be different ones")
-        seen.add(id(state))

@@ -37,11 +37,23 @@ class StreamDecoder:
 
         Raises:
             TokenIdError: The id is outside the vocabulary.
+
+        Example:
+            >>> import cacher
+            >>> tokenizer = cacher.load("tales").tokenizer
+            >>> tokenizer.stream_decoder().push(tokenizer.id("Hello"))
+            'Hello'
         """
         return self._core.push(token_id)
 
     def finish(self) -> str:
-        """Return what is left: U+FFFD for the bytes of an unfinished character, else nothing."""
+        """Return what is left: U+FFFD for the bytes of an unfinished character, else nothing.
+
+        Example:
+            >>> import cacher
+            >>> cacher.load("tales").tokenizer.stream_decoder().finish()
+            ''
+        """
         return self._core.finish()
 
 
@@ -120,6 +132,12 @@ class Tokenizer:
 
         Raises:
             TokenIdError: An id is outside the vocabulary.
+
+        Example:
+            >>> import cacher
+            >>> tokenizer = cacher.load("tales").tokenizer
+            >>> tokenizer.decode([tokenizer.id("Hello")])
+            'Hello'
         """
         return self._core.decode(ids, skip_special)
 
@@ -144,6 +162,11 @@ class Tokenizer:
 
         Args:
             skip_special: Special tokens give no text.
+
+        Example:
+            >>> import cacher
+            >>> type(cacher.load("tales").tokenizer.stream_decoder()).__name__
+            'StreamDecoder'
         """
         return StreamDecoder(self._core.decoder(skip_special))
 
@@ -152,6 +175,12 @@ class Tokenizer:
 
         Raises:
             TokenIdError: The id is outside the vocabulary.
+
+        Example:
+            >>> import cacher
+            >>> tokenizer = cacher.load("tales").tokenizer
+            >>> tokenizer.token(tokenizer.encode("Hello")[0])
+            'Hello'
         """
         entry = self._core.token(token_id)
         if entry is None:
@@ -163,6 +192,12 @@ class Tokenizer:
 
         Raises:
             TokenizerError: There is no such entry.
+
+        Example:
+            >>> import cacher
+            >>> tokenizer = cacher.load("tales").tokenizer
+            >>> [tokenizer.id("Hello")] == tokenizer.encode("Hello")
+            True
         """
         found = self._core.find(token)
         if found < 0:
@@ -170,7 +205,14 @@ class Tokenizer:
         return found
 
     def is_special(self, token_id: int) -> bool:
-        """Return whether an id is that of a special token."""
+        """Return whether an id is that of a special token; no id outside the vocabulary is.
+
+        Example:
+            >>> import cacher
+            >>> tokenizer = cacher.load("tales").tokenizer
+            >>> tokenizer.is_special(tokenizer.id("<|endoftext|>"))
+            True
+        """
         return self._core.is_special(token_id)
 
     def __len__(self) -> int:

@@ -99,6 +99,8 @@ def test_examples_print_what_they_say(name: str) -> None:
 
 
 def test_everything_public_is_documented_with_an_example() -> None:
+    with_examples = (cacher.Model, cacher.State, cacher.Tokenizer, cacher.StreamDecoder,
+                     cacher.StateConfig)  # fmt: skip
     for name in cacher.__all__:
         value = getattr(cacher, name)
         if inspect.isfunction(value):
@@ -108,6 +110,7 @@ def test_everything_public_is_documented_with_an_example() -> None:
             for method, function in inspect.getmembers(value, inspect.isfunction):
                 if not method.startswith("_"):
                     assert function.__doc__, f"{name}.{method}"
+                    assert value not in with_examples or ">>>" in function.__doc__, method
 
 
 def test_the_version_is_that_of_the_distribution() -> None:
