@@ -4,6 +4,7 @@
 #include <string.h> /* memcmp, memchr */
 
 #include "base/alloc.h"
+#include "base/utf8.h"
 #include "tok/unicode.h"
 
 void cch_added_deinit(cch_added_set *set) {
@@ -36,8 +37,15 @@ static int compare_patterns(const void *a, const void *b) {
     return x->token.id < y->token.id ? -1 : x->token.id > y->token.id;
 }
 
-void cch_added_ready(cch_added_set *set) {
+cch_status cch_added_ready(cch_added_set *set, cch_error *err) {
     if (set->n > 1) qsort(set->patterns, set->n, sizeof *set->patterns, compare_patterns);
+    for (size_t i = 1; i < set->n; i++) {
+        const cch_added_pattern *a = &set->patterns[i - 1], *b = &set->patterns[i];
+        if (a->len == b->len && memcmp(a->text, b->text, a->len) == 0 && a->token.id != b->token.id)
+            CCH_FAIL(err, CCH_E_UNSUPPORTED, b->token.id, "added tokens %d and %d are both \"%.*s\" when normalized",
+                     a->token.id, b->token.id, (int)cch_utf8_cut(a->text, a->len, 80), a->text);
+    }
+    return CCH_OK;
 }
 
 /* First pattern in [low, high) whose byte at `depth` is at least `byte`; all of them agree before depth. */
@@ -108,8 +116,9 @@ bool cch_added_next(const cch_added_set *set, const char *text, size_t len, bool
         if (skip_special && p->token.special) continue;
         if (p->token.single_word && (word_before(text, start) || word_behind(text, stop, len))) continue;
         cursor->search = stop;
-        if (p->token.lstrip && start > cursor->taken) start = spaces_before(text, cursor->taken, start);
+        if (p->token.lstrip) start = start > cursor->taken ? spaces_before(text, cursor->taken, start) : cursor->taken;
         if (p->token.rstrip) stop = spaces_behind(text, stop, len);
+        if (start >= stop) continue; /* white space that the match before it took as a whole */
         cursor->taken = stop;
         *out = (cch_added_match){start, stop, p->token.id};
         return true;

@@ -100,10 +100,10 @@ static int32_t vocab_id(const cch_bpe *bpe, const char *token, size_t len) {
 
 /* May a text be cut before each U+2581 that follows another character?  Yes when no merge joins something that ends
  * in another character with something that starts with U+2581, and U+2581 itself is a token (so that it ends a run of
- * unknown characters). */
+ * unknown characters), and no character vanishes (which would make neighbours of two U+2581). */
 static bool may_cut(const cch_bpe *bpe, const char *const *names, const uint32_t *lens, size_t n_ids) {
     const size_t sep = sizeof SEPARATOR - 1;
-    if (bpe->byte_alphabet || bpe->ignore_merges || vocab_id(bpe, SEPARATOR, sep) < 0) return false;
+    if (bpe->byte_alphabet || bpe->ignore_merges || bpe->unk_id < 0 || vocab_id(bpe, SEPARATOR, sep) < 0) return false;
     for (size_t i = 0; i <= bpe->merge_mask; i++) {
         if (bpe->merges[i].pair == CCH_NO_PAIR) continue;
         size_t left = (size_t)(bpe->merges[i].pair >> 32), right = (size_t)(bpe->merges[i].pair & UINT32_MAX);

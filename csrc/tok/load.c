@@ -161,9 +161,14 @@ static cch_status load_model(cch_bpe *bpe, cch_json model, cch_error *err) {
 static cch_status put_added(cch_tokenizer *tok, const char *text, size_t len, cch_added token, cch_error *err) {
     cch_status status = CCH_OK;
     cch_bytes buffers[2] = {{0}, {0}};
+    const char *name = text;
+    size_t name_len = len;
     if (!token.normalized) return cch_added_put(&tok->added, text, len, token, err);
     CCH_TRY(cch_normalize(&tok->normalizer, true, buffers, &text, &len, err));
-    if (len > 0) CCH_TRY(cch_added_put(&tok->added_normalized, text, len, token, err));
+    if (len == 0)
+        CCH_THROW(err, CCH_E_UNSUPPORTED, token.id, "added token \"%.*s\" is normalized to nothing",
+                  (int)cch_utf8_cut(name, name_len, 80), name);
+    CCH_TRY(cch_added_put(&tok->added_normalized, text, len, token, err));
 done:
     cch_bytes_deinit(&buffers[0]);
     cch_bytes_deinit(&buffers[1]);
@@ -245,8 +250,8 @@ static cch_status index_tokens(cch_tokenizer *tok, cch_error *err) {
     CCH_TRY(place_tokens(tok, &tok->added_names, tok->bpe.vocab.n, err));
     mark_special(tok, &tok->added);
     mark_special(tok, &tok->added_normalized);
-    cch_added_ready(&tok->added);
-    cch_added_ready(&tok->added_normalized);
+    CCH_TRY(cch_added_ready(&tok->added, err));
+    CCH_TRY(cch_added_ready(&tok->added_normalized, err));
     for (size_t i = 0; i < tok->added_normalized.n; i++)
         tok->tokens[tok->added_normalized.patterns[i].token.id].pattern = (int32_t)i;
     tok->bpe.byte_alphabet = tok->pretok.bytes;

@@ -80,9 +80,12 @@ static cch_status load_nfc(cch_tokenizer *tok, cch_json value, cch_error *err) {
 
 static cch_status load_prepend(cch_tokenizer *tok, cch_json value, cch_error *err) {
     struct cch_normalizer_step *step = NULL;
+    cch_json prepend;
     const char *text;
     size_t len;
-    CCH_RETURN_IF(get_string(value, "prepend", &text, &len, err));
+    CCH_RETURN_IF(cch_json_get(value, "prepend", &prepend, err));
+    CCH_RETURN_IF(cch_json_get_string(prepend, &text, &len, err));
+    if (len == 0) return cch_json_refuse(prepend, "a text that is not empty", err);
     CCH_RETURN_IF(new_normalizer_step(tok, value, CCH_NORMALIZE_PREPEND, &step, err));
     return copy_text(text, len, &step->to, &step->to_len, err);
 }
@@ -155,36 +158,47 @@ static cch_status load_digits(cch_tokenizer *tok, cch_json value, cch_error *err
     return add_stage(tok, value, each_digit ? cch_split_digits : cch_split_numbers, false, err);
 }
 
-/* replacement, prepend_scheme (older files: add_prefix_space) and split, shared by pre-tokenizer and decoder. */
+static cch_status get_prepend(cch_json value, cch_prepend *out, cch_error *err) {
+    cch_json scheme;
+    const char *text;
+    size_t len;
+    *out = CCH_PREPEND_ALWAYS;
+    if (!cch_json_find(value, "prepend_scheme", &scheme)) return CCH_OK;
+    CCH_RETURN_IF(cch_json_get_string(scheme, &text, &len, err));
+    if (cch_json_is(text, len, "always")) return CCH_OK;
+    *out = cch_json_is(text, len, "first") ? CCH_PREPEND_FIRST : CCH_PREPEND_NEVER;
+    return *out == CCH_PREPEND_FIRST || cch_json_is(text, len, "never")
+               ? CCH_OK
+               : cch_json_refuse(scheme, "\"always\", \"first\", \"never\"", err);
+}
+
+/* replacement, prepend_scheme and split, shared by pre-tokenizer and decoder.  Older files say add_prefix_space: it must
+ * not contradict the scheme, which is "always" where it is not given. */
 static cch_status get_metaspace(cch_json value, cch_metaspace *out, cch_error *err) {
     cch_json member;
     const char *text;
     size_t len;
     bool add;
-    CCH_RETURN_IF(get_string(value, "replacement", &text, &len, err));
-    if (cch_utf8_decode(text, len, NULL) != len || len == 0) {
-        CCH_RETURN_IF(cch_json_get(value, "replacement", &member, err));
-        return cch_json_refuse(member, "one character", err);
-    }
+    CCH_RETURN_IF(cch_json_get(value, "replacement", &member, err));
+    CCH_RETURN_IF(cch_json_get_string(member, &text, &len, err));
+    if (cch_utf8_decode(text, len, NULL) != len || len == 0) return cch_json_refuse(member, "one character", err);
     memcpy(out->replacement, text, len);
     out->len = len;
     CCH_RETURN_IF(get_bool(value, "split", true, &out->split, err));
+    CCH_RETURN_IF(get_prepend(value, &out->prepend, err));
     CCH_RETURN_IF(get_bool(value, "add_prefix_space", true, &add, err));
-    out->prepend = add ? CCH_PREPEND_ALWAYS : CCH_PREPEND_NEVER;
-    if (!cch_json_find(value, "prepend_scheme", &member)) return CCH_OK;
-    CCH_RETURN_IF(cch_json_get_string(member, &text, &len, err));
-    if (cch_json_is(text, len, "always")) out->prepend = CCH_PREPEND_ALWAYS;
-    else if (cch_json_is(text, len, "first")) out->prepend = CCH_PREPEND_FIRST;
-    else if (cch_json_is(text, len, "never")) out->prepend = CCH_PREPEND_NEVER;
-    else return cch_json_refuse(member, "\"always\", \"first\", \"never\"", err);
-    if (!add && out->prepend != CCH_PREPEND_NEVER)
-        return cch_json_refuse(member, "\"never\" without add_prefix_space", err);
-    return CCH_OK;
+    if (add || out->prepend == CCH_PREPEND_NEVER) return CCH_OK;
+    CCH_RETURN_IF(cch_json_get(value, "add_prefix_space", &member, err));
+    return cch_json_refuse(member, "true, or false with \"prepend_scheme\": \"never\"", err);
 }
 
 static cch_status load_metaspace(cch_tokenizer *tok, cch_json value, cch_error *err) {
     cch_metaspace metaspace;
     CCH_RETURN_IF(get_metaspace(value, &metaspace, err));
+    /* The reference asks which characters of the given text a piece comes from: with these, not where it stands. */
+    for (size_t i = 0; metaspace.prepend == CCH_PREPEND_FIRST && i < tok->normalizer.n_steps; i++)
+        if (tok->normalizer.steps[i].kind != CCH_NORMALIZE_NFC)
+            return cch_json_refuse(value, "\"prepend_scheme\": \"first\" without Prepend and Replace", err);
     if (tok->pretok.bytes || tok->pretok.metaspace.len > 0)
         return cch_json_refuse(value, "nothing behind a ByteLevel or Metaspace pre-tokenizer", err);
     tok->pretok.metaspace = metaspace;
@@ -333,14 +347,11 @@ typedef struct id_list {
     size_t n;
 } id_list;
 
-static cch_status append_ids(id_list *list, const int32_t *ids, size_t n, cch_error *err) {
-    size_t total;
-    if (n == 0) return CCH_OK;
-    int32_t *grown = cch_add(list->n, n, &total) ? cch_resize(list->ids, total, sizeof *grown) : NULL;
-    if (grown == NULL) CCH_FAIL(err, CCH_E_MEMORY, -1, "could not allocate %zu ids", n);
-    memcpy(grown + list->n, ids, n * sizeof *ids);
+static cch_status append_id(id_list *list, int32_t id, cch_error *err) {
+    int32_t *grown = cch_resize(list->ids, list->n + 1, sizeof *grown);
+    if (grown == NULL) CCH_FAIL(err, CCH_E_MEMORY, -1, "could not allocate %zu ids", list->n + 1);
+    grown[list->n++] = id;
     list->ids = grown;
-    list->n = total;
     return CCH_OK;
 }
 
@@ -358,7 +369,7 @@ static cch_status append_special(const cch_tokenizer *tok, cch_json tokens, cch_
     for (size_t i = 0; i < cch_json_len(ids); i++) {
         item = cch_json_at(ids, i);
         CCH_RETURN_IF(cch_json_get_int(item, 0, tok->size - 1, &id, err));
-        CCH_RETURN_IF(append_ids(list, &(int32_t){(int32_t)id}, 1, err));
+        CCH_RETURN_IF(append_id(list, (int32_t)id, err));
     }
     return CCH_OK;
 }
@@ -391,16 +402,14 @@ static cch_status read_single(const cch_tokenizer *tok, cch_json value, id_list 
 
 static cch_status load_template(cch_tokenizer *tok, cch_json value, cch_error *err) {
     cch_status status = CCH_OK;
-    id_list front = {NULL, 0}, behind = {NULL, 0}, suffix = {tok->suffix, tok->n_suffix};
+    id_list front = {NULL, 0}, behind = {NULL, 0};
+    if (tok->n_prefix + tok->n_suffix > 0) return cch_json_refuse(value, "one template", err);
     CCH_TRY(read_single(tok, value, &front, &behind, err));
-    CCH_TRY(append_ids(&front, tok->prefix, tok->n_prefix, err)); /* a second template goes around the first */
-    CCH_TRY(append_ids(&suffix, behind.ids, behind.n, err));
-    tok->suffix = suffix.ids;
-    tok->n_suffix = suffix.n;
-    cch_free(tok->prefix);
     tok->prefix = front.ids;
     tok->n_prefix = front.n;
-    front.ids = NULL;
+    tok->suffix = behind.ids;
+    tok->n_suffix = behind.n;
+    front.ids = behind.ids = NULL;
 done:
     cch_free(front.ids);
     cch_free(behind.ids);

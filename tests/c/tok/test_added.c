@@ -35,7 +35,7 @@ TEST(leftmost_then_longest) {
     put(&set, "<a><b>", (cch_added){.id = 2});
     put(&set, "<ab", (cch_added){.id = 3});
     put(&set, "b><b", (cch_added){.id = 4});
-    cch_added_ready(&set);
+    CHECK_OK(cch_added_ready(&set, &err), err);
     CHECK_MATCHES(&set, "<a>", false, "1:0-3");
     CHECK_MATCHES(&set, "<a><b>", false, "2:0-6");
     CHECK_MATCHES(&set, "<a><c>", false, "1:0-3");
@@ -50,17 +50,23 @@ TEST(spaces_belong_to_the_match) {
     cch_added_set set = {0};
     put(&set, "L", (cch_added){.id = 1, .lstrip = true});
     put(&set, "R", (cch_added){.id = 2, .rstrip = true});
-    cch_added_ready(&set);
+    CHECK_OK(cch_added_ready(&set, &err), err);
     CHECK_MATCHES(&set, "a \t\xE3\x80\x80L b", false, "1:1-7");
     CHECK_MATCHES(&set, "R  L", false, "2:0-3 1:3-4"); /* the first match has taken the spaces */
     CHECK_MATCHES(&set, "  L", false, "1:0-3");
+    put(&set, " ", (cch_added){.id = 3, .lstrip = true});
+    put(&set, "\t", (cch_added){.id = 4});
+    CHECK_OK(cch_added_ready(&set, &err), err);
+    CHECK_MATCHES(&set, "R L", false, "2:0-2 1:2-3");            /* nothing is left of the token that is a space, */
+    CHECK_MATCHES(&set, "R\tL", false, "2:0-2 4:1-2 1:2-3");     /* but one without lstrip counts twice: as in the library */
+    CHECK_MATCHES(&set, "  ", false, "3:0-1 3:1-2");
     cch_added_deinit(&set);
 }
 
 TEST(single_words_stand_alone) {
     cch_added_set set = {0};
     put(&set, "word", (cch_added){.id = 1, .single_word = true});
-    cch_added_ready(&set);
+    CHECK_OK(cch_added_ready(&set, &err), err);
     CHECK_MATCHES(&set, "word, (word)", false, "1:0-4 1:7-11");
     CHECK_MATCHES(&set, "words sword word_ \xC3\xA9word", false, "");
     cch_added_deinit(&set);
@@ -70,8 +76,20 @@ TEST(plain_specials_still_hide_what_they_overlap) {
     cch_added_set set = {0};
     put(&set, "<s>", (cch_added){.id = 1, .special = true});
     put(&set, "s>x", (cch_added){.id = 2});
-    cch_added_ready(&set);
+    CHECK_OK(cch_added_ready(&set, &err), err);
     CHECK_MATCHES(&set, "<s>x s>x", true, "2:5-8");
+    cch_added_deinit(&set);
+}
+
+TEST(one_text_is_one_token) {
+    cch_added_set set = {0};
+    put(&set, "a", (cch_added){.id = 1});
+    put(&set, "ab", (cch_added){.id = 2});
+    put(&set, "ab", (cch_added){.id = 2});
+    CHECK_OK(cch_added_ready(&set, &err), err);
+    CHECK_MATCHES(&set, "ab", false, "2:0-2");
+    put(&set, "a", (cch_added){.id = 3});
+    CHECK_STATUS(cch_added_ready(&set, &err), CCH_E_UNSUPPORTED, err, "added tokens 1 and 3 are both \"a\"");
     cch_added_deinit(&set);
 }
 

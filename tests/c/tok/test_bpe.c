@@ -113,7 +113,7 @@ TEST(cached_words_give_the_same_ids) {
 
 TEST(cuts_only_where_no_merge_crosses) {
     for (int crossing = 0; crossing < 2; crossing++) {
-        cch_bpe bpe = {.unk_id = -1};
+        cch_bpe bpe = {.unk_id = 5};
         cch_bpe_work *work = NULL;
         put(&bpe, "\xE2\x96\x81", 0);
         put(&bpe, "a", 1);
@@ -129,10 +129,26 @@ TEST(cuts_only_where_no_merge_crosses) {
         CHECK_OK(cch_bpe_work_new(&work, &err), err);
         check_word(&bpe, work, "\xE2\x96\x81" "a\xE2\x96\x81" "a", crossing ? "0 3 1" : "2 2", true);
         check_word(&bpe, work, "a\xE2\x96\x81\xE2\x96\x81\xE2\x96\x81", crossing ? "1 4 0" : "1 4 0", true);
+        check_word(&bpe, work, "\xE2\x96\x81x\xE2\x96\x81", "0 5 0", true);
         cch_bpe_work_free(work);
         cch_bpe_deinit(&bpe);
     }
 }
+
+TEST(a_character_that_vanishes_lets_its_neighbours_merge) {
+    cch_bpe bpe = {.unk_id = -1};
+    cch_bpe_work *work = NULL;
+    put(&bpe, "\xE2\x96\x81", 0);
+    put(&bpe, "\xE2\x96\x81\xE2\x96\x81", 1);
+    CHECK_OK(cch_bpe_reserve_merges(&bpe, 1, &err), err);
+    merge(&bpe, "\xE2\x96\x81", "\xE2\x96\x81", 0);
+    CHECK_OK(cch_bpe_finish(&bpe, &err), err);
+    CHECK_OK(cch_bpe_work_new(&work, &err), err);
+    check_word(&bpe, work, "\xE2\x96\x81x\xE2\x96\x81", "1", true);
+    cch_bpe_work_free(work);
+    cch_bpe_deinit(&bpe);
+}
+
 
 TEST(merges_must_name_tokens) {
     cch_bpe bpe = {.unk_id = -1};

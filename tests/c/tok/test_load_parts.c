@@ -28,6 +28,7 @@ TEST(normalizers) {
             CCH_E_UNSUPPORTED, "normalizer.pattern");
     REFUSED("\"normalizer\": {\"type\": \"Replace\", \"pattern\": {\"String\": \"\"}, \"content\": \"\"}",
             CCH_E_UNSUPPORTED, "not empty");
+    REFUSED("\"normalizer\": {\"type\": \"Prepend\", \"prepend\": \"\"}", CCH_E_UNSUPPORTED, "prepend is \"\", supported");
     REFUSED("\"normalizer\": {\"type\": \"Prepend\"}", CCH_E_FORMAT, "prepend");
     REFUSED("\"normalizer\": {}", CCH_E_FORMAT, "type");
     REFUSED("\"normalizer\": 3", CCH_E_FORMAT, "normalizer");
@@ -64,7 +65,15 @@ TEST(pre_tokenizers) {
             CCH_E_UNSUPPORTED, "prepend_scheme is \"last\"");
     REFUSED("\"pre_tokenizer\": {\"type\": \"Metaspace\", \"replacement\": \"" S "\", \"prepend_scheme\": \"first\","
             " \"add_prefix_space\": false}",
-            CCH_E_UNSUPPORTED, "\"first\", supported: \"never\" without add_prefix_space");
+            CCH_E_UNSUPPORTED, "add_prefix_space is false, supported: true, or false with");
+#define METASPACE(more) "\"pre_tokenizer\": {\"type\": \"Metaspace\", \"replacement\": \"" S "\"" more "}"
+    ACCEPTED(METASPACE(""));
+    ACCEPTED(METASPACE(", \"add_prefix_space\": true, \"prepend_scheme\": \"never\""));
+    ACCEPTED(METASPACE(", \"add_prefix_space\": false, \"prepend_scheme\": \"never\""));
+    REFUSED(METASPACE(", \"add_prefix_space\": false"), CCH_E_UNSUPPORTED, "add_prefix_space is false, supported: true");
+    ACCEPTED("\"normalizer\": {\"type\": \"NFC\"}," METASPACE(", \"prepend_scheme\": \"first\""));
+    REFUSED("\"normalizer\": {\"type\": \"Prepend\", \"prepend\": \"a\"}," METASPACE(", \"prepend_scheme\": \"first\""),
+            CCH_E_UNSUPPORTED, "\"prepend_scheme\": \"first\" without Prepend");
     REFUSED("\"pre_tokenizer\": {\"type\": \"ByteLevel\", \"use_regex\": \"yes\"}", CCH_E_FORMAT, "use_regex");
 #define DIGITS "{\"type\": \"Digits\"}"
     REFUSED("\"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [" DIGITS "," DIGITS "," DIGITS "," DIGITS
@@ -100,6 +109,11 @@ TEST(decoders) {
 #define SPECIAL(name) "{\"SpecialToken\": {\"id\": \"" name "\", \"type_id\": 0}}"
 #define TEXT(name) "{\"Sequence\": {\"id\": \"" name "\", \"type_id\": 0}}"
 
+TEST(added_tokens) {
+    REFUSED("\"normalizer\": {\"type\": \"Replace\", \"pattern\": {\"String\": \"x\"}, \"content\": \"\"}, \"added_tokens\":"
+            " [{\"id\": 9, \"content\": \"xx\", \"normalized\": true}]", CCH_E_UNSUPPORTED, "\"xx\" is normalized to nothing");
+}
+
 TEST(templates) {
     cch_tokenizer *tok = NULL;
     int32_t *ids = NULL;
@@ -120,6 +134,10 @@ TEST(templates) {
     REFUSED(TEMPLATE(SPECIAL("<s>"), "[3]"), CCH_E_UNSUPPORTED, "sequence \"A\"");
     REFUSED(TEMPLATE(TEXT("A") "," TEXT("A"), "[3]"), CCH_E_UNSUPPORTED, "once");
     REFUSED(TEMPLATE(TEXT("A") "," TEXT("B"), "[3]"), CCH_E_UNSUPPORTED, "once");
+#define TWICE(template) "\"post_processor\": {\"type\": \"Sequence\", \"processors\": [{" template "}, {" template "}]}"
+#define BOTH "\"type\": \"TemplateProcessing\", \"single\": [" SPECIAL("<s>") "," TEXT("A") "], \"special_tokens\": {\"<s>\":" \
+             " {\"id\": \"<s>\", \"ids\": [3]}}"
+    REFUSED(TWICE(BOTH), CCH_E_UNSUPPORTED, "post_processor.processors[1] is an object of 3, supported: one template");
     REFUSED("\"post_processor\": {\"type\": \"BertProcessing\"}", CCH_E_UNSUPPORTED,
             "post_processor.type is \"BertProcessing\"");
 }
