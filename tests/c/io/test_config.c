@@ -74,6 +74,8 @@ TEST(kin_of_llama_differ_where_they_should) {
     CHECK_EQ(config.sliding_window, 0);
     taken(MISTRAL, "\"sliding_window\":128,\"layer_types\":[\"sliding_attention\",\"sliding_attention\"]");
     CHECK_EQ(config.sliding_window, 128);
+    taken("\"model_type\":\"mistral\"," LLAMA_SIZES, "\"num_key_value_heads\":null");
+    CHECK_EQ(config.n_kv_heads, 4);
     damaged("\"model_type\":\"mistral\"," LLAMA_SIZES, "", "num_key_value_heads 8 does not divide num_attention_heads 4");
     taken(QWEN2, "\"use_sliding_window\":false,\"sliding_window\":4096,\"max_window_layers\":1");
     CHECK(config.qkv_bias && !config.o_bias && !config.mlp_bias && config.sliding_window == 0 && config.n_eos == 0);
@@ -99,8 +101,36 @@ TEST(rope_is_read_from_both_generations_of_keys) {
     CHECK(config.rope_theta == 250000.0f && config.rope_original_max_position == 512);
     taken(LLAMA, "\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":100000.0,\"partial_rotary_factor\":1.0}");
     CHECK(config.rope_type == CCH_ROPE_DEFAULT && config.rope_theta == 100000.0f);
+    taken(LLAMA, "\"original_max_position_embeddings\":100,\"rope_scaling\":{\"factor\":8.0,\"low_freq_factor\":1.0,"
+                 "\"high_freq_factor\":4.0,\"original_max_position_embeddings\":8192,\"rope_type\":\"llama3\"}");
+    CHECK_EQ(config.rope_original_max_position, 100);
+    taken(LLAMA, "\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":5e5,\"factor\":null,\"mscale\":null}");
+    CHECK_EQ(config.rope_theta, 500000);
     taken(LLAMA, "\"rope_scaling\":{},\"rope_parameters\":{\"type\":\"linear\",\"factor\":2}");
     CHECK_EQ(config.rope_type, CCH_ROPE_LINEAR);
+}
+
+/* What the published models' files hold beside the sizes: all of it is taken, and nothing that is ignored matters. */
+TEST(options_of_published_models_are_taken) {
+    taken(GPT2, "\"architectures\":[\"GPT2LMHeadModel\"],\"attn_pdrop\":0.1,\"embd_pdrop\":0.1,\"initializer_range\":0.02,"
+                "\"summary_type\":\"cls_index\",\"summary_use_proj\":true,\"scale_attn_weights\":true,\"use_cache\":true");
+    taken(LLAMA, "\"attention_bias\":false,\"attention_dropout\":0.0,\"eos_token_id\":[1,8,9],\"mlp_bias\":false,"
+                 "\"pretraining_tp\":1,\"rms_norm_eps\":1e-05,\"torch_dtype\":\"bfloat16\",\"rope_interleaved\":false,"
+                 "\"is_llama_config\":true,\"pad_token_id\":2,\"transformers.js_config\":{\"kv_cache_dtype\":{}}");
+    CHECK(config.n_eos == 3 && config.norm_eps == 1e-5f);
+    taken(LLAMA, "\"quantization_config\":{},\"pruned_heads\":{},\"rope_scaling\":null,\"rope_theta\":100000,"
+                 "\"tie_word_embeddings\":true,\"attn_logit_softcapping\":null,\"final_logit_softcapping\":null");
+    CHECK(config.tie_word_embeddings && config.rope_theta == 100000.0f);
+    taken(MISTRAL, "\"head_dim\":32,\"sliding_window\":null,\"rope_theta\":1000000.0");
+    CHECK(config.head_dim == 32 && config.sliding_window == 0 && config.rope_theta == 1e6f);
+    taken(QWEN2, "\"max_window_layers\":21,\"sliding_window\":null,\"use_mrope\":false,\"use_sliding_window\":false,"
+                 "\"layer_types\":[\"full_attention\",\"full_attention\"],\"dtype\":\"bfloat16\"");
+    taken(QWEN3, "\"head_dim\":64,\"rope_scaling\":null,\"max_window_layers\":36,\"sliding_window\":null,"
+                 "\"rope_parameters\":{\"rope_theta\":1000000,\"rope_type\":\"default\"}");
+    CHECK(config.head_dim == 64 && config.rope_theta == 1e6f && config.qk_norm);
+    unsupported(QWEN2, "\"layer_types\":[\"full_attention\",\"sliding_attention\"]", "layer_types[1] is \"sliding_attention\"");
+    unsupported("\"model_type\":\"gemma2\"," LLAMA_SIZES, "\"attn_logit_softcapping\":50.0", "model_type is \"gemma2\"");
+    unsupported(LLAMA, "\"per_layer_config\":{\"0\":{\"head_dim\":8}}", "per_layer_config is an object of 1");
 }
 
 TEST(unsupported_options_are_refused_by_name_and_value) {

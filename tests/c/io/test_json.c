@@ -123,7 +123,7 @@ TEST(numbers_are_neither_clamped_nor_rounded) {
     int64_t n = 5;
     double d = 5;
     CHECK_OK(parse("{\"a\": 18446744073709551615, \"b\": 1e400, \"c\": 99999999999999999999999, \"d\": 2.0, \"e\": -1,"
-                   "\"f\": -99999999999999999999999, \"g\": \"1\", \"h\": true}", &doc), err);
+                   "\"f\": -99999999999999999999999, \"g\": \"1\", \"h\": true, \"i\": -9223372036854775809}", &doc), err);
     CHECK_STATUS(cch_json_get_int(get(doc, "a"), 0, 1000, &n, &err), CCH_E_FORMAT, err,
                  "a.json: a is 18446744073709551615, expected a whole number from 0 to 1000");
     CHECK_STATUS(cch_json_get_int(get(doc, "c"), 0, 1000, &n, &err), CCH_E_FORMAT, err, "a.json: c is ");
@@ -138,6 +138,8 @@ TEST(numbers_are_neither_clamped_nor_rounded) {
     CHECK_STATUS(cch_json_get_double(get(doc, "g"), 0, 1, &d, &err), CCH_E_FORMAT, err, "g is \"1\"");
     CHECK_EQ(n, 5);
     CHECK(d == 5);
+    CHECK_OK(cch_json_get_double(get(doc, "i"), -1e30, 1e30, &d, &err), err);
+    CHECK(d == -0x1p63); /* a number below all integers keeps its sign */
     cch_json_close(doc);
 }
 

@@ -105,6 +105,17 @@ TEST(header_lengths_are_checked_before_use) {
     }
 }
 
+TEST(a_header_has_a_largest_length) {
+    tempdir dir = tempdir_new();
+    char path[400];
+    const unsigned char length[8] = {0x01, 0xE1, 0xF5, 0x05}; /* 100,000,001 */
+    tempdir_write(&dir, "model.safetensors", length, sizeof length);
+    CHECK_EQ(truncate(tempdir_path(&dir, "model.safetensors", path), 100000020), 0); /* sparse */
+    cch_tensors *t = NULL;
+    CHECK_STATUS(cch_tensors_open(dir.path, &t, &err), CCH_E_FORMAT, err, "header length is 100000001, allowed: at most 100000000");
+    tempdir_free(&dir);
+}
+
 TEST(other_types_are_an_error_only_when_read) {
     cch_tensors *t = NULL;
     CHECK_OK(parse("{\"i\":{\"dtype\":\"I64\",\"shape\":[1],\"data_offsets\":[0,8]},"
@@ -182,6 +193,7 @@ TEST(shards_are_one_set_of_tensors) {
     index_refused(&dir, "{\"weight_map\":{\"b\":\"x-1.safetensors\",\"a\":\"x-1.safetensors\"}}",
                   "tensor b is not in");
     index_refused(&dir, "{\"weight_map\":{\"b\":\"x-2.safetensors\",\"a\":\"x-2.safetensors\"}}", "tensor a is not in");
+    index_refused(&dir, "{\"weight_map\":{\"b\":\"x-1.safetensors\",\"a\":\"x-2.safetensors\"}}", "is not in");
     index_refused(&dir, "{\"weight_map\":{\"c\":\"x-1.safetensors\",\"b\":\"x-2.safetensors\"}}", "tensor c is not in");
     index_refused(&dir, "{\"weight_map\":{\"b\":\"../x-1.safetensors\"}}", "weight_map.b is \"../x-1.safetensors\"");
     index_refused(&dir, "{\"weight_map\":{\"b\":\"/etc/x.safetensors\"}}", "expected the name of a .safetensors file");

@@ -150,6 +150,20 @@ TEST(a_character_that_vanishes_lets_its_neighbours_merge) {
 }
 
 
+TEST(a_text_that_is_a_token_is_not_cut_when_merges_are_ignored) {
+    cch_bpe bpe = {.unk_id = 0, .ignore_merges = true};
+    cch_bpe_work *work = NULL;
+    put(&bpe, "\xE2\x96\x81", 0);
+    put(&bpe, "a", 1);
+    put(&bpe, "a\xE2\x96\x81", 2);
+    CHECK_OK(cch_bpe_reserve_merges(&bpe, 0, &err), err);
+    CHECK_OK(cch_bpe_finish(&bpe, &err), err);
+    CHECK_OK(cch_bpe_work_new(&work, &err), err);
+    check_word(&bpe, work, "a\xE2\x96\x81", "2", true);
+    cch_bpe_work_free(work);
+    cch_bpe_deinit(&bpe);
+}
+
 TEST(merges_must_name_tokens) {
     cch_bpe bpe = {.unk_id = -1};
     put(&bpe, "a", 0);

@@ -237,6 +237,20 @@ TEST(a_primed_decoder_goes_on) {
     cch_tokenizer_unref(tok);
 }
 
+TEST(steps_behind_byte_fallback_see_what_the_bytes_spell) {
+    cch_tokenizer *tok = NULL;
+    CHECK_OK(tokfile_open("{\"model\": {\"type\": \"BPE\", \"vocab\": {\"<0xF0>\": 0, \"<0x9F>\": 1, \"<0xA6>\": 2, \"<0x8A>\": 3,"
+                          " \"" TOKFILE_SPACE "a\": 4}, \"merges\": []}, \"decoder\": {\"type\": \"Sequence\", \"decoders\": ["
+                          "{\"type\": \"ByteFallback\"}, {\"type\": \"Replace\", \"pattern\": {\"String\": \"\xF0\x9F\xA6\x8A\"},"
+                          " \"content\": \"fox\"}, {\"type\": \"Metaspace\", \"replacement\": \"" TOKFILE_SPACE "\"}]}}", &tok, &err),
+             err);
+    CHECK_TEXT(tok, false, "fox a", 0, 1, 2, 3, 4);
+    CHECK_TEXT(tok, false, "a a", 4, 4);
+    check_continued(tok, false, IDS(0, 1, 2, 3), IDS(4), " a");
+    check_continued(tok, false, IDS(0, 1, 2), IDS(3, 4), "fox a");
+    cch_tokenizer_unref(tok);
+}
+
 static cch_status prime_and_free(cch_tokenizer *tok) {
     cch_decoder *dec = NULL;
     cch_status status = cch_decoder_new(tok, true, &dec, &err);
