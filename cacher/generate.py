@@ -209,22 +209,30 @@ class Stream:
     def __next__(self) -> Token:
         row, state, batch = self._row, self._state, self._batch
         while self._open and batch is not None and not row.ended:
-            number = batch.add(state._core, row.sampling(), row.limit)
-            try:
-                steps = batch.step()
-                while not steps:
-                    steps = batch.step()
-                top = batch.top(number, SHOWN_TOP) or ()
-            finally:
-                batch.remove(number)
+            step, top = self._step(batch)
             state._head = len(state)
             last = row.pieces[-1] if row.pieces else ""
-            if row.take(steps[0]):
-                return self._token(steps[0], row.pieces[-1], top)
+            if row.take(step):
+                return self._token(step, row.pieces[-1], top)
             if row.pieces and row.pieces[-1] != last:
                 return Token(row.pieces[-1][len(last) :], -1, len(state), 0.0, 0.0)
         self.close()
         raise StopIteration
+
+    def _step(self, batch: _core.Batch) -> tuple[Step, tuple[tuple[int, float], ...]]:
+        """Let the core draw a token; where that is interrupted, the state is as it was."""
+        core, length = self._state._core, len(self._state)
+        number = batch.add(core, self._row.sampling(), self._row.limit)
+        try:
+            while not (steps := batch.step()):
+                pass
+            top = batch.top(number, SHOWN_TOP) or ()
+        except BaseException:  # Ctrl-C is raised when a step is complete: nobody saw its token
+            batch.remove(number)
+            core.truncate(length)
+            raise
+        batch.remove(number)
+        return steps[0], top
 
     def _token(self, step: Step, text: str, top: tuple[tuple[int, float], ...]) -> Token:
         _row, _finish, position, token_id, probability, logprob, entropy = step

@@ -164,18 +164,19 @@ def test_the_default_action_of_the_signal_is_left_alone() -> None:
 
 def test_threads_on_one_stream_get_each_token_once_or_are_refused(model: cacher.Model) -> None:
     state = model.state("Once upon a time")
-    stream = state.stream(200, temperature=1.0, min_tokens=200)
+    stream = state.stream(40, temperature=1.0, min_tokens=40)
     got: list[int] = []
     errors: list[BaseException] = []
 
     def read() -> None:
-        while len(got) < 200:
+        while len(got) < 40:
             try:
                 got.append(next(stream).token_id)
             except StopIteration:
                 return
             except BaseException as error:
                 errors.append(error)
+                time.sleep(0.001)
 
     threads = [threading.Thread(target=read) for _ in range(4)]
     for thread in threads:
@@ -184,4 +185,39 @@ def test_threads_on_one_stream_get_each_token_once_or_are_refused(model: cacher.
         thread.join()
     assert {type(error) for error in errors} <= {StateBusyError}
     assert sorted(got) == sorted(state.tokens[4:])
-    assert len(stream.result) == len(got) >= 200
+    assert len(stream.result) == len(got) >= 40
+
+
+INTERRUPTED_STREAM = """
+import os, random, signal, threading, time
+import cacher
+
+model = cacher.load("tales", threads=1)
+options = {"temperature": 1.0, "min_tokens": 60}
+want = model.state("Once upon a time").generate(60, **options).token_ids
+random.seed(1)
+for _ in range(20):
+    state = model.state("Once upon a time")
+    stream = state.stream(60, **options)
+    timer = threading.Timer(random.uniform(0.0, 0.02), os.kill, (os.getpid(), signal.SIGINT))
+    try:
+        timer.start()
+        for token in stream:
+            pass
+        timer.join()
+        time.sleep(1)  # for the signal, should it come late
+    except KeyboardInterrupt:
+        pass
+    assert stream.result.token_ids == state.tokens[4:]
+    for token in stream:
+        pass
+    assert stream.result.token_ids == state.tokens[4:] == want
+print("whole")
+"""
+
+
+def test_a_stream_that_was_interrupted_goes_on_where_it_was() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_STREAM], capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout == "whole\n", done.stderr
