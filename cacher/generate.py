@@ -182,12 +182,6 @@ class Stream:
     """An iterator over tokens as they are generated.
 
     Between two tokens the state is free: it can be read, forked, even extended.
-
-    Example:
-        >>> import cacher
-        >>> stream = cacher.load("tales").state("Once upon a time").stream(5)
-        >>> "".join(token.text for token in stream) == stream.result.text
-        True
     """
 
     _open = False  # until there is something to close
