@@ -15,7 +15,7 @@ typedef struct cch_threads cch_threads;
 typedef void (*cch_job)(void *arg, int thread, int n_threads);
 
 /* n_threads 1..CCH_MAX_THREADS, the caller counted: n_threads - 1 workers are started.  E_ARGUMENT, E_MEMORY (no thread
- * could be had).  Workers are started after a fork() of the process only if the pool is made after it. */
+ * could be had).  A forked process has no workers: there the pool can neither run nor be freed. */
 cch_status cch_threads_new(int n_threads, cch_threads **out, cch_error *err);
 /* Joins the workers. NULL is a no-op. */
 void cch_threads_free(cch_threads *threads);

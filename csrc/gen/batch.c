@@ -240,17 +240,16 @@ static cch_status compute(cch_batch *batch, cch_error *err) {
 
 /* ---- a step: drawing ---- */
 
-/* One scratch for each thread of the model. */
+/* One scratch for each thread that draws: all of the model's, or the calling one for a single row. */
 static cch_status reserve_scratch(cch_batch *batch, cch_error *err) {
     cch_status status = CCH_OK;
-    int n = cch_threads_count(batch->model->threads);
+    int n = batch->n_drawing > 1 ? cch_threads_count(batch->model->threads) : 1;
     if (n > batch->n_scratch) {
         free_scratch(batch);
         CCH_ZNEW(batch->scratch, (size_t)n, err);
         CCH_ZNEW(batch->errors, (size_t)n, err);
         batch->n_scratch = n;
     }
-    if (batch->n_drawing < (size_t)n) n = (int)batch->n_drawing;
     for (int i = 0; i < n; i++)
         CCH_TRY(cch_sampler_scratch_reserve(&batch->scratch[i], batch->model->config.vocab_size, err));
 done:
@@ -345,11 +344,13 @@ cch_status cch_batch_step(cch_batch *batch, cch_step *out, size_t *out_n, cch_er
     atomic_fetch_add_explicit(&batch->refs, 1, memory_order_relaxed);
     batch->step++;
 
-    pthread_mutex_lock(&model->run_lock);
-    cch_status status = compute(batch, err);
-    if (status == CCH_OK) status = reserve(batch, err);
-    if (status == CCH_OK && batch->n_drawing > 0) status = draw(batch, err);
-    pthread_mutex_unlock(&model->run_lock);
+    cch_status status = cch_run_lock(model, err);
+    if (status == CCH_OK) {
+        status = compute(batch, err);
+        if (status == CCH_OK) status = reserve(batch, err);
+        if (status == CCH_OK && batch->n_drawing > 0) status = draw(batch, err);
+        cch_run_unlock(model);
+    }
 
     pthread_mutex_lock(&batch->lock);
     if (status == CCH_OK) append(batch, out, out_n);

@@ -21,7 +21,7 @@ typedef struct cch_batch_row {
     cch_sampling sampling;
     int32_t limit;          /* tokens of a full state */
     int32_t n_new;          /* tokens drawn so far */
-    int32_t *history;       /* owned [limit]: the state's tokens, when the sampling reads them; else NULL */
+    int32_t *history;       /* owned [n_ctx of the model]: the state's tokens, when the sampling reads them; else NULL */
     int32_t n_history;
     float *logits;          /* owned [vocab_size] */
     uint64_t drawn;         /* the step that drew from logits */
@@ -43,7 +43,7 @@ struct cch_batch {
     size_t turn;            /* where the search for rows that lack one token starts */
     cch_ask *asks;          /* owned [max_rows] */
     cch_batch_row **asking; /* owned [max_rows]: whose asks these are */
-    cch_batch_row **drawing; /* owned [max_rows]: complete rows of the step */
+    cch_batch_row **drawing; /* owned [max_rows]: complete rows of the step; while it is planned, a place to sort in */
     size_t n_asks, n_drawing;
     cch_sampler_scratch *scratch; /* owned [n_scratch], one for each thread */
     cch_error *errors;      /* owned [n_scratch] */

@@ -12,7 +12,7 @@ typedef struct beam_run {
     const cch_kernels *kern;
     cch_search search;
     cch_state **states, **next; /* owned [n_beams]: of the open beams; NULL-filled */
-    int32_t n_states;
+    int32_t n_beams, n_states;
     float *logits;     /* owned [rows * vocab] */
     float *penalized;  /* owned [vocab]; NULL without penalties */
     int32_t *history;  /* owned [prompt_len + max_tokens]: the prompt, then a beam's tokens; NULL without penalties */
@@ -29,8 +29,8 @@ static void free_states(cch_state **states, int32_t n) {
 }
 
 static void run_deinit(beam_run *run) {
-    if (run->states != NULL) free_states(run->states, run->search.params.n_beams);
-    if (run->next != NULL) free_states(run->next, run->search.params.n_beams);
+    if (run->states != NULL) free_states(run->states, run->n_beams);
+    if (run->next != NULL) free_states(run->next, run->n_beams);
     cch_free(run->states);
     cch_free(run->next);
     cch_free(run->logits);
@@ -57,26 +57,28 @@ static cch_status run_init(beam_run *run, cch_state *state, const cch_beam_param
     int32_t max_tokens = 0;
     size_t n, rows, vocab, length, floats;
     CCH_TRY(cch_beam_params_check(params, err));
+    run->n_beams = params->n_beams;
+    n = (size_t)params->n_beams;
+    CCH_ZNEW(run->states, n, err);
+    CCH_ZNEW(run->next, n, err);
+    CCH_TRY(cch_state_fork(state, &run->states[0], err)); /* what else is asked of the state is asked of the fork */
+    run->n_states = 1;
+    run->prompt_len = cch_state_len(run->states[0]);
     CCH_TRY(room(run, params, &max_tokens, err));
     CCH_TRY(cch_search_init(&run->search, params, run->info.vocab_size, max_tokens, run->info.eos_token_ids,
                             run->info.n_eos, stop, stop_arg, err));
-    n = (size_t)params->n_beams;
     rows = n < CCH_BEAM_ROWS ? n : CCH_BEAM_ROWS;
     vocab = (size_t)run->info.vocab_size;
     length = (size_t)run->prompt_len + (size_t)max_tokens;
     if (!cch_mul(rows, vocab, &floats)) CCH_THROW(err, CCH_E_MEMORY, -1, "%zu rows of %zu logits", rows, vocab);
-    CCH_ZNEW(run->states, n, err);
-    CCH_ZNEW(run->next, n, err);
     CCH_NEW(run->logits, floats, err);
     CCH_NEW(run->top_ids, (size_t)run->search.width, err);
     CCH_NEW(run->top_values, (size_t)run->search.width, err);
     if (params->repetition_penalty != 1.0f || params->no_repeat_ngram_size > 0) {
         CCH_NEW(run->penalized, vocab, err);
         CCH_NEW(run->history, length, err);
-        CCH_TRY(cch_state_tokens(state, 0, run->prompt_len, run->history, err));
+        CCH_TRY(cch_state_tokens(run->states[0], 0, run->prompt_len, run->history, err));
     }
-    CCH_TRY(cch_state_fork(state, &run->states[0], err));
-    run->n_states = 1;
 done:
     return status;
 }
@@ -107,7 +109,7 @@ static cch_status offer(beam_run *run, int32_t b, const float *row, cch_error *e
     return CCH_OK;
 }
 
-/* Evaluates the open beams, ROWS at a time, and offers their continuations. */
+/* Evaluates the open beams, CCH_BEAM_ROWS at a time, and offers their continuations. */
 static cch_status expand(beam_run *run, cch_error *err) {
     cch_eval_options options = CCH_EVAL_OPTIONS_INIT;
     size_t vocab = (size_t)run->info.vocab_size;
@@ -147,8 +149,7 @@ static cch_status grow(beam_run *run, cch_error *err) {
 cch_status cch_beam_search(cch_state *state, const cch_beam_params *params, cch_beam_stop stop, void *stop_arg,
                            cch_beams **out, cch_error *err) {
     cch_status status = CCH_OK;
-    beam_run run = {.model = cch_state_model_view(state), .kern = cch_logits_kernels(),
-                    .prompt_len = cch_state_len(state)};
+    beam_run run = {.model = cch_state_model_view(state), .kern = cch_logits_kernels()};
     *out = NULL;
     cch_model_get_info(run.model, &run.info);
     CCH_TRY(run_init(&run, state, params, stop, stop_arg, err));

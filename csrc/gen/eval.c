@@ -11,9 +11,11 @@ cch_status cch_state_new(cch_model *model, cch_state **out, cch_error *err) {
 
 cch_status cch_state_evict(cch_state *state, cch_error *err) {
     CCH_RETURN_IF(cch_state_acquire(state, err));
-    pthread_mutex_lock(&state->model->run_lock);
-    cch_status status = cch_state_drop_kv(state, err);
-    pthread_mutex_unlock(&state->model->run_lock);
+    cch_status status = cch_run_lock(state->model, err);
+    if (status == CCH_OK) {
+        status = cch_state_drop_kv(state, err);
+        cch_run_unlock(state->model);
+    }
     cch_state_release(state);
     return status;
 }
@@ -33,25 +35,32 @@ static bool complete(const cch_ask *asks, size_t n) {
     return true;
 }
 
-cch_status cch_eval_asks(cch_work *work, cch_ask *asks, size_t n, const cch_eval_options *options, bool hold,
+/* One pass, under the run lock.  *total (may be NULL): what there is to compute, asked for while it is 0. */
+static cch_status next_pass(cch_work *work, cch_ask *asks, size_t n, int64_t *total, size_t *out_rows, cch_error *err) {
+    cch_pool *pool = work->model->pool;
+    CCH_RETURN_IF(check_budget(pool, asks, n, err));
+    if (total != NULL && *total == 0) *total = cch_plan_missing(pool, asks, n);
+    return cch_work_pass(work, asks, n, out_rows, err);
+}
+
+cch_status cch_eval_asks(cch_work *work, cch_ask *asks, size_t n, const cch_eval_options *options, bool locked,
                          cch_error *err) {
-    cch_model *model = work->model;
-    bool report = options != NULL && options->progress != NULL;
+    bool report = options->progress != NULL, finished = false, keeps = false, holds = locked;
     int64_t done = 0, total = 0;
-    for (;;) {
-        size_t rows;
-        CCH_RETURN_IF(check_budget(model->pool, asks, n, err));
-        if (report && total == 0) total = cch_plan_missing(model->pool, asks, n);
-        CCH_RETURN_IF(cch_work_pass(work, asks, n, &rows, err));
-        if (work->plan.lost) hold = true;
-        bool finished = complete(asks, n);
+    cch_status status = CCH_OK;
+    while (status == CCH_OK && !finished) {
+        size_t rows = 0;
+        if (!holds) CCH_RETURN_IF(cch_run_lock(work->model, err));
+        status = next_pass(work, asks, n, report ? &total : NULL, &rows, err);
+        finished = complete(asks, n);
+        keeps = keeps || work->plan.lost;
+        holds = locked || (keeps && status == CCH_OK && !finished);
+        if (!holds) cch_run_unlock(work->model);
         done += (int64_t)rows;
         if (done > total) total = done; /* positions computed again, for their scores or after an eviction */
-        if (!hold) pthread_mutex_unlock(&model->run_lock);
         if (report && rows > 0) options->progress(options->progress_arg, done, total);
-        if (!hold) pthread_mutex_lock(&model->run_lock);
-        if (finished) return CCH_OK;
     }
+    return status;
 }
 
 /* Holds the states; *out_held: how many of them, also on failure. */
@@ -84,11 +93,12 @@ static cch_status make_asks(cch_state *const *states, size_t n, float *logits, s
 static cch_status eval_empty(cch_work *work, cch_state *const *states, size_t n, float *logits, cch_error *err) {
     size_t vocab = (size_t)work->model->config.vocab_size;
     const float *bos;
-    for (size_t i = 0; i < n && logits != NULL; i++) {
-        if (cch_state_len(states[i]) > 0) continue;
-        CCH_RETURN_IF(cch_work_bos_logits(work, &bos, err));
-        memcpy(logits + i * vocab, bos, vocab * sizeof *bos);
-    }
+    CCH_RETURN_IF(cch_run_lock(work->model, err));
+    cch_status status = cch_work_bos_logits(work, &bos, err);
+    cch_run_unlock(work->model);
+    CCH_RETURN_IF(status);
+    for (size_t i = 0; i < n; i++)
+        if (cch_state_len(states[i]) == 0) memcpy(logits + i * vocab, bos, vocab * sizeof *bos);
     return CCH_OK;
 }
 
@@ -105,10 +115,8 @@ cch_status cch_eval(cch_model *model, cch_state *const *states, size_t n, const 
     CCH_NEW(asks, n, err);
     CCH_TRY(acquire_all(model, states, n, &held, err));
     CCH_TRY(make_asks(states, n, logits, (size_t)model->config.vocab_size, asks, &n_asks, err));
-    pthread_mutex_lock(&model->run_lock);
-    status = eval_empty(&work, states, n, logits, err);
-    if (status == CCH_OK && n_asks > 0) status = cch_eval_asks(&work, asks, n_asks, options, false, err);
-    pthread_mutex_unlock(&model->run_lock);
+    if (logits != NULL && n_asks < n) CCH_TRY(eval_empty(&work, states, n, logits, err));
+    if (n_asks > 0) CCH_TRY(cch_eval_asks(&work, asks, n_asks, options, false, err));
 done:
     for (size_t i = 0; i < held; i++) cch_state_release(states[i]);
     cch_free(asks);

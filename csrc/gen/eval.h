@@ -5,7 +5,8 @@
  * Work is planned per page and slot (gen/plan.h), so that states that share pending pages compute them once.
  *
  * Evaluations of different threads take turns after each pass.  With a small budget they could then evict each other's
- * pages for ever; one that sees its own work undone keeps the run lock until it has finished.
+ * pages for ever; one that sees its own work undone keeps the run lock until it has finished.  A progress callback that
+ * then asks for the model gets E_BUSY (cch_run_lock).
  *
  * cch_state_new, cch_state_evict and cch_eval of cacher.h live here; cch_state_logits, cch_state_attention,
  * cch_state_hidden and cch_state_kv in gen/inspect.c.
@@ -15,9 +16,9 @@
 
 #include "gen/work.h"
 
-/* Runs passes until all asks are complete; the caller holds the run lock.  hold: it is never released in between.
- *   progress as in cch_eval_options; options may be NULL.   E_BUDGET, E_CANCELLED, E_MEMORY. */
-cch_status cch_eval_asks(cch_work *work, cch_ask *asks, size_t n, const cch_eval_options *options, bool hold,
+/* Runs passes until all asks (n >= 1) are complete.  locked: the caller holds the run lock and keeps it; else it is taken
+ * for each pass.   progress as in cch_eval_options.   E_BUDGET, E_BUSY (not when locked), E_CANCELLED, E_MEMORY. */
+cch_status cch_eval_asks(cch_work *work, cch_ask *asks, size_t n, const cch_eval_options *options, bool locked,
                          cch_error *err);
 
 #endif

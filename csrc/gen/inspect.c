@@ -1,4 +1,4 @@
-/* inspect - looks into a state: logits, attention, hidden states, keys and values of any of its positions.
+/* inspect - looks into a state: logits, ranks, attention, hidden states, keys and values of any of its positions.
  *
  * What is looked at is computed again from the KV entries, in passes of at most chunk_tokens rows that write no page.
  * By the laws it is what generation saw, bit for bit.  The run lock is held from the first pass to the last, so that
@@ -13,19 +13,14 @@ typedef struct inspection {
     cch_work work;
     const cch_eval_options *options;
     int32_t first, n;
+    bool begun;
     cch_error *err;
 } inspection;
 
-/* Holds the state and the run lock, checks the range, and brings the positions' KV entries up to date.  dst: logits of
- * the positions, or NULL.  Every begin has an end, also when it fails. */
-static cch_status begin(inspection *in, float *dst) {
-    static const cch_eval_options defaults = CCH_EVAL_OPTIONS_INIT;
+/* Brings the KV entries of positions [first, first + n) up to date.  dst: their logits, or NULL. */
+static cch_status prepare(inspection *in, float *dst) {
     cch_state *state = in->state;
     int32_t len = cch_state_len(state);
-    if (in->options == NULL) in->options = &defaults;
-    cch_work_init(&in->work, state->model, in->options->chunk_tokens, 0, in->options->cancel);
-    pthread_mutex_lock(&state->model->run_lock);
-    CCH_RETURN_IF(cch_work_check(in->options->chunk_tokens, 0, in->err));
     if (in->first < 0 || in->n < 0 || in->first > len || in->n > len - in->first)
         CCH_FAIL(in->err, CCH_E_ARGUMENT, in->first,
                  "positions [%d, %d + %d) were asked for, the state holds %d tokens", in->first, in->first, in->n, len);
@@ -36,8 +31,26 @@ static cch_status begin(inspection *in, float *dst) {
     return cch_eval_asks(&in->work, &ask, 1, in->options, true, in->err);
 }
 
+/* Holds the state and the run lock, and prepares.  Every begin has an end, also when it fails. */
+static cch_status begin(inspection *in, float *dst) {
+    static const cch_eval_options defaults = CCH_EVAL_OPTIONS_INIT;
+    cch_state *state = in->state;
+    if (in->options == NULL) in->options = &defaults;
+    CCH_RETURN_IF(cch_work_check(in->options->chunk_tokens, 0, in->err));
+    CCH_RETURN_IF(cch_state_acquire(state, in->err));
+    cch_status status = cch_run_lock(state->model, in->err);
+    if (status != CCH_OK) {
+        cch_state_release(state);
+        return status;
+    }
+    in->begun = true;
+    cch_work_init(&in->work, state->model, in->options->chunk_tokens, 0, in->options->cancel);
+    return prepare(in, dst);
+}
+
 static void end(inspection *in) {
-    pthread_mutex_unlock(&in->state->model->run_lock);
+    if (!in->begun) return;
+    cch_run_unlock(in->state->model);
     cch_work_deinit(&in->work);
     cch_state_release(in->state);
 }
@@ -57,8 +70,62 @@ static cch_status probe_positions(inspection *in, const cch_probe *probe,
 cch_status cch_state_logits(cch_state *state, int32_t first, int32_t n, float *dst, const cch_eval_options *options,
                             cch_error *err) {
     inspection in = {.state = state, .options = options, .first = first, .n = n, .err = err};
-    CCH_RETURN_IF(cch_state_acquire(state, err));
     cch_status status = begin(&in, dst);
+    end(&in);
+    return status;
+}
+
+/* ---- what the model thought of the tokens ---- */
+
+enum { ANALYZED_ROWS = 32 }; /* logits held at once */
+
+/* Logits that predicted the tokens from `pos` on, at most n of them; *out_rows: how many.  block: room for
+ * ANALYZED_ROWS. */
+static cch_status predictions(inspection *in, int32_t pos, int32_t n, float *block, const float **out,
+                              int32_t *out_rows) {
+    *out = block;
+    *out_rows = pos == 0 ? 1 : n < ANALYZED_ROWS ? n : ANALYZED_ROWS;
+    if (pos == 0) return cch_work_bos_logits(&in->work, out, in->err);
+    cch_ask ask = {.state = in->state, .upto = pos - 1 + *out_rows, .out_first = pos - 1, .dst = block};
+    cch_eval_options options = *in->options;
+    options.progress = NULL; /* all has been reported */
+    return cch_eval_asks(&in->work, &ask, 1, &options, true, in->err);
+}
+
+static int32_t rank_of(const float *logits, int32_t vocab, int32_t id) {
+    int32_t rank = 1;
+    for (int32_t i = 0; i < vocab; i++) rank += logits[i] > logits[id] || (logits[i] == logits[id] && i < id);
+    return rank;
+}
+
+static cch_status analyze(inspection *in, float *logprob, float *entropy, int32_t *rank) {
+    cch_status status = CCH_OK;
+    cch_error *err = in->err;
+    int32_t vocab = in->state->vocab_size, rows;
+    float *block = NULL;
+    const float *logits;
+    cch_logits_summary summary;
+    CCH_NEW(block, (size_t)ANALYZED_ROWS * (size_t)vocab, err);
+    for (int32_t at = 0; at < in->n; at += rows) {
+        CCH_TRY(predictions(in, in->first + at, in->n - at, block, &logits, &rows));
+        for (int32_t i = at; i < at + rows; i++, logits += vocab) {
+            int32_t pos = in->first + i, id = in->state->pages[pos / CCH_PAGE_TOKENS]->tokens[pos % CCH_PAGE_TOKENS];
+            CCH_TRY(cch_logits_summarize(in->state->model->kern, logits, vocab, NULL, &summary, err));
+            if (logprob != NULL) logprob[i] = (float)cch_logits_logprob(logits, &summary, id);
+            if (entropy != NULL) entropy[i] = (float)summary.entropy;
+            if (rank != NULL) rank[i] = rank_of(logits, vocab, id);
+        }
+    }
+done:
+    cch_free(block);
+    return status;
+}
+
+cch_status cch_state_analyze(cch_state *state, int32_t first, int32_t n, float *logprob, float *entropy, int32_t *rank,
+                             const cch_eval_options *options, cch_error *err) {
+    inspection in = {.state = state, .options = options, .first = first, .n = n, .err = err};
+    cch_status status = begin(&in, NULL);
+    if (status == CCH_OK && n > 0) status = analyze(&in, logprob, entropy, rank);
     end(&in);
     return status;
 }
@@ -105,7 +172,6 @@ cch_status cch_state_attention(cch_state *state, int32_t layer, int32_t head, in
         CCH_FAIL(err, CCH_E_ARGUMENT, -1, "layer is %d, allowed: 0 to %d", layer, c->n_layers - 1);
     if (head < -1 || head >= c->n_heads)
         CCH_FAIL(err, CCH_E_ARGUMENT, -1, "head is %d, allowed: 0 to %d, or -1 for all", head, c->n_heads - 1);
-    CCH_RETURN_IF(cch_state_acquire(state, err));
     cch_status status = begin(&in, NULL);
     if (status == CCH_OK && n > 0) status = attend(&in, layer, head, dst);
     end(&in);
@@ -147,7 +213,6 @@ cch_status cch_state_hidden(cch_state *state, int32_t layer, int32_t first, int3
     if (layer < -1 || layer > n_layers)
         CCH_FAIL(err, CCH_E_ARGUMENT, -1, "layer is %d, allowed: 0 to %d, or -1 for after the final norm", layer,
                  n_layers);
-    CCH_RETURN_IF(cch_state_acquire(state, err));
     cch_status status = begin(&in, NULL);
     if (status == CCH_OK && n > 0) status = look_at_hidden(&in, layer, dst);
     end(&in);
@@ -175,7 +240,6 @@ cch_status cch_state_kv(cch_state *state, int32_t layer, int32_t first, int32_t 
     const cch_config *c = &state->model->config;
     if (layer < 0 || layer >= c->n_layers)
         CCH_FAIL(err, CCH_E_ARGUMENT, -1, "layer is %d, allowed: 0 to %d", layer, c->n_layers - 1);
-    CCH_RETURN_IF(cch_state_acquire(state, err));
     cch_status status = begin(&in, NULL);
     for (int32_t h = 0; h < c->n_kv_heads && status == CCH_OK && n > 0; h++) copy_kv(&in, layer, h, keys, values);
     end(&in);

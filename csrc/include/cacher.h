@@ -23,12 +23,18 @@
  * parameters, which are written only on success and set to NULL or 0 on failure.  Nothing here prints, exits,
  * aborts or keeps a global last error.  Every call that changes a state either finishes or leaves it as it was.
  *
- * Threads.  Models and tokenizers are safe to share.  A state, batch or beam search has one user at a time; a second
- * one gets CCH_E_BUSY at once.  Different states may be used from different threads: forward passes of one model take
- * turns.  Free functions may run in any thread at any time, do not block on compute, and accept NULL.
+ * Threads.  Models and tokenizers are safe to share.  A state or batch has one user at a time; a second one gets
+ * CCH_E_BUSY at once.  Different states may be used from different threads: forward passes of one model take turns, in
+ * the order in which they were asked for.  Free and unref functions accept NULL, may run in any thread, also while
+ * another one uses what is freed (it lives until that call returns), and do not wait for compute.  A process that is
+ * forked leaves alone what was opened before: its threads are not there.
  *
  * Memory.  "view" results are borrowed from their parent; "copy" results belong to the caller, who gives them to
- * cch_free.  A state, batch or search holds a reference to its model.
+ * cch_free.  *out of a new, open, fork or search function belongs to the caller, who frees it with the function of that
+ * type.  ref functions give their argument back.  A state, batch or search holds a reference to its model, a decoder to
+ * its tokenizer.  Pointers that are not said to be optional are not NULL.
+ *
+ * Errors that are not listed: every call that takes a state can give E_BUSY, and every call that can fail E_MEMORY.
  */
 #ifndef CCH_INCLUDE_CACHER_H
 #define CCH_INCLUDE_CACHER_H
@@ -83,14 +89,15 @@ typedef struct cch_error {
     char message[400];    /* one sentence holding the wrong value, where it came from and what is allowed */
 } cch_error;
 
-/* "E_FORMAT" and its text; a static string for every input.  Threads: pure. */
+/* "E_FORMAT"; like the text a static string for every input. */
 CCH_API const char *cch_status_name(cch_status status);
+/* "a file is damaged or not of the expected format". */
 CCH_API const char *cch_status_text(cch_status status);
 
 /* Frees a "copy" result.  NULL is a no-op. */
 CCH_API void cch_free(void *ptr);
 
-/* Bytes the library holds right now.  For leak tests and memory reports. */
+/* Bytes the library holds right now, all models together.  For leak tests and memory reports. */
 CCH_API size_t cch_live_bytes(void);
 
 /* Test hook: the n-th allocation from now on (1 = the next) fails once with CCH_E_MEMORY; 0 switches the hook off.
@@ -183,75 +190,89 @@ typedef struct cch_model_stats {
 
 /* Opens a folder in the hub's layout: config.json, model.safetensors or its index and shards, and, when there is one,
  * a tokenizer.  Weights are converted to f32 and packed for the kernels; the file is not kept mapped.
- *   options may be NULL.   E_IO, E_FORMAT, E_UNSUPPORTED (the option is named), E_ARGUMENT, E_MEMORY. */
+ *   options may be NULL.   E_IO, E_FORMAT, E_UNSUPPORTED (the option is named), E_ARGUMENT (options), E_MEMORY. */
 CCH_API cch_status cch_model_open(const char *folder, const cch_model_options *options, cch_model **out, cch_error *err);
 CCH_API cch_model *cch_model_ref(cch_model *model);
 CCH_API void cch_model_unref(cch_model *model);
+/* Facts that do not change, but for n_threads. */
 CCH_API void cch_model_get_info(const cch_model *model, cch_model_info *out);
+/* Counters of this moment.  Walks all pages. */
 CCH_API void cch_model_get_stats(cch_model *model, cch_model_stats *out);
-/* NULL when the folder had no tokenizer. */
+/* NULL when the folder had no tokenizer.  View: lives as long as the model, or until unref after a cch_tokenizer_ref. */
 CCH_API cch_tokenizer *cch_model_tokenizer_view(const cch_model *model);
-/* Changes the budget; pages over it go at the next evaluation.  Drops unowned pages at once when drop_cached. */
+/* Changes the budget, 0 = 1 GiB; of the pages in use, those over it go when an evaluation needs room.  Drops the pages
+ * that no state needs at once when drop_cached. */
 CCH_API void cch_model_set_budget(cch_model *model, size_t kv_budget_bytes, bool drop_cached);
-/* Worker threads from now on, 1..256 (waits for a running forward pass).  E_ARGUMENT, E_MEMORY. */
+/* Worker threads from now on, 1..256 (waits for a running forward pass).  E_ARGUMENT, E_BUSY (in a progress callback),
+ * E_MEMORY: the old ones stay. */
 CCH_API cch_status cch_model_set_threads(cch_model *model, int32_t n_threads, cch_error *err);
 /* Row `token_id` of the input embedding table, [hidden_size] f32, into dst.  E_TOKEN_ID. */
 CCH_API cch_status cch_model_embedding(const cch_model *model, int32_t token_id, float *dst, cch_error *err);
-/* Verifies the pool's invariants (counts, lists, bytes).  Waits for a running forward pass.  E_INTERNAL with the reason. */
+/* Verifies the pool's invariants (counts, lists, bytes).  Waits for a running forward pass.  E_INTERNAL with the reason,
+ * E_BUSY (in a progress callback). */
 CCH_API cch_status cch_model_check(cch_model *model, cch_error *err);
 
 /* ------------------------------------------------------------------------------------------------- state ---- */
 
 typedef struct cch_state cch_state;
 
-/* An empty state.  E_MEMORY. */
+/* An empty state. */
 CCH_API cch_status cch_state_new(cch_model *model, cch_state **out, cch_error *err);
-/* A second state with the same tokens that shares all pages: constant time and space.  E_MEMORY, E_BUSY. */
+/* A second state with the same tokens that shares all pages: constant time and space. */
 CCH_API cch_status cch_state_fork(cch_state *state, cch_state **out, cch_error *err);
 CCH_API void cch_state_free(cch_state *state);
+/* View. */
 CCH_API cch_model *cch_state_model_view(const cch_state *state);
 
+/* Tokens of the state.  Any thread at any time: a batch that holds the state may add one at any moment. */
 CCH_API int32_t cch_state_len(const cch_state *state);
 /* Adds ids [n] at the end; nothing is computed.  Full pages equal to known ones (same whole prefix) are shared.
- *   E_TOKEN_ID, E_CONTEXT, E_MEMORY, E_BUSY. */
+ *   E_TOKEN_ID (position: index into ids), E_CONTEXT. */
 CCH_API cch_status cch_state_append(cch_state *state, const int32_t *ids, size_t n, cch_error *err);
-/* Keeps the first `len` tokens.  E_ARGUMENT when len < 0 or > the length; E_BUSY. */
+/* Keeps the first `len` tokens.  E_ARGUMENT when len < 0 or > the length. */
 CCH_API cch_status cch_state_truncate(cch_state *state, int32_t len, cch_error *err);
-/* Copies ids of tokens [first, first + n) into dst.  E_ARGUMENT, E_BUSY. */
+/* Copies ids of tokens [first, first + n) into dst.  E_ARGUMENT when the state has no such tokens. */
 CCH_API cch_status cch_state_tokens(cch_state *state, int32_t first, int32_t n, int32_t *dst, cch_error *err);
-/* Length of the longest common token prefix; shared pages are not compared.  E_BUSY. */
+/* Length of the longest common token prefix; shared pages are not compared.  a may be b.  E_MISMATCH. */
 CCH_API cch_status cch_state_common_prefix(cch_state *a, cch_state *b, int32_t *out, cch_error *err);
-/* How many leading tokens have their KV entries in memory.  E_BUSY. */
+/* How many leading tokens have their KV entries in memory. */
 CCH_API cch_status cch_state_ready(cch_state *state, int32_t *out, cch_error *err);
-/* Drops the KV entries of all the state's pages (also for those who share them); they come back when needed. E_BUSY. */
+/* Drops the KV entries of all the state's pages (also for those who share them); they come back when needed.  Waits for a
+ * running forward pass. */
 CCH_API cch_status cch_state_evict(cch_state *state, cch_error *err);
-/* Checks the state's own invariants.  E_INTERNAL with the reason, E_BUSY. */
+/* Checks the state's own invariants.  E_INTERNAL with the reason. */
 CCH_API cch_status cch_state_check(cch_state *state, cch_error *err);
 
 /* What the state remembers of its own evaluation.  logprob[i]: natural log-probability of token first + i given the
  * tokens before it (position 0: given a lone BOS; -ln(vocab_size) without BOS); NaN when not known yet.
- * top_ids/top_logits [n * k], may both be NULL: the k largest logits of the prediction made after each token,
- * largest first, ties by lower id; id -1 where fewer than k are stored.   Runs no model.   E_ARGUMENT, E_BUSY. */
+ * top_ids/top_logits [n * k]: the k largest logits of the prediction made after each token, largest first, ties by lower
+ * id; id -1 and logit 0 where fewer than k are stored.  k 0..vocab_size.  Each of the three may be NULL.
+ *   Runs no model.   E_ARGUMENT (the range, k). */
 CCH_API cch_status cch_state_scores(cch_state *state, int32_t first, int32_t n, float *logprob, int32_t k,
                                     int32_t *top_ids, float *top_logits, cch_error *err);
-/* The inverse, for restoring a saved state: stores what cch_state_scores gave (NaN and -1 entries are skipped).
- * The caller vouches for the numbers: they must come from a state of the same model and tokens. */
+/* The inverse, for restoring a saved state: stores what cch_state_scores gave.  NaN logprobs are skipped; a list ends at
+ * its first id that is not in the vocabulary (-1).  What is known already stays, unless more predictions come.
+ * The caller vouches for the numbers: they must come from a state of the same model and tokens.   logprob may be NULL,
+ * so may top_ids and top_logits.   E_ARGUMENT (the range, k): nothing is stored; E_MEMORY: some may be. */
 CCH_API cch_status cch_state_restore_scores(cch_state *state, int32_t first, int32_t n, const float *logprob, int32_t k,
                                             const int32_t *top_ids, const float *top_logits, cch_error *err);
 /* lse[i]: log(sum(exp(logits))) of the prediction made after token first + i, which turns its stored logits into
- * log-probabilities; NaN when not known.  Runs no model.   E_ARGUMENT, E_BUSY. */
+ * log-probabilities; NaN when not known.  Runs no model.   E_ARGUMENT (the range). */
 CCH_API cch_status cch_state_lse(cch_state *state, int32_t first, int32_t n, double *lse, cch_error *err);
-/* The inverse, after cch_state_restore_scores: NaN entries and tokens without stored logits are skipped. */
+/* The inverse, after cch_state_restore_scores: tokens without stored logits and those whose lse is known are skipped.
+ *   E_ARGUMENT (the range). */
 CCH_API cch_status cch_state_restore_lse(cch_state *state, int32_t first, int32_t n, const double *lse, cch_error *err);
 
 /* -------------------------------------------------------------------------------------------- evaluation ---- */
 
 typedef struct cch_eval_options {
     int32_t chunk_tokens;       /* tokens of one forward pass at most, 1..65536; 0 = 512; never changes a result */
-    int32_t store_top_k;        /* scores: 0 = nothing is stored, k >= 1 = logprob and top k of every new token */
+    int32_t store_top_k;        /* scores: 0 = nothing is stored, k >= 1 = logprob and top k (at most the vocabulary) of
+                                   every token that lacks them */
     const volatile int *cancel; /* read between layers; nonzero ends the call with E_CANCELLED; may be NULL */
-    /* Called between forward passes, in the calling thread, with the tokens computed so far and in all.  Must not
-     * evaluate states of this model: the call may be holding it.  May be NULL. */
+    /* Called after each forward pass, in the calling thread, with the tokens computed so far and in all.  It may use the
+     * library; calls that run the model give E_BUSY where this call keeps its turn (inspection, and an evaluation that
+     * shares a small budget with others).  May be NULL. */
     void (*progress)(void *arg, int64_t done, int64_t total);
     void *progress_arg;
 } cch_eval_options;
@@ -259,15 +280,25 @@ typedef struct cch_eval_options {
 
 /* Computes whatever is missing for states [n] (distinct objects) and the logits after each one's last token.
  * An empty state gives the prediction after a lone BOS (a model without BOS: all logits 0, the uniform distribution).
- *   logits [n, vocab_size] f32, may be NULL (then KV entries and scores are brought up to date, nothing else).
- *   E_BUDGET, E_BUSY, E_CANCELLED, E_MISMATCH, E_MEMORY.  On failure what was computed so far is kept: it is valid. */
+ *   options may be NULL.   logits [n, vocab_size] f32, may be NULL (then KV entries and scores are brought up to date,
+ * nothing else); unspecified on failure.
+ *   E_ARGUMENT (options), E_BUDGET, E_BUSY (also for a state that comes twice), E_CANCELLED, E_MISMATCH, E_MEMORY.  On
+ * failure what was computed so far is kept: it is valid. */
 CCH_API cch_status cch_eval(cch_model *model, cch_state *const *states, size_t n, const cch_eval_options *options,
                             float *logits, cch_error *err);
 
-/* Logits after each of the tokens [first, first + n): dst [n, vocab_size].  Recomputes those positions.
- *   E_ARGUMENT, and as cch_eval. */
+/* Looking into a state.  These recompute positions [first, first + n) as generation saw them; KV entries that are missing
+ * up to there are computed first.  n 0 is allowed.  options may be NULL, store_top_k is not used.   dst is unspecified on
+ * failure.   E_ARGUMENT (a range or index the state or model does not have), and as cch_eval. */
+
+/* Logits after each of the tokens: dst [n, vocab_size]. */
 CCH_API cch_status cch_state_logits(cch_state *state, int32_t first, int32_t n, float *dst,
                                     const cch_eval_options *options, cch_error *err);
+/* What the model thought of the tokens themselves: logprob [n] as in cch_state_scores; entropy [n] of the distribution
+ * each was predicted with, in nats; rank [n] of the token among the predictions, from 1, ties by lower id.  Each may be
+ * NULL.   E_ARGUMENT also for logits that are no numbers. */
+CCH_API cch_status cch_state_analyze(cch_state *state, int32_t first, int32_t n, float *logprob, float *entropy,
+                                     int32_t *rank, const cch_eval_options *options, cch_error *err);
 /* Softmax attention of query positions [first, first + n) over keys [0, first + n): dst [n_heads, n, first + n] f32
  * (head >= 0: only that head, dst [1, n, first + n]), zero above the diagonal.  layer 0..n_layers-1. */
 CCH_API cch_status cch_state_attention(cch_state *state, int32_t layer, int32_t head, int32_t first, int32_t n,
@@ -304,21 +335,23 @@ typedef struct cch_sampled {
     float entropy;     /* of the model's own distribution, nats */
 } cch_sampled;
 
-/* E_ARGUMENT naming the field, its value and its range. */
+/* E_ARGUMENT naming the field, its value and its range.  Threads: pure, like everything in this section. */
 CCH_API cch_status cch_sampling_check(const cch_sampling *sampling, cch_error *err);
 
-/* Draws one token from logits [vocab].  history [n]: the tokens before it (its position is n).  Threads: pure.
+/* Draws one token from logits [vocab], vocab >= 1.  history [n]: the tokens before it (its position is n >= 0); may be
+ * NULL when no setting reads it.  min_tokens is not used: it needs to know what is new, and EOS.
  *   E_ARGUMENT (also for logits that are all -inf or hold NaN or +inf), E_TOKEN_ID (history, when a setting reads it),
  *   E_MEMORY. */
 CCH_API cch_status cch_sample(const float *logits, int32_t vocab, const cch_sampling *sampling, const int32_t *history,
                               int32_t n, cch_sampled *out, cch_error *err);
-/* The distribution cch_sample draws from: dst [vocab] f64, zero where dropped, sums to 1. */
+/* The distribution cch_sample draws from: dst [vocab] f64, zero where dropped, sums to 1.   As cch_sample. */
 CCH_API cch_status cch_distribution(const float *logits, int32_t vocab, const cch_sampling *sampling,
                                     const int32_t *history, int32_t n, double *dst, cch_error *err);
 /* The uniform number in [0, 1) used for position `pos` of (seed, stream): Philox4x32-10, counter (pos, stream). */
 CCH_API double cch_uniform(uint64_t seed, uint32_t stream, uint64_t pos);
-/* The k largest of logits [vocab], largest first, ties by lower id. ids, values [k]. *out_lse (may be NULL) receives
- * log(sum(exp(logits))) computed in f64. Returns how many were written: min(k, vocab). */
+/* The k largest of logits [vocab], largest first, ties by lower id; NaN counts as -inf.  ids, values [k].  *out_lse (may
+ * be NULL) receives log(sum(exp(logits))) computed in f64, NaN when it is no number.  Returns how many were written:
+ * min(k, vocab), 0 for k <= 0. */
 CCH_API int32_t cch_top_logits(const float *logits, int32_t vocab, int32_t k, int32_t *ids, float *values, double *out_lse);
 
 /* ------------------------------------------------------------------------------------------------- batch ---- */
@@ -346,23 +379,29 @@ typedef struct cch_step {
     cch_sampled sampled;
 } cch_step;
 
+/* options may be NULL.  E_ARGUMENT (options), E_MEMORY. */
 CCH_API cch_status cch_batch_new(cch_model *model, const cch_batch_options *options, cch_batch **out, cch_error *err);
 /* Frees the batch; states still in it are released as they are. */
 CCH_API void cch_batch_free(cch_batch *batch);
-/* Lets a state join; it stays busy until it leaves.  n_ctx: full at min(this, the model's context); 0 = the model's.
- *   E_ARGUMENT (sampling; too many rows), E_BUSY, E_MISMATCH, E_MEMORY. */
+/* Lets a state join; it stays busy until it leaves, and alive.  sampling may be NULL: the defaults.  n_ctx: full at
+ * min(this, the model's context); 0 = the model's.   *out_row: its number, -1 on failure.
+ *   E_ARGUMENT (sampling, n_ctx, too many rows), E_BUSY (also during a step), E_MISMATCH, E_MEMORY. */
 CCH_API cch_status cch_batch_add(cch_batch *batch, cch_state *state, const cch_sampling *sampling, int32_t n_ctx,
                                  int32_t *out_row, cch_error *err);
-/* Lets a row leave; unknown rows are ignored. */
+/* Lets a row leave; unknown rows are ignored.  Any thread at any time: during a step it gets no token any more and leaves
+ * at its end. */
 CCH_API void cch_batch_remove(cch_batch *batch, int32_t row);
 /* One forward pass over what the rows need (at most chunk_tokens; rows that need one token go first), then one token
- * is drawn and appended for each row that is complete.  out [max_rows]: one entry for each such row.
+ * is drawn and appended for each row that is complete.  out [cch_batch_len]: one entry for each such row, *out_n of them;
+ * none when a step only read prompts.
  *   E_BUDGET (the oldest row alone is too long), E_ARGUMENT (nothing is left to draw for a row, or its logits are no
  *   numbers); both with the row as position: the others can go on once it is removed.   E_CANCELLED, E_MEMORY, E_BUSY.
  * On failure no token was appended. */
 CCH_API cch_status cch_batch_step(cch_batch *batch, cch_step *out, size_t *out_n, cch_error *err);
+/* Rows in the batch.  Any thread at any time. */
 CCH_API size_t cch_batch_len(const cch_batch *batch);
-/* Logits the last step drew `row`'s token from: [vocab_size] f32, or NULL.  View, valid until the next call on the batch. */
+/* Logits the last step drew `row`'s token from: [vocab_size] f32; NULL when it drew none for the row, or the row has left.
+ * View, valid until the next call on the batch.  Not during a step. */
 CCH_API const float *cch_batch_logits_view(const cch_batch *batch, int32_t row);
 
 /* ------------------------------------------------------------------------------------------------- beams ---- */
@@ -379,7 +418,7 @@ typedef struct cch_beam_params {
     int32_t no_repeat_ngram_size; /* 0 = off */
     float repetition_penalty;     /* 1 = off */
     bool trace;                   /* keep every step's beams */
-    const volatile int *cancel;
+    const volatile int *cancel;   /* as in cch_eval_options */
 } cch_beam_params;
 #define CCH_BEAM_PARAMS_INIT { 5, 50, 1.0f, 1, 1, 0.0f, 0, 1.0f, false, NULL }
 
@@ -401,18 +440,22 @@ typedef struct cch_beam_node { /* one beam after one step, for pictures */
 
 typedef struct cch_beams cch_beams;
 
-/* Called after each step with the new tokens of a candidate that is not yet complete; true completes it (a stop
- * sequence was matched).  tokens [n]. */
+/* Called in the calling thread with the new tokens of a candidate that would stay open; true completes it (a stop sequence
+ * was matched).  tokens [n]: borrowed for the call.  It may use the library freely. */
 typedef bool (*cch_beam_stop)(void *arg, const int32_t *tokens, int32_t n);
 
-/* Searches from `state`, which is not changed.  Deterministic.  stop may be NULL.
- *   E_ARGUMENT, and as cch_eval.   *out: copy, freed with cch_beams_free. */
+/* Searches from `state`, which is not changed and is held only while it is forked.  Deterministic.  stop may be NULL.
+ *   E_ARGUMENT (params; no first token is possible), E_CONTEXT (no room for a token), and as cch_eval. */
 CCH_API cch_status cch_beam_search(cch_state *state, const cch_beam_params *params, cch_beam_stop stop, void *stop_arg,
                                    cch_beams **out, cch_error *err);
 CCH_API void cch_beams_free(cch_beams *beams);
+/* Complete beams, best score first: at least 1, at most n_beams. */
 CCH_API size_t cch_beams_len(const cch_beams *beams);
+/* i < cch_beams_len. */
 CCH_API void cch_beams_get(const cch_beams *beams, size_t i, cch_beam *out);
+/* Nodes of the trace, step by step; 0 without params.trace. */
 CCH_API size_t cch_beams_trace_len(const cch_beams *beams);
+/* i < cch_beams_trace_len. */
 CCH_API void cch_beams_trace_get(const cch_beams *beams, size_t i, cch_beam_node *out);
 
 #ifdef __cplusplus

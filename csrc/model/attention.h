@@ -22,7 +22,7 @@ typedef struct cch_queries {
     size_t out_row;    /* ... and in the output */
 } cch_queries;
 
-/* Workspace of one thread, placed by cch_attention_work. */
+/* Workspace of one thread, placed by cch_attention_take: a view of the scratch. */
 typedef struct cch_attention_work {
     float *q, *out, *scores;
     const float **k_pages, **v_pages;

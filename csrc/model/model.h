@@ -6,10 +6,10 @@
 #ifndef CCH_MODEL_MODEL_H
 #define CCH_MODEL_MODEL_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 
 #include "base/threads.h"
+#include "base/turns.h"
 #include "io/config.h"
 #include "kern/kernels.h"
 #include "kv/pool.h"
@@ -26,12 +26,20 @@ struct cch_model {
     cch_threads *threads;            /* owned, used and exchanged under run_lock */
     atomic_int n_threads;            /* of `threads`, for readers without the lock */
     cch_scratch scratch;             /* owned, used under run_lock */
-    pthread_mutex_t run_lock;
+    cch_turns run_lock;
     cch_pool *pool;                  /* owned */
     cch_tokenizer *tokenizer;        /* shared; NULL when the folder has none */
     float *bos_logits;               /* owned: logits after a lone BOS, made by gen/work when first needed; or NULL */
     char fingerprint[65];
     atomic_llong tokens_computed, forwards;
 };
+
+/* Waits for the caller's turn at the run lock.  E_BUSY when the calling thread holds it: it is in a progress callback of
+ * a call that keeps its turn (gen/eval.h). */
+static inline cch_status cch_run_lock(cch_model *model, cch_error *err) {
+    if (cch_turns_take(&model->run_lock)) return CCH_OK;
+    CCH_FAIL(err, CCH_E_BUSY, -1, "the model is in the middle of another call of this same thread");
+}
+static inline void cch_run_unlock(cch_model *model) { cch_turns_give(&model->run_lock); }
 
 #endif

@@ -95,7 +95,7 @@ static void close_parts(cch_model *m) {
     cch_rope_deinit(&m->rope);
     cch_weights_close(&m->weights);
     cch_threads_free(m->threads);
-    pthread_mutex_destroy(&m->run_lock);
+    cch_turns_deinit(&m->run_lock);
     cch_free(m);
 }
 
@@ -122,9 +122,10 @@ cch_status cch_model_open(const char *folder, const cch_model_options *options, 
     if (folder == NULL) CCH_FAIL(err, CCH_E_ARGUMENT, -1, "folder is NULL, allowed: the path of a model folder");
     CCH_RETURN_IF(check_threads(options->n_threads, 0, err));
     CCH_ZNEW(m, 1, err);
-    if (pthread_mutex_init(&m->run_lock, NULL) != 0) {
+    status = cch_turns_init(&m->run_lock, err);
+    if (status != CCH_OK) {
         cch_free(m);
-        CCH_FAIL(err, CCH_E_MEMORY, -1, "the system has no room for a lock");
+        return status;
     }
     atomic_init(&m->refs, 1);
     CCH_TRY(open_parts(folder, options, m, err));
@@ -184,21 +185,23 @@ void cch_model_set_budget(cch_model *model, size_t kv_budget_bytes, bool drop_ca
 }
 
 cch_status cch_model_set_threads(cch_model *model, int32_t n_threads, cch_error *err) {
-    cch_threads *threads = NULL;
+    cch_threads *threads = NULL, *old = NULL;
     CCH_RETURN_IF(check_threads(n_threads, 1, err));
-    CCH_RETURN_IF(cch_threads_new(n_threads, &threads, err));
-    pthread_mutex_lock(&model->run_lock);
-    cch_threads *old = model->threads;
-    model->threads = threads;
-    atomic_store(&model->n_threads, n_threads);
-    pthread_mutex_unlock(&model->run_lock);
+    CCH_RETURN_IF(cch_run_lock(model, err));
+    cch_status status = cch_threads_new(n_threads, &threads, err);
+    if (status == CCH_OK) {
+        old = model->threads;
+        model->threads = threads;
+        atomic_store(&model->n_threads, n_threads);
+    }
+    cch_run_unlock(model);
     cch_threads_free(old);
-    return CCH_OK;
+    return status;
 }
 
 cch_status cch_model_check(cch_model *model, cch_error *err) {
-    pthread_mutex_lock(&model->run_lock);
+    CCH_RETURN_IF(cch_run_lock(model, err));
     cch_status status = cch_pool_check(model->pool, err);
-    pthread_mutex_unlock(&model->run_lock);
+    cch_run_unlock(model);
     return status;
 }

@@ -1,17 +1,15 @@
 /* py_batch - Batch of the extension: states join, get a token per step, and leave.
  *
- * The core's batch borrows the states that are in it; `rows` keeps their objects alive until they leave.
+ * The core's batch holds the states that are in it, whatever becomes of their Python objects.
  */
 #include "python/pycommon.h"
 
 typedef struct batch {
     cch_py_owned owned;
     cch_batch *batch;   /* owned */
-    PyObject *rows;     /* owned dict: row number -> State */
-    cch_step *steps;    /* owned [max_rows] */
     int32_t vocab_size;
-    bool stepping;      /* a step runs without the GIL: rows must stay */
-    volatile int cancel;
+    bool stepping;      /* a step runs without the GIL */
+    cch_py_flag cancel;
 } batch;
 
 static PyObject *batch_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
@@ -22,7 +20,6 @@ static PyObject *batch_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     cch_model_info info;
     cch_error err = {0};
     cch_status status = CCH_OK;
-    options.max_rows = 256;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!|iii:Batch", names, module->model_type, &model, &options.max_rows,
                                      &options.chunk_tokens, &options.store_top_k))
         return NULL;
@@ -30,36 +27,20 @@ static PyObject *batch_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (self == NULL) return NULL;
     cch_py_owned_init(&self->owned);
     self->batch = NULL;
-    self->steps = NULL;
     self->stepping = false;
-    self->cancel = 0;
-    self->rows = PyDict_New();
-    if (self->rows == NULL) goto failed;
+    self->cancel = (cch_py_flag){0, 0};
     cch_model_get_info(((cch_py_model *)model)->model, &info);
     self->vocab_size = info.vocab_size;
-    options.cancel = &self->cancel;
+    options.cancel = &self->cancel.set;
     status = cch_batch_new(((cch_py_model *)model)->model, &options, &self->batch, &err);
-    if (status != CCH_OK) {
-        cch_py_raise(module, status, &err);
-        goto failed;
-    }
-    self->steps = PyMem_New(cch_step, (size_t)options.max_rows); /* in range: the core took it */
-    if (self->steps == NULL) {
-        PyErr_NoMemory();
-        goto failed;
-    }
-    return (PyObject *)self;
-failed:
+    if (status == CCH_OK) return (PyObject *)self;
     Py_DECREF(self);
-    return NULL;
+    return cch_py_raise(module, status, &err);
 }
 
 static void batch_dealloc(PyObject *object) {
-    batch *self = (batch *)object;
     PyTypeObject *type = Py_TYPE(object);
-    if (cch_py_owned_here(&self->owned)) cch_batch_free(self->batch); /* releases the states, which must still be there */
-    PyMem_Free(self->steps);
-    Py_XDECREF(self->rows);
+    if (cch_py_owned_here(&((batch *)object)->owned)) cch_batch_free(((batch *)object)->batch);
     PyObject_Free(object);
     Py_DECREF(type);
 }
@@ -77,64 +58,52 @@ static PyObject *batch_add(PyObject *object, PyObject *args) {
     cch_sampling sampling;
     int n_ctx = 0;
     if (!PyArg_ParseTuple(args, "O!O|i:add", module->state_type, &state, &tuple, &n_ctx)) return NULL;
-    if (cch_py_sampling(tuple, &sampling) < 0 || refuse_while_stepping(self)) return NULL;
+    if (cch_py_sampling(tuple, &sampling) < 0) return NULL;
     int32_t row = 0;
     cch_error err = {0};
     cch_status status = cch_batch_add(self->batch, ((cch_py_state *)state)->state, &sampling, n_ctx, &row, &err);
     if (status != CCH_OK) return cch_py_raise(module, status, &err);
-    PyObject *key = PyLong_FromLong(row);
-    if (key == NULL || PyDict_SetItem(self->rows, key, state) < 0) {
-        cch_batch_remove(self->batch, row);
-        Py_CLEAR(key);
-    }
-    return key;
-}
-
-static int forget_row(batch *self, int32_t row) {
-    PyObject *key = PyLong_FromLong(row);
-    if (key == NULL) return -1;
-    int result = PyDict_DelItem(self->rows, key);
-    if (result < 0 && PyErr_ExceptionMatches(PyExc_KeyError)) {
-        PyErr_Clear();
-        result = 0;
-    }
-    Py_DECREF(key);
-    return result;
+    PyObject *number = PyLong_FromLong(row);
+    if (number == NULL) cch_batch_remove(self->batch, row);
+    return number;
 }
 
 static PyObject *batch_remove(PyObject *object, PyObject *args) {
-    batch *self = (batch *)object;
     int row = 0;
-    if (!PyArg_ParseTuple(args, "i:remove", &row) || refuse_while_stepping(self)) return NULL;
-    cch_batch_remove(self->batch, row);
-    if (forget_row(self, row) < 0) return NULL;
+    if (!PyArg_ParseTuple(args, "i:remove", &row)) return NULL;
+    cch_batch_remove(((batch *)object)->batch, row);
     Py_RETURN_NONE;
+}
+
+static PyObject *step_list(const cch_step *steps, size_t n) {
+    PyObject *list = PyList_New((Py_ssize_t)n);
+    for (size_t i = 0; list != NULL && i < n; i++) {
+        const cch_step *step = &steps[i];
+        PyObject *item = Py_BuildValue("(iiiifff)", step->row, (int)step->finish, step->position,
+                                       step->sampled.token_id, (double)step->sampled.probability,
+                                       (double)step->sampled.logprob, (double)step->sampled.entropy);
+        if (item == NULL) Py_CLEAR(list);
+        else PyList_SET_ITEM(list, (Py_ssize_t)i, item);
+    }
+    return list;
 }
 
 static PyObject *batch_step(PyObject *object, PyObject *unused) {
     (void)unused;
     batch *self = (batch *)object;
     if (refuse_while_stepping(self)) return NULL;
+    cch_step *steps = PyMem_New(cch_step, cch_batch_len(self->batch) + 1);
+    if (steps == NULL) return PyErr_NoMemory();
     cch_py_call call;
     cch_error err = {0};
     size_t n = 0;
     self->stepping = true;
     cch_py_call_begin(&call, &self->cancel, NULL);
-    cch_status status = cch_batch_step(self->batch, self->steps, &n, &err);
+    cch_status status = cch_batch_step(self->batch, steps, &n, &err);
     bool ok = cch_py_call_end(&call, cch_py_module_of(object), status, &err);
     self->stepping = false;
-    if (!ok) return NULL;
-    PyObject *list = PyList_New((Py_ssize_t)n);
-    for (size_t i = 0; list != NULL && i < n; i++) {
-        const cch_step *step = &self->steps[i];
-        if (step->finish != CCH_RUNNING && forget_row(self, step->row) < 0) Py_CLEAR(list);
-        PyObject *item = list == NULL ? NULL
-                                      : Py_BuildValue("(iiiifff)", step->row, (int)step->finish, step->position,
-                                                      step->sampled.token_id, (double)step->sampled.probability,
-                                                      (double)step->sampled.logprob, (double)step->sampled.entropy);
-        if (item == NULL) Py_CLEAR(list);
-        else PyList_SET_ITEM(list, (Py_ssize_t)i, item);
-    }
+    PyObject *list = ok ? step_list(steps, n) : NULL;
+    PyMem_Free(steps);
     return list;
 }
 
@@ -179,12 +148,12 @@ static PyObject *batch_top(PyObject *object, PyObject *args) {
 /* The flag is a plain int that the computing thread reads between layers: setting it needs no lock. */
 static PyObject *batch_cancel(PyObject *object, PyObject *unused) {
     (void)unused;
-    ((batch *)object)->cancel = 1;
+    ((batch *)object)->cancel.set = 1;
     Py_RETURN_NONE;
 }
 
 static Py_ssize_t batch_length(PyObject *object) {
-    return PyDict_GET_SIZE(((batch *)object)->rows);
+    return (Py_ssize_t)cch_batch_len(((batch *)object)->batch);
 }
 
 static PyMethodDef batch_methods[] = {
@@ -204,7 +173,7 @@ static PyType_Slot batch_slots[] = {
     {Py_tp_getattro, cch_py_owned_getattro},
     {Py_tp_methods, batch_methods},
     {Py_sq_length, batch_length},
-    {Py_tp_doc, PyDoc_STR("Batch(model, max_rows=256, chunk_tokens=0, store_top_k=0): continuous batching.")},
+    {Py_tp_doc, PyDoc_STR("Batch(model, max_rows=0, chunk_tokens=0, store_top_k=0): continuous batching.")},
     {0, NULL},
 };
 

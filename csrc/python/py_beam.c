@@ -75,7 +75,7 @@ PyObject *cch_py_state_beam(PyObject *object, PyObject *args) {
                           &params.no_repeat_ngram_size, &params.repetition_penalty, &trace, &callable))
         return NULL;
     params.trace = trace;
-    params.cancel = &self->cancel;
+    params.cancel = &self->cancel.set;
     cch_py_call call;
     stop_call stop = {&call, callable};
     cch_beams *beams = NULL;

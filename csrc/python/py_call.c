@@ -31,7 +31,7 @@ static void watch(cch_py_call *call) {
     if (!(interrupt_next.sa_flags & SA_SIGINFO) &&
         (interrupt_next.sa_handler == SIG_DFL || interrupt_next.sa_handler == SIG_IGN))
         return;
-    interrupt_flag = call->cancel;
+    interrupt_flag = &call->cancel->set;
     ours = interrupt_next;
     ours.sa_flags = (interrupt_next.sa_flags & ~(int)SA_RESETHAND) | SA_SIGINFO;
     ours.sa_sigaction = on_interrupt;
@@ -45,9 +45,9 @@ static void unwatch(cch_py_call *call) {
     call->watching = false;
 }
 
-void cch_py_call_begin(cch_py_call *call, volatile int *cancel, PyObject *progress) {
+void cch_py_call_begin(cch_py_call *call, cch_py_flag *cancel, PyObject *progress) {
     *call = (cch_py_call){NULL, cancel, progress == Py_None ? NULL : progress, false, false};
-    *cancel = 0;
+    if (cancel->calls++ == 0) cancel->set = 0;
     watch(call);
     call->thread = PyEval_SaveThread();
 }
@@ -55,6 +55,7 @@ void cch_py_call_begin(cch_py_call *call, volatile int *cancel, PyObject *progre
 bool cch_py_call_end(cch_py_call *call, const cch_py_module *module, cch_status status, const cch_error *err) {
     PyEval_RestoreThread(call->thread);
     unwatch(call);
+    call->cancel->calls--;
     if (call->failed) return false;
     if (status == CCH_OK) return true;
     if (status == CCH_E_CANCELLED && PyErr_CheckSignals() < 0) return false;
@@ -71,7 +72,7 @@ void cch_py_call_leave(cch_py_call *call, bool raised) {
     if (!raised && PyErr_CheckSignals() < 0) raised = true;
     if (raised) {
         call->failed = true;
-        *call->cancel = 1;
+        call->cancel->set = 1;
     } else {
         watch(call);
     }
@@ -91,7 +92,7 @@ cch_eval_options cch_py_eval_options(cch_py_call *call, int32_t chunk_tokens, in
     cch_eval_options options = CCH_EVAL_OPTIONS_INIT;
     options.chunk_tokens = chunk_tokens;
     options.store_top_k = store_top_k;
-    options.cancel = call->cancel;
+    options.cancel = &call->cancel->set;
     if (call->progress != NULL) {
         options.progress = report_progress;
         options.progress_arg = call;

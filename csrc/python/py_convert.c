@@ -163,6 +163,14 @@ const char *cch_py_utf8(const cch_py_module *module, PyObject *text, Py_ssize_t 
     return utf8;
 }
 
+bool cch_py_range(const cch_py_module *module, const cch_state *state, int first, int n) {
+    int len = cch_state_len(state);
+    if (first >= 0 && n >= 0 && first <= len && n <= len - first) return true;
+    PyErr_Format(module->errors[CCH_E_ARGUMENT], "positions %d to %lld are outside the state's 0 to %d", first,
+                 (long long)first + n, len);
+    return false;
+}
+
 int cch_py_sampling(PyObject *tuple, cch_sampling *out) {
     unsigned long long seed = 0;
     if (!PyTuple_Check(tuple)) {

@@ -10,15 +10,6 @@ static cch_model_info info_of(const cch_py_state *self) {
     return info;
 }
 
-/* The state's length bounds every result, so that a wild range is refused before memory is asked for. */
-static bool range_ok(const cch_py_state *self, const cch_py_module *module, int first, int n) {
-    int len = cch_state_len(self->state);
-    if (first >= 0 && n >= 0 && first <= len && n <= len - first) return true;
-    PyErr_Format(module->errors[CCH_E_ARGUMENT], "positions %d to %lld are outside the state's 0 to %d", first,
-                 (long long)first + n, len);
-    return false;
-}
-
 static PyObject *finish(cch_py_call *call, PyObject *object, cch_status status, const cch_error *err,
                         PyObject *result) {
     if (!cch_py_call_end(call, cch_py_module_of(object), status, err)) Py_CLEAR(result);
@@ -45,7 +36,7 @@ PyObject *cch_py_state_logits(PyObject *object, PyObject *args) {
     cch_py_state *self = (cch_py_state *)object;
     const cch_py_module *module = cch_py_module_of(object);
     int first = 0, n = 0;
-    if (!PyArg_ParseTuple(args, "ii:logits", &first, &n) || !range_ok(self, module, first, n)) return NULL;
+    if (!PyArg_ParseTuple(args, "ii:logits", &first, &n) || !cch_py_range(module, self->state, first, n)) return NULL;
     float *data = NULL;
     Py_ssize_t shape[2] = {n, info_of(self).vocab_size};
     PyObject *result = cch_py_array_new(module, 'f', 2, shape, &data);
@@ -62,7 +53,7 @@ PyObject *cch_py_state_attention(PyObject *object, PyObject *args) {
     cch_py_state *self = (cch_py_state *)object;
     const cch_py_module *module = cch_py_module_of(object);
     int layer = 0, head = 0, first = 0, n = 0;
-    if (!PyArg_ParseTuple(args, "iiii:attention", &layer, &head, &first, &n) || !range_ok(self, module, first, n))
+    if (!PyArg_ParseTuple(args, "iiii:attention", &layer, &head, &first, &n) || !cch_py_range(module, self->state, first, n))
         return NULL;
     float *data = NULL;
     Py_ssize_t shape[3] = {head >= 0 ? 1 : info_of(self).n_heads, n, (Py_ssize_t)first + n};
@@ -80,7 +71,7 @@ PyObject *cch_py_state_hidden(PyObject *object, PyObject *args) {
     cch_py_state *self = (cch_py_state *)object;
     const cch_py_module *module = cch_py_module_of(object);
     int layer = 0, first = 0, n = 0;
-    if (!PyArg_ParseTuple(args, "iii:hidden", &layer, &first, &n) || !range_ok(self, module, first, n)) return NULL;
+    if (!PyArg_ParseTuple(args, "iii:hidden", &layer, &first, &n) || !cch_py_range(module, self->state, first, n)) return NULL;
     float *data = NULL;
     Py_ssize_t shape[2] = {n, info_of(self).hidden_size};
     PyObject *result = cch_py_array_new(module, 'f', 2, shape, &data);
@@ -97,7 +88,7 @@ PyObject *cch_py_state_kv(PyObject *object, PyObject *args) {
     cch_py_state *self = (cch_py_state *)object;
     const cch_py_module *module = cch_py_module_of(object);
     int layer = 0, first = 0, n = 0;
-    if (!PyArg_ParseTuple(args, "iii:kv", &layer, &first, &n) || !range_ok(self, module, first, n)) return NULL;
+    if (!PyArg_ParseTuple(args, "iii:kv", &layer, &first, &n) || !cch_py_range(module, self->state, first, n)) return NULL;
     cch_model_info info = info_of(self);
     float *keys = NULL, *values = NULL;
     Py_ssize_t shape[3] = {info.n_kv_heads, n, info.head_dim};

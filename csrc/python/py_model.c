@@ -1,6 +1,11 @@
 /* py_model - Model of the extension: opening, facts, statistics. */
 #include "python/pycommon.h"
 
+static PyObject *refuse_budget(const cch_py_module *module, Py_ssize_t bytes) {
+    return PyErr_Format(module->errors[CCH_E_ARGUMENT], "kv_budget is %zd bytes, allowed: 1 or more, or 0 for 1 GiB",
+                        bytes);
+}
+
 static PyObject *model_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"folder", "threads", "kv_budget", "isa", NULL};
     const cch_py_module *module = PyType_GetModuleState(type);
@@ -10,7 +15,11 @@ static PyObject *model_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|inz:Model", names, PyUnicode_FSConverter, &folder,
                                      &options.n_threads, &budget, &options.isa))
         return NULL;
-    options.kv_budget_bytes = (size_t)(budget > 0 ? budget : 0);
+    if (budget < 0) {
+        Py_DECREF(folder);
+        return refuse_budget(module, budget);
+    }
+    options.kv_budget_bytes = (size_t)budget;
     cch_model *model = NULL;
     cch_error err = {0};
     cch_status status;
@@ -119,7 +128,7 @@ static PyObject *model_eval(PyObject *object, PyObject *args) {
     cch_state **states = states_of(module, tuple);
     bool ok = false;
     if (states != NULL) {
-        volatile int cancel = 0;
+        cch_py_flag cancel = {0, 0};
         cch_py_call call;
         cch_error err = {0};
         cch_py_call_begin(&call, &cancel, progress);
@@ -152,11 +161,7 @@ static PyObject *model_set_budget(PyObject *object, PyObject *args) {
     Py_ssize_t bytes = 0;
     int drop_cached = 0;
     if (!PyArg_ParseTuple(args, "n|p:set_budget", &bytes, &drop_cached)) return NULL;
-    if (bytes < 0) {
-        PyErr_Format(cch_py_module_of(object)->errors[CCH_E_ARGUMENT], "kv_budget is %zd bytes, allowed: 0 or more",
-                     bytes);
-        return NULL;
-    }
+    if (bytes < 0) return refuse_budget(cch_py_module_of(object), bytes);
     Py_BEGIN_ALLOW_THREADS
     cch_model_set_budget(model, (size_t)bytes, drop_cached);
     Py_END_ALLOW_THREADS

@@ -12,7 +12,7 @@ PyObject *cch_py_state_take(const cch_py_module *module, cch_state *state) {
     }
     cch_py_owned_init(&self->owned);
     self->state = state;
-    self->cancel = 0;
+    self->cancel = (cch_py_flag){0, 0};
     return (PyObject *)self;
 }
 
@@ -67,9 +67,10 @@ static PyObject *state_tokens(PyObject *object, PyObject *args) {
     cch_state *state = ((cch_py_state *)object)->state;
     int first = 0, n = -1;
     if (!PyArg_ParseTuple(args, "|ii:tokens", &first, &n)) return NULL;
-    if (n < 0) n = cch_state_len(state) - first;
+    if (n == -1 && first >= 0) n = cch_state_len(state) - first;
+    if (!cch_py_range(module, state, first, n)) return NULL;
     int32_t *data = NULL;
-    Py_ssize_t shape = n < 0 ? 0 : n;
+    Py_ssize_t shape = n;
     PyObject *result = cch_py_array_new(module, 'i', 1, &shape, &data);
     if (result == NULL) return NULL;
     cch_error err = {0};
@@ -102,7 +103,11 @@ static PyObject *state_ready(PyObject *object, PyObject *unused) {
 static PyObject *state_evict(PyObject *object, PyObject *unused) {
     (void)unused;
     cch_error err = {0};
-    return none_or_raise(object, cch_state_evict(((cch_py_state *)object)->state, &err), &err);
+    cch_status status;
+    Py_BEGIN_ALLOW_THREADS /* it may have to wait for a forward pass */
+    status = cch_state_evict(((cch_py_state *)object)->state, &err);
+    Py_END_ALLOW_THREADS
+    return none_or_raise(object, status, &err);
 }
 
 static PyObject *state_check(PyObject *object, PyObject *unused) {
@@ -128,7 +133,7 @@ static PyObject *state_eval(PyObject *object, PyObject *args) {
 /* The flag is a plain int that the computing thread reads between layers: setting it needs no lock. */
 static PyObject *state_cancel(PyObject *object, PyObject *unused) {
     (void)unused;
-    ((cch_py_state *)object)->cancel = 1;
+    ((cch_py_state *)object)->cancel.set = 1;
     Py_RETURN_NONE;
 }
 

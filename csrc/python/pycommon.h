@@ -6,8 +6,8 @@
  *
  * Rules
  *   1. The types cannot be subclassed, so Py_TYPE(self) always leads to this module's state.
- *   2. No object of the binding refers to another object that could refer back, so none needs the cycle collector
- *      (a batch refers to states, a state to no Python object: the core counts the references to the model).
+ *   2. No object of the binding refers to another Python object, so none needs the cycle collector: the core counts who
+ *      needs a model, a state or a tokenizer.
  *   3. Before the GIL goes, everything is a C value or held by a reference; while it is gone, no Python object is read.
  *   4. Model, State and Batch serve only the process that made them (py_fork.c).
  *   5. A cancel flag belongs to the object that computes.  Ctrl-C sets it from the signal handler (py_call.c).
@@ -62,6 +62,10 @@ void cch_py_ids_release(cch_py_ids *ids);
 /* UTF-8 of a str, valid while the str lives; NULL with EncodingError for lone surrogates, TypeError for non-strings. */
 const char *cch_py_utf8(const cch_py_module *module, PyObject *text, Py_ssize_t *out_len);
 
+/* Whether the state has positions [first, first + n); else false with ParameterError.  Asked before memory is taken for
+ * a result, so that a wild range takes none. */
+bool cch_py_range(const cch_py_module *module, const cch_state *state, int first, int n);
+
 /* (temperature, top_k, top_p, min_p, repetition_penalty, no_repeat_ngram_size, seed, stream, min_tokens).  0 or -1. */
 int cch_py_sampling(PyObject *tuple, cch_sampling *out);
 
@@ -71,17 +75,24 @@ int cch_py_numbers(PyObject *object, const char *format, Py_buffer *view);
 
 /* ---- py_call.c: calls that run without the GIL ---- */
 
+/* Under the GIL, but for the computing thread, which only reads `set`, and the signal handler. */
+typedef struct cch_py_flag {
+    volatile int set;
+    int calls; /* that run with it; one that the core refuses with E_BUSY must not clear it under the other */
+} cch_py_flag;
+
 typedef struct cch_py_call {
     PyThreadState *thread;    /* ours while the GIL is gone */
-    volatile int *cancel;     /* borrowed from the object that computes */
+    cch_py_flag *cancel;      /* borrowed from the object that computes */
     PyObject *progress;       /* borrowed from the caller's arguments; NULL when there is none */
     bool failed;              /* a callback raised: its exception is set */
     bool watching;            /* our SIGINT handler is in place */
 } cch_py_call;
 
-/* Clears *cancel, puts Ctrl-C on it when this is the main thread, and drops the GIL. */
-void cch_py_call_begin(cch_py_call *call, volatile int *cancel, PyObject *progress);
-/* Takes the GIL back.  True when `status` is CCH_OK; else false with the exception: a callback's own, the one of the
+/* Clears *cancel if no other call runs with it, puts Ctrl-C on it when this is the main thread, and drops the GIL.
+ * progress: borrowed, None for none. */
+void cch_py_call_begin(cch_py_call *call, cch_py_flag *cancel, PyObject *progress);
+/* Takes the GIL back; every begin needs its end.  True when `status` is CCH_OK; else false with the exception: a callback's own, the one of the
  * signal's handler (KeyboardInterrupt), or the status's. */
 bool cch_py_call_end(cch_py_call *call, const cch_py_module *module, cch_status status, const cch_error *err);
 /* For callbacks of the core in the calling thread: the GIL is held between enter and leave.  A callback that raised
@@ -123,7 +134,7 @@ typedef struct cch_py_model {
 typedef struct cch_py_state {
     cch_py_owned owned;
     cch_state *state; /* owned */
-    volatile int cancel;
+    cch_py_flag cancel;
 } cch_py_state;
 
 extern PyType_Spec cch_py_array_spec, cch_py_tokenizer_spec, cch_py_decoder_spec, cch_py_model_spec, cch_py_state_spec,

@@ -13,7 +13,7 @@ static inline void small_open(cch_model *m, int threads, size_t budget_pages, in
     cch_config config = toy_llama();
     config.bos_token_id = bos;
     toy_open(m, config, NULL, threads);
-    pthread_mutex_init(&m->run_lock, NULL);
+    CHECK_EQ(cch_turns_init(&m->run_lock, NULL), CCH_OK);
     atomic_init(&m->refs, 1);
     cch_pool_set_budget(m->pool, budget_pages * m->pool->page_bytes, false);
 }
@@ -24,7 +24,7 @@ static inline void small_close(cch_model *m) {
     CHECK_EQ(stats.pages_live, 0);
     CHECK_EQ(atomic_load(&m->refs), 1);
     cch_free(m->bos_logits);
-    pthread_mutex_destroy(&m->run_lock);
+    cch_turns_deinit(&m->run_lock);
     toy_close(m);
 }
 
@@ -47,10 +47,10 @@ static inline void small_reference(cch_model *m, const int32_t *ids, int32_t n, 
     }
     for (int32_t i = 0; i < n; i++) pages[i / CCH_PAGE_TOKENS].tokens[i % CCH_PAGE_TOKENS] = ids[i];
     cch_span span = {table, 0, n, true, n};
-    pthread_mutex_lock(&m->run_lock);
+    CHECK_EQ(cch_run_lock(m, NULL), CCH_OK);
     CHECK_EQ(cch_forward(m, &span, 1, hidden, NULL, NULL, NULL), CCH_OK);
     cch_lm_head(m, hidden, (size_t)n, block);
-    pthread_mutex_unlock(&m->run_lock);
+    cch_run_unlock(m);
     for (int32_t i = 0; i < n; i++)
         memcpy(logits + i * SMALL_VOCAB, block + (size_t)i * ld, SMALL_VOCAB * sizeof *logits);
     for (int32_t i = 0; i < cch_pages_of(n); i++) cch_free(pages[i].kv);

@@ -1,6 +1,8 @@
 /* Evaluation: whatever the history of states, chunks, budget and threads, the bits of a straight-line run. */
 #include "small.h"
 
+#include <sched.h>
+
 #include "gen/logits.h"
 
 static uint32_t seed_;
@@ -285,21 +287,25 @@ TEST(progress_is_reported_and_a_cancelled_call_keeps_what_it_computed) {
 typedef struct rival {
     cch_model *model;
     cch_state *state;
-    int calls, held;
+    int calls, refused;
 } rival;
 
-/* After the first pass another evaluation takes all pages. */
+/* Another evaluation takes all pages, in the same thread as a callback would do it. */
 static void interfere(void *arg, int64_t done, int64_t total) {
     rival *r = arg;
     cch_error err;
     CHECK(done <= total);
-    if (r->calls++ == 0) CHECK_OK(cch_eval(r->model, &r->state, 1, NULL, NULL, &err), err);
-    if (pthread_mutex_trylock(&r->model->run_lock) != 0)
-        r->held++;
-    else
-        pthread_mutex_unlock(&r->model->run_lock);
+    r->calls++;
+    if (cch_eval(r->model, &r->state, 1, NULL, NULL, &err) == CCH_OK) return;
+    CHECK_EQ(err.code, CCH_E_BUSY);
+    CHECK_STATUS(cch_state_evict(r->state, &err), CCH_E_BUSY, err, "another call of this same thread");
+    CHECK_STATUS(cch_state_kv(r->state, 0, 0, 1, NULL, NULL, NULL, &err), CCH_E_BUSY, err, NULL);
+    CHECK_STATUS(cch_eval(r->model, &r->state, 1, NULL, NULL, &err), CCH_E_BUSY, err, NULL);
+    CHECK_EQ(cch_state_len(r->state), 80);
+    r->refused++;
 }
 
+/* It would otherwise go on for ever; and a callback that asks for the model meanwhile must not wait for itself. */
 TEST(an_evaluation_whose_work_was_evicted_keeps_its_turn) {
     static float logits[SMALL_VOCAB];
     cch_error err;
@@ -310,10 +316,59 @@ TEST(an_evaluation_whose_work_was_evicted_keeps_its_turn) {
     cch_state *state = small_state(&m, small_ids(), 80);
     CHECK_OK(cch_eval(&m, &state, 1, &o, logits, &err), err);
     CHECK_EQ(r.calls, 5); /* the first chunk twice */
-    CHECK_EQ(r.held, 4);
+    CHECK_EQ(r.refused, 3);
     CHECK(small_same(&m, state, logits));
     cch_state_free(state);
     cch_state_free(r.state);
+    small_close(&m);
+}
+
+typedef struct turn {
+    cch_model *model;
+    cch_state *state;
+    pthread_t thread;
+    int calls;
+} turn;
+
+static void *evaluate_once(void *arg) {
+    turn *t = arg;
+    cch_error err;
+    CHECK_OK(cch_eval(t->model, &t->state, 1, NULL, NULL, &err), err);
+    return NULL;
+}
+
+static bool somebody_waits(cch_turns *turns) {
+    pthread_mutex_lock(&turns->lock);
+    bool waits = turns->drawn > turns->served + 1;
+    pthread_mutex_unlock(&turns->lock);
+    return waits;
+}
+
+/* After the first pass another thread asks for the model. */
+static void let_another_wait(void *arg, int64_t done, int64_t total) {
+    turn *t = arg;
+    cch_error err;
+    CHECK(done <= total);
+    CHECK_EQ(t->model->tokens_computed, ++t->calls == 1 ? 1 : t->calls + 1);
+    if (t->calls > 1) return;
+    CHECK_OK(cch_run_lock(t->model, &err), err);
+    CHECK_EQ(pthread_create(&t->thread, NULL, evaluate_once, t), 0);
+    while (!somebody_waits(&t->model->run_lock)) sched_yield();
+    cch_run_unlock(t->model);
+}
+
+TEST(a_long_evaluation_lets_a_short_one_go_between_its_passes) {
+    cch_error err;
+    cch_model m;
+    small_open(&m, 1, 500, -1);
+    cch_state *state = small_state(&m, small_ids(), 10);
+    turn t = {&m, small_state(&m, small_ids() + 1, 1), 0, 0};
+    cch_eval_options o = {.chunk_tokens = 1, .progress = let_another_wait, .progress_arg = &t};
+    CHECK_OK(cch_eval(&m, &state, 1, &o, NULL, &err), err);
+    CHECK_EQ(t.calls, 10);
+    pthread_join(t.thread, NULL);
+    cch_state_free(state);
+    cch_state_free(t.state);
     small_close(&m);
 }
 

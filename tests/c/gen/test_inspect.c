@@ -76,4 +76,40 @@ TEST(positions_that_an_edit_kept_can_be_looked_at_before_anything_is_computed) {
     small_close(&m);
 }
 
+TEST(tokens_are_judged_by_the_predictions_they_were_stored_with) {
+    static float want[90 * SMALL_VOCAB];
+    float logprob[90], stored[90], entropy[90], pieces[90];
+    int32_t rank[90];
+    const int32_t bos = 7, *ids = small_ids();
+    cch_error err;
+    cch_model m;
+    cch_logits_summary summary;
+    cch_eval_options store = {.store_top_k = 1}, chunks = {.chunk_tokens = 13};
+    small_open(&m, 2, 500, bos);
+    cch_state *state = small_state(&m, ids, 90);
+    small_reference(&m, &bos, 1, want);
+    small_reference(&m, ids, 89, want + SMALL_VOCAB);
+    CHECK_OK(cch_state_analyze(state, 0, 90, logprob, entropy, rank, NULL, &err), err);
+    CHECK_OK(cch_eval(&m, &state, 1, &store, NULL, &err), err);
+    CHECK_OK(cch_state_scores(state, 0, 90, stored, 0, NULL, NULL, &err), err);
+    CHECK(memcmp(logprob, stored, sizeof stored) == 0);
+    for (int i = 0; i < 90; i++) {
+        const float *row = want + i * SMALL_VOCAB;
+        int before = 0;
+        for (int id = 0; id < SMALL_VOCAB; id++)
+            before += row[id] > row[ids[i]] || (row[id] == row[ids[i]] && id < ids[i]);
+        CHECK_EQ(rank[i], before + 1);
+        CHECK_OK(cch_logits_summarize(m.kern, row, SMALL_VOCAB, NULL, &summary, &err), err);
+        CHECK(entropy[i] == (float)summary.entropy);
+    }
+    CHECK_OK(cch_state_analyze(state, 41, 49, pieces, NULL, NULL, &chunks, &err), err);
+    CHECK(memcmp(pieces, logprob + 41, 49 * sizeof *pieces) == 0);
+    CHECK_OK(cch_state_analyze(state, 0, 1, NULL, NULL, rank + 1, NULL, &err), err);
+    CHECK_EQ(rank[1], rank[0]);
+    CHECK_OK(cch_state_analyze(state, 90, 0, NULL, NULL, NULL, NULL, &err), err);
+    CHECK_STATUS(cch_state_analyze(state, 89, 2, logprob, NULL, NULL, NULL, &err), CCH_E_ARGUMENT, err, "[89, 89 + 2)");
+    cch_state_free(state);
+    small_close(&m);
+}
+
 CHECK_MAIN()

@@ -15,10 +15,10 @@ TEST(the_prediction_after_bos_is_made_once) {
     const float *first, *second;
     small_open(&m, 1, 10, 5);
     cch_work_init(&work, &m, 0, 0, NULL);
-    pthread_mutex_lock(&m.run_lock);
+    CHECK_OK(cch_run_lock(&m, &err), err);
     CHECK_OK(cch_work_bos_logits(&work, &first, &err), err);
     CHECK_OK(cch_work_bos_logits(&work, &second, &err), err);
-    pthread_mutex_unlock(&m.run_lock);
+    cch_run_unlock(&m);
     CHECK(first == second);
     CHECK_OK(cch_pool_check(m.pool, &err), err);
     CHECK_EQ(m.pool->n_pages, 0); /* BOS is in no state and on no page that can be found */
@@ -37,14 +37,14 @@ TEST(a_pass_computes_at_most_a_chunk) {
     CHECK_OK(cch_state_index_pages(state, &err), err);
     cch_ask ask = {.state = state, .upto = 25, .out_first = 24, .dst = logits};
     cch_work_init(&work, &m, 10, 0, NULL);
-    pthread_mutex_lock(&m.run_lock);
+    CHECK_OK(cch_run_lock(&m, &err), err);
     for (int i = 0; i < 3; i++) {
         CHECK_OK(cch_work_pass(&work, &ask, 1, &rows, &err), err);
         CHECK_EQ(rows, i < 2 ? 10 : 5);
     }
     CHECK_OK(cch_work_pass(&work, &ask, 1, &rows, &err), err);
     CHECK_EQ(rows, 0);
-    pthread_mutex_unlock(&m.run_lock);
+    cch_run_unlock(&m);
     CHECK(small_same(&m, state, logits));
     cch_work_deinit(&work);
     cch_state_free(state);
