@@ -81,8 +81,9 @@ void cch_batch_free(cch_batch *batch) {
 
 /* ---- joining and leaving ---- */
 
-static cch_status make_row(const cch_batch *batch, const cch_sampling *sampling, int32_t n_ctx, cch_batch_row **out,
-                           cch_error *err) {
+/* A row that holds the state. */
+static cch_status make_row(const cch_batch *batch, cch_state *state, const cch_sampling *sampling, int32_t n_ctx,
+                           cch_batch_row **out, cch_error *err) {
     cch_status status = CCH_OK;
     const cch_config *c = &batch->model->config;
     cch_batch_row *row = NULL;
@@ -96,6 +97,8 @@ static cch_status make_row(const cch_batch *batch, const cch_sampling *sampling,
     CCH_NEW(row->logits, (size_t)c->vocab_size, err);
     if (sampling->repetition_penalty != 1.0f || sampling->no_repeat_ngram_size > 0)
         CCH_NEW(row->history, (size_t)most, err);
+    CCH_TRY(cch_state_acquire(state, err));
+    row->state = state;
     *out = row;
     row = NULL;
 done:
@@ -111,14 +114,12 @@ cch_status cch_batch_add(cch_batch *batch, cch_state *state, const cch_sampling 
     *out_row = -1;
     if (state->model != batch->model)
         CCH_FAIL(err, CCH_E_MISMATCH, -1, "the state belongs to another model than the batch");
-    CCH_RETURN_IF(make_row(batch, sampling != NULL ? sampling : &defaults, n_ctx, &row, err));
+    CCH_RETURN_IF(make_row(batch, state, sampling != NULL ? sampling : &defaults, n_ctx, &row, err));
     pthread_mutex_lock(&batch->lock);
     if (batch->running) CCH_THROW(err, CCH_E_BUSY, -1, "the batch is in the middle of a step");
     if (batch->n_rows >= (size_t)batch->max_rows)
         CCH_THROW(err, CCH_E_ARGUMENT, -1, "the batch has %zu rows already, allowed: at most %d", batch->n_rows,
                   batch->max_rows);
-    CCH_TRY(cch_state_acquire(state, err));
-    row->state = state;
     row->id = batch->next_id;
     batch->next_id = batch->next_id == INT32_MAX ? 0 : batch->next_id + 1;
     batch->rows[batch->n_rows++] = row;

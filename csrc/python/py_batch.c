@@ -58,7 +58,7 @@ static PyObject *batch_add(PyObject *object, PyObject *args) {
     cch_sampling sampling;
     int n_ctx = 0;
     if (!PyArg_ParseTuple(args, "O!O|i:add", module->state_type, &state, &tuple, &n_ctx)) return NULL;
-    if (cch_py_sampling(tuple, &sampling) < 0) return NULL;
+    if (cch_py_sampling(tuple, &sampling) < 0 || refuse_while_stepping(self)) return NULL;
     int32_t row = 0;
     cch_error err = {0};
     cch_status status = cch_batch_add(self->batch, ((cch_py_state *)state)->state, &sampling, n_ctx, &row, &err);
