@@ -1,4 +1,4 @@
-"""Check what a compiler does not: layers, third-party headers, budgets, tests.
+"""Check what a compiler does not: layers, third-party headers, budgets, layout, tests.
 
 Run by ``make lint`` and by pytest.  Prints one line per breach and exits with 1 when there is any.
 """
@@ -45,6 +45,7 @@ TEMPLATES = {"csrc/kern/simd_rows.h", "csrc/kern/simd_tiles.h"}
 BUDGETS = {".c": 800, ".h": 250, ".py": 400}
 EXCEPTIONS = {"csrc/include/cacher.h": 600, "csrc/tok/unicode_tables.c": 10**6}
 TEST_BUDGET = 600
+C_COLUMNS = 120
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]', re.MULTILINE)
 
@@ -83,6 +84,17 @@ def budget_breaches() -> Iterator[str]:
             yield f"{name}: {lines} lines, at most {limit}: split it by responsibility"
 
 
+def layout_breaches() -> Iterator[str]:
+    """What is left to check where C is laid out by hand."""
+    for path in sources({".c", ".h"}, "csrc", "tests", "benchmarks"):
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            where = f"{path.relative_to(ROOT).as_posix()}:{number}"
+            if len(line) > C_COLUMNS:
+                yield f"{where}: {len(line)} columns, at most {C_COLUMNS}"
+            if "\t" in line or line != line.rstrip():
+                yield f"{where}: a tab, or blanks at the end"
+
+
 def missing_tests() -> Iterator[str]:
     """Every C module with code of its own has a test of the same name."""
     for path in sources({".c"}, "csrc"):
@@ -112,6 +124,7 @@ def breaches() -> list[str]:
     return [
         *layer_breaches(),
         *budget_breaches(),
+        *layout_breaches(),
         *missing_tests(),
         *headers_that_do_not_compile_alone(),
     ]

@@ -128,6 +128,8 @@ CCH_API cch_status cch_tokenizer_encode(const cch_tokenizer *tok, const char *te
                                         int32_t **out_ids, size_t *out_n, cch_error *err);
 
 /* Ids to text; bytes that form no UTF-8 character become U+FFFD.  skip_special drops special tokens' text.
+ * An id below the size that no token has gives no text, and so does one that only the model knows, which may have more
+ * ids than its tokenizer.
  *   E_TOKEN_ID (position of the id), E_MEMORY.   *out_text: copy, NUL-terminated, *out_len without the NUL. */
 CCH_API cch_status cch_tokenizer_decode(const cch_tokenizer *tok, const int32_t *ids, size_t n, bool skip_special,
                                         char **out_text, size_t *out_len, cch_error *err);

@@ -6,6 +6,7 @@
 
 #include "base/cpu.h"
 #include "base/filemap.h"
+#include "tok/tokenizer.h"
 
 #define DEFAULT_BUDGET ((size_t)1 << 30)
 
@@ -84,6 +85,7 @@ static cch_status open_tokenizer(const char *folder, cch_model *m, cch_error *er
     if (size > m->config.vocab_size)
         CCH_FAIL(err, CCH_E_FORMAT, -1, "the tokenizer in %s has %d ids, but the model's vocab_size is %d", folder, size,
                  m->config.vocab_size);
+    cch_tokenizer_widen(m->tokenizer, m->config.vocab_size);
     return CCH_OK;
 }
 

@@ -244,6 +244,7 @@ static cch_status index_tokens(cch_tokenizer *tok, cch_error *err) {
             if (id >= tok->size) tok->size = id + 1;
         }
     }
+    tok->n_ids = tok->size;
     CCH_NEW(tok->tokens, (size_t)tok->size, err);
     for (id = 0; id < tok->size; id++) tok->tokens[id] = (cch_token){-1, -1, false};
     CCH_TRY(place_tokens(tok, &tok->bpe.vocab, 0, err));

@@ -196,6 +196,8 @@ void cch_tokenizer_unref(cch_tokenizer *tok) {
 
 int32_t cch_tokenizer_size(const cch_tokenizer *tok) { return tok->size; }
 
+void cch_tokenizer_widen(cch_tokenizer *tok, int32_t n_ids) { tok->n_ids = n_ids; }
+
 int32_t cch_tokenizer_find(const cch_tokenizer *tok, const char *token, size_t len) {
     int32_t id = -1;
     if (!cch_strmap_find(&tok->bpe.vocab, token, len, &id)) cch_strmap_find(&tok->added_names, token, len, &id);

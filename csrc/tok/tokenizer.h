@@ -50,11 +50,14 @@ struct cch_tokenizer {
     cch_added_set added, added_normalized;
     cch_strmap added_names; /* added tokens that the model's vocabulary lacks */
     cch_token *tokens;      /* owned [size] */
-    int32_t size;
+    int32_t size, n_ids;    /* size <= n_ids: ids from size on have no token and decode to no text */
     int32_t *prefix, *suffix; /* owned: what the template puts around a text */
     size_t n_prefix, n_suffix;
     cch_decode_plan decode;
 };
+
+/* Makes n_ids as large as a model's vocabulary, at least the size.   Before the tokenizer is shared. */
+void cch_tokenizer_widen(cch_tokenizer *tok, int32_t n_ids);
 
 /* What the decoder starts from: the vocabulary entry, but the normalized form of a normalized added token, as in the
  * reference since its version 0.23.  id is that of a token. */

@@ -102,3 +102,18 @@ def test_pieces_of_a_continuation_go_on_from_the_text(
     pieces = continuation_pieces(state, ids)
     if "\ufffd" not in (whole := spaced.tokenizer.decode([*state.tokens, *ids])):
         assert state.text + "".join(pieces) == whole
+
+
+def test_ids_that_only_the_model_knows_give_no_text(spaced: cacher.Model, tmp_path: Path) -> None:
+    assert spaced.vocab_size > len(spaced.tokenizer)
+    state = spaced.state("ab")
+    drawn = state.generate(60, temperature=10.0, top_p=1.0, seed=1)
+    assert max(drawn.token_ids) >= len(spaced.tokenizer)
+    assert state.text == "ab" + drawn.text
+    assert len(state.top_tokens(spaced.vocab_size)) == spaced.vocab_size
+    assert "".join(token.text for token in state) == state.text
+    assert len(state.beam(4, 5)) == 4
+    state.save(tmp_path / "state.json")
+    assert spaced.restore(tmp_path / "state.json").text == state.text
+    with pytest.raises(cacher.TokenIdError, match=f"id {spaced.vocab_size} "):
+        spaced.tokenizer.decode([spaced.vocab_size])

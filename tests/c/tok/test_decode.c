@@ -1,6 +1,7 @@
 /* Decoding: whole texts, streams of every split, byte tokens and broken characters. */
 #include "check.h"
 #include "base/status.h"
+#include "tok/tokenizer.h"
 #include "tok/tokfile.h"
 
 static cch_error err;
@@ -36,6 +37,22 @@ static void check_text(cch_tokenizer *tok, const int32_t *ids, size_t n, bool sk
 
 #define CHECK_TEXT(tok, skip, want, ...) \
     check_text((tok), (int32_t[]){__VA_ARGS__}, sizeof((int32_t[]){__VA_ARGS__}) / sizeof(int32_t), (skip), (want))
+
+TEST(ids_without_a_token_give_no_text) {
+    cch_tokenizer *tok = NULL;
+    char *text = NULL;
+    size_t len;
+    CHECK_OK(tokfile_open(TOKFILE_BYTES, &tok, &err), err);
+    CHECK_STATUS(cch_tokenizer_decode(tok, (int32_t[]){7, 19}, 2, false, &text, &len, &err), CCH_E_TOKEN_ID, err,
+                 "19 is not in the vocabulary, allowed: 0..14");
+    cch_tokenizer_widen(tok, 20);
+    CHECK_EQ(cch_tokenizer_size(tok), 15);
+    CHECK_TEXT(tok, false, "lower", 19, 7, 15, 8);
+    CHECK_TEXT(tok, false, "\xC3\xA9", 11, 16, 12); /* nor do they end a character */
+    CHECK_STATUS(cch_tokenizer_decode(tok, (int32_t[]){7, 20}, 2, false, &text, &len, &err), CCH_E_TOKEN_ID, err,
+                 "20 is not in the vocabulary, allowed: 0..19");
+    cch_tokenizer_unref(tok);
+}
 
 TEST(bytes_become_characters) {
     cch_tokenizer *tok = NULL;
