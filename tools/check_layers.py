@@ -87,6 +87,8 @@ def budget_breaches() -> Iterator[str]:
 def layout_breaches() -> Iterator[str]:
     """What is left to check where C is laid out by hand."""
     for path in sources({".c", ".h"}, "csrc", "tests", "benchmarks"):
+        if path.stem.endswith("_tables"):
+            continue  # generated
         for number, line in enumerate(path.read_text().splitlines(), 1):
             where = f"{path.relative_to(ROOT).as_posix()}:{number}"
             if len(line) > C_COLUMNS:
