@@ -1,7 +1,7 @@
 /* alloc - every allocation of the core.
  *
- * Counts live bytes, and can make the n-th allocation fail (tests sweep n = 1, 2, ... over an operation
- * and check that it fails cleanly and leaks nothing).  Blocks are 64-byte aligned, so that any of them may hold vectors.
+ * Counts live bytes, and can make the n-th allocation fail (tests sweep n = 1, 2, ... over an operation and check that
+ * it fails cleanly and leaks nothing).  Blocks are 64-byte aligned, so that any of them may hold vectors.
  * Threads: all functions are safe from any thread; the failure switch is meant for single-threaded tests.
  */
 #ifndef CCH_BASE_ALLOC_H

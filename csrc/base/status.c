@@ -34,7 +34,8 @@ static void trim_partial_utf8(char *text) {
     if (back < want) text[n - 1 - back] = '\0';
 }
 
-cch_status cch_fail(cch_error *err, cch_status status, const char *function, int64_t position, const char *format, ...) {
+cch_status cch_fail(cch_error *err, cch_status status, const char *function, int64_t position, const char *format,
+                    ...) {
     if (err != NULL) {
         va_list args;
         err->code = status;

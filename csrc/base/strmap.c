@@ -58,7 +58,8 @@ static cch_status grow_array(void **array, size_t *cap, size_t wanted, size_t si
     if (wanted <= *cap) return CCH_OK;
     size_t fresh_cap = *cap * 2 > wanted ? *cap * 2 : wanted;
     void *fresh = cch_resize(*array, fresh_cap, size);
-    if (fresh == NULL) CCH_FAIL(err, CCH_E_MEMORY, -1, "could not allocate %zu map entries of %zu bytes", fresh_cap, size);
+    if (fresh == NULL)
+        CCH_FAIL(err, CCH_E_MEMORY, -1, "could not allocate %zu map entries of %zu bytes", fresh_cap, size);
     *array = fresh;
     *cap = fresh_cap;
     return CCH_OK;

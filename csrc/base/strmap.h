@@ -36,7 +36,8 @@ void cch_strmap_deinit(cch_strmap *map);
 cch_status cch_strmap_reserve(cch_strmap *map, size_t n, size_t bytes, cch_error *err);
 
 /* Maps key [len] to value; the key is copied.  *out_old (may be NULL): false for a new key; true when the key was
- * there, whose value is then left as it is.  E_MEMORY, E_ARGUMENT (a key over 4 GiB, over 2^31 keys); the map is unchanged. */
+ * there, whose value is then left as it is.  E_MEMORY, E_ARGUMENT (a key over 4 GiB, over 2^31 keys); the map is
+ * unchanged. */
 cch_status cch_strmap_put(cch_strmap *map, const char *key, size_t len, int32_t value, bool *out_old, cch_error *err);
 
 /* Does the map hold key [len]?  *out_value (may be NULL) is written only then. */

@@ -2,7 +2,8 @@
 
 cch_status cch_turns_init(cch_turns *turns, cch_error *err) {
     *turns = (cch_turns){.drawn = 0};
-    if (pthread_mutex_init(&turns->lock, NULL) != 0) CCH_FAIL(err, CCH_E_MEMORY, -1, "the system has no room for a lock");
+    if (pthread_mutex_init(&turns->lock, NULL) != 0)
+        CCH_FAIL(err, CCH_E_MEMORY, -1, "the system has no room for a lock");
     if (pthread_cond_init(&turns->next, NULL) == 0) return CCH_OK;
     pthread_mutex_destroy(&turns->lock);
     CCH_FAIL(err, CCH_E_MEMORY, -1, "the system has no room for a lock");

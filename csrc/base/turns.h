@@ -1,9 +1,9 @@
 /* turns - a lock that serves its callers in the order in which they came.
  *
  * A pthread mutex lets the thread that gives it back take it again before those who wait have woken up: one that holds
- * it for milliseconds at a time, as a long evaluation does between its passes, keeps everyone else out until it is done.
- * Here whoever comes draws a number and is served in turn, so nobody waits for more than one turn of each other thread.
- * It also knows its holder, so that a thread that would wait for itself is told instead.
+ * it for milliseconds at a time, as a long evaluation does between its passes, keeps everyone else out until it is
+ * done.  Here whoever comes draws a number and is served in turn, so nobody waits for more than one turn of each other
+ * thread.  It also knows its holder, so that a thread that would wait for itself is told instead.
  */
 #ifndef CCH_BASE_TURNS_H
 #define CCH_BASE_TURNS_H

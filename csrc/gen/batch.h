@@ -21,7 +21,7 @@ typedef struct cch_batch_row {
     cch_sampling sampling;
     int32_t limit;          /* tokens of a full state */
     int32_t n_new;          /* tokens drawn so far */
-    int32_t *history;       /* owned [n_ctx of the model]: the state's tokens, when the sampling reads them; else NULL */
+    int32_t *history;       /* owned [n_ctx of the model]: the state's tokens, if the sampling reads them; else NULL */
     int32_t n_history;
     float *logits;          /* owned [vocab_size] */
     uint64_t drawn;         /* the step that drew from logits */

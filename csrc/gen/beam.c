@@ -45,8 +45,9 @@ static void run_deinit(beam_run *run) {
 static cch_status room(const beam_run *run, const cch_beam_params *params, int32_t *out, cch_error *err) {
     int32_t left = run->info.n_ctx - run->prompt_len;
     if (left < 1)
-        CCH_FAIL(err, CCH_E_CONTEXT, run->prompt_len, "the state has %d tokens, the model's context holds %d: no room for a beam",
-                 (int)run->prompt_len, (int)run->info.n_ctx);
+        CCH_FAIL(err, CCH_E_CONTEXT, run->prompt_len,
+                 "the state has %d tokens, the model's context holds %d: no room for a beam", (int)run->prompt_len,
+                 (int)run->info.n_ctx);
     *out = params->max_tokens < left ? params->max_tokens : left;
     return CCH_OK;
 }

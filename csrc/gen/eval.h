@@ -16,8 +16,9 @@
 
 #include "gen/work.h"
 
-/* Runs passes until all asks (n >= 1) are complete.  locked: the caller holds the run lock and keeps it; else it is taken
- * for each pass.   progress as in cch_eval_options.   E_BUDGET, E_BUSY (not when locked), E_CANCELLED, E_MEMORY. */
+/* Runs passes until all asks (n >= 1) are complete.  locked: the caller holds the run lock and keeps it; else it is
+ * taken for each pass.   progress as in cch_eval_options.   E_BUDGET, E_BUSY (not when locked), E_CANCELLED,
+ * E_MEMORY. */
 cch_status cch_eval_asks(cch_work *work, cch_ask *asks, size_t n, const cch_eval_options *options, bool locked,
                          cch_error *err);
 

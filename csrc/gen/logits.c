@@ -8,7 +8,7 @@
 #define LOWEST_LOGPROB (-1e9)
 
 /* ln(x) for 1 <= x < 2^53 by x = m * 2^e, m near 1, and ln m = 2 atanh((m - 1) / (m + 1)).  Written out because libm's
- * log may differ by a bit between machines, and near-ties of beams hang on it.  Error below 2 units in the last place. */
+ * log may differ by a bit between machines, and near-ties of beams hang on it.  Error < 2 units in the last place. */
 static double log_f64(double x) {
     int e;
     double m = frexp(x, &e);
@@ -37,7 +37,8 @@ cch_status cch_logits_summarize(const cch_kernels *kern, const float *logits, in
     double block[SUM_BLOCK], sum = 0.0, distance = 0.0;
     size_t n = (size_t)vocab, argmax;
     float max;
-    if (vocab < 1) CCH_FAIL(err, CCH_E_ARGUMENT, vocab, "the vocabulary has %d tokens, at least 1 is needed", (int)vocab);
+    if (vocab < 1)
+        CCH_FAIL(err, CCH_E_ARGUMENT, vocab, "the vocabulary has %d tokens, at least 1 is needed", (int)vocab);
     kern->max_f32(logits, n, &max, &argmax);
     CCH_RETURN_IF(check_max(logits, vocab, max, argmax, err));
     for (size_t i = 0; i < n; i += SUM_BLOCK) {

@@ -237,8 +237,8 @@ static cch_status plan_page(planner *p, cch_ask *ask, cch_page *page, int32_t fi
     return end > present ? plan_missing(p, ask, page, *out_done, end, out_done) : CCH_OK;
 }
 
-/* Where there may be something to do: the first position that is not ready, or that may be wanted; at least the last page
- * of the ask, whose copy of KV entries may be pending. */
+/* Where there may be something to do: the first position that is not ready, or that may be wanted; at least the last
+ * page of the ask, whose copy of KV entries may be pending. */
 static int32_t first_position(const planner *p, const cch_ask *ask) {
     const cch_state *state = ask->state;
     int32_t ready = state->epoch == p->pool->epoch ? state->ready : 0, out = ask->out_first;

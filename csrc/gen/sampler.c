@@ -251,7 +251,8 @@ static cch_status prepare(const cch_kernels *kern, cch_sampler_scratch *scratch,
 cch_status cch_sampler_scratch_reserve(cch_sampler_scratch *scratch, int32_t vocab, cch_error *err) {
     cch_status status = CCH_OK;
     cch_sampler_scratch fresh = CCH_SAMPLER_SCRATCH_INIT;
-    if (vocab < 1) CCH_FAIL(err, CCH_E_ARGUMENT, vocab, "the vocabulary has %d tokens, at least 1 is needed", (int)vocab);
+    if (vocab < 1)
+        CCH_FAIL(err, CCH_E_ARGUMENT, vocab, "the vocabulary has %d tokens, at least 1 is needed", (int)vocab);
     if (vocab <= scratch->cap) return CCH_OK;
     size_t n = (size_t)vocab, n_blocks = (n + BLOCK - 1) / BLOCK;
     fresh.cap = vocab;
@@ -302,7 +303,8 @@ static cch_status check_field(const char *name, double value, double low, double
     if (value <= high && (open ? value > low : value >= low)) return CCH_OK;
     if (isinf(high)) CCH_FAIL(err, CCH_E_ARGUMENT, -1, "%s is %g, allowed: %s %g", name, value,
                               open ? "more than" : "at least", low);
-    CCH_FAIL(err, CCH_E_ARGUMENT, -1, "%s is %g, allowed: %s%g to %g", name, value, open ? "more than " : "", low, high);
+    CCH_FAIL(err, CCH_E_ARGUMENT, -1, "%s is %g, allowed: %s%g to %g", name, value, open ? "more than " : "",
+             low, high);
 }
 
 cch_status cch_sampling_check(const cch_sampling *s, cch_error *err) {

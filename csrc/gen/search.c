@@ -28,7 +28,8 @@ cch_status cch_beam_params_check(const cch_beam_params *p, cch_error *err) {
     CCH_RETURN_IF(check_int("n_groups", p->n_groups, 1, p->n_beams, err));
     CCH_RETURN_IF(check_int("no_repeat_ngram_size", p->no_repeat_ngram_size, 0, INT32_MAX, err));
     if (!isfinite(p->length_penalty))
-        CCH_FAIL(err, CCH_E_ARGUMENT, -1, "length_penalty is %g, allowed: any finite number", (double)p->length_penalty);
+        CCH_FAIL(err, CCH_E_ARGUMENT, -1, "length_penalty is %g, allowed: any finite number",
+                 (double)p->length_penalty);
     if (!(p->diversity_penalty >= 0.0f) || isinf(p->diversity_penalty))
         CCH_FAIL(err, CCH_E_ARGUMENT, -1, "diversity_penalty is %g, allowed: at least 0", (double)p->diversity_penalty);
     if (!(p->repetition_penalty > 0.0f) || isinf(p->repetition_penalty))
@@ -273,7 +274,8 @@ done:
 static void fill_beam(const cch_search *s, const cch_search_complete *from, int32_t *tokens, float *logprobs,
                       cch_beam *out) {
     const cch_search_node *last = &s->nodes[from->node];
-    *out = (cch_beam){from->score, last->sum, last->step - (from->eos ? 1 : 0), tokens, logprobs, last->group, from->eos};
+    *out = (cch_beam){from->score, last->sum, last->step - (from->eos ? 1 : 0), tokens, logprobs, last->group,
+                      from->eos};
     cch_search_path(s, from->node, tokens);
     for (int32_t i = from->node; i >= 0; i = s->nodes[i].parent) logprobs[s->nodes[i].step - 1] = s->nodes[i].logprob;
 }

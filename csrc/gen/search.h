@@ -5,17 +5,17 @@
  *
  *      offers of beam 0: a b c d ..  \                                     / rank < size: ends? -> complete
  *      offers of beam 1: e f g h ..   } merged by sum of logprobs, ranked {
- *      offers of beam 2: i j k l ..  /                                     \ else the first `size` that do not end: open
+ *      offers of beam 2: i j k l ..  /                                     \ else the first `size` that go on: open
  *
  * Rules.  Groups of `size` beams search on their own; a group ranks max(2, 1 + number of EOS ids) * size candidates.
  *   1. A candidate ends when it draws EOS, matches a stop sequence or has max_tokens tokens.  It becomes complete only
  *      when its rank is below `size`; the first `size` candidates that do not end stay open.
  *   2. The best `size` complete ones are kept, by sum / length^length_penalty; length counts a drawn EOS.
- *   3. A group is done when no beam is open; or when `size` are complete and: early_stopping is 1; or the best open sum,
- *      divided by its present length^length_penalty (early_stopping 2 and length_penalty > 0: by max_tokens^..), does
- *      not exceed the worst complete score.
+ *   3. A group is done when no beam is open; or when `size` are complete and: early_stopping is 1; or the best open
+ *      sum, divided by its present length^length_penalty (early_stopping 2 and length_penalty > 0: by max_tokens^..),
+ *      does not exceed the worst complete score.
  *   4. Ties: lower beam, then the order of its offers (higher logit, lower id); an older complete one stays.
- * These are the rules of transformers' generate(num_beams=..) of 2025 and later.  Ours differ, by the specification, in:
+ * These are the rules of transformers' generate(num_beams=..) of 2025 and later.  Ours differ, as specified, in:
  *   - one beam always stops at its first complete candidate: it is greedy decoding, also without early stopping;
  *   - `logprob` and `score` are the model's own: repetition, n-gram and diversity penalties steer which candidates are
  *     chosen and kept (`steer` below), and never show in the numbers; the diversity penalty is not carried to the next

@@ -142,7 +142,8 @@ CCH_API cch_status cch_decoder_new(cch_tokenizer *tok, bool skip_special, cch_de
  * only those of an unfinished character are held.   For a new decoder.
  *   E_TOKEN_ID (position of the id), E_MEMORY: the decoder is as new. */
 CCH_API cch_status cch_decoder_prime(cch_decoder *dec, const int32_t *ids, size_t n, cch_error *err);
-CCH_API cch_status cch_decoder_push(cch_decoder *dec, int32_t id, const char **out_text, size_t *out_len, cch_error *err);
+CCH_API cch_status cch_decoder_push(cch_decoder *dec, int32_t id, const char **out_text, size_t *out_len,
+                                    cch_error *err);
 CCH_API cch_status cch_decoder_finish(cch_decoder *dec, const char **out_text, size_t *out_len, cch_error *err);
 CCH_API void cch_decoder_free(cch_decoder *dec);
 
@@ -193,14 +194,15 @@ typedef struct cch_model_stats {
 /* Opens a folder in the hub's layout: config.json, model.safetensors or its index and shards, and, when there is one,
  * a tokenizer.  Weights are converted to f32 and packed for the kernels; the file is not kept mapped.
  *   options may be NULL.   E_IO, E_FORMAT, E_UNSUPPORTED (the option is named), E_ARGUMENT (options), E_MEMORY. */
-CCH_API cch_status cch_model_open(const char *folder, const cch_model_options *options, cch_model **out, cch_error *err);
+CCH_API cch_status cch_model_open(const char *folder, const cch_model_options *options, cch_model **out,
+                                  cch_error *err);
 CCH_API cch_model *cch_model_ref(cch_model *model);
 CCH_API void cch_model_unref(cch_model *model);
 /* Facts that do not change, but for n_threads. */
 CCH_API void cch_model_get_info(const cch_model *model, cch_model_info *out);
 /* Counters of this moment.  Walks all pages. */
 CCH_API void cch_model_get_stats(cch_model *model, cch_model_stats *out);
-/* NULL when the folder had no tokenizer.  View: lives as long as the model, or until unref after a cch_tokenizer_ref. */
+/* NULL if the folder had no tokenizer.  View: lives as long as the model, or until unref after a cch_tokenizer_ref. */
 CCH_API cch_tokenizer *cch_model_tokenizer_view(const cch_model *model);
 /* Changes the budget, 0 = 1 GiB; of the pages in use, those over it go when an evaluation needs room.  Drops the pages
  * that no state needs at once when drop_cached. */
@@ -210,8 +212,8 @@ CCH_API void cch_model_set_budget(cch_model *model, size_t kv_budget_bytes, bool
 CCH_API cch_status cch_model_set_threads(cch_model *model, int32_t n_threads, cch_error *err);
 /* Row `token_id` of the input embedding table, [hidden_size] f32, into dst.  E_TOKEN_ID. */
 CCH_API cch_status cch_model_embedding(const cch_model *model, int32_t token_id, float *dst, cch_error *err);
-/* Verifies the pool's invariants (counts, lists, bytes).  Waits for a running forward pass.  E_INTERNAL with the reason,
- * E_BUSY (in a progress callback). */
+/* Verifies the pool's invariants (counts, lists, bytes).  Waits for a running forward pass.  E_INTERNAL with the
+ * reason, E_BUSY (in a progress callback). */
 CCH_API cch_status cch_model_check(cch_model *model, cch_error *err);
 
 /* ------------------------------------------------------------------------------------------------- state ---- */
@@ -239,21 +241,21 @@ CCH_API cch_status cch_state_tokens(cch_state *state, int32_t first, int32_t n, 
 CCH_API cch_status cch_state_common_prefix(cch_state *a, cch_state *b, int32_t *out, cch_error *err);
 /* How many leading tokens have their KV entries in memory. */
 CCH_API cch_status cch_state_ready(cch_state *state, int32_t *out, cch_error *err);
-/* Drops the KV entries of all the state's pages (also for those who share them); they come back when needed.  Waits for a
- * running forward pass. */
+/* Drops the KV entries of all the state's pages (also for those who share them); they come back when needed.  Waits for
+ * a running forward pass. */
 CCH_API cch_status cch_state_evict(cch_state *state, cch_error *err);
 /* Checks the state's own invariants.  E_INTERNAL with the reason. */
 CCH_API cch_status cch_state_check(cch_state *state, cch_error *err);
 
 /* What the state remembers of its own evaluation.  logprob[i]: natural log-probability of token first + i given the
  * tokens before it (position 0: given a lone BOS; -ln(vocab_size) without BOS); NaN when not known yet.
- * top_ids/top_logits [n * k]: the k largest logits of the prediction made after each token, largest first, ties by lower
- * id; id -1 and logit 0 where fewer than k are stored.  k 0..vocab_size.  Each of the three may be NULL.
+ * top_ids/top_logits [n * k]: the k largest logits of the prediction made after each token, largest first, ties by
+ * lower id; id -1 and logit 0 where fewer than k are stored.  k 0..vocab_size.  Each of the three may be NULL.
  *   Runs no model.   E_ARGUMENT (the range, k). */
 CCH_API cch_status cch_state_scores(cch_state *state, int32_t first, int32_t n, float *logprob, int32_t k,
                                     int32_t *top_ids, float *top_logits, cch_error *err);
-/* The inverse, for restoring a saved state: stores what cch_state_scores gave.  NaN logprobs are skipped; a list ends at
- * its first id that is not in the vocabulary (-1).  What is known already stays, unless more predictions come.
+/* The inverse, for restoring a saved state: stores what cch_state_scores gave.  NaN logprobs are skipped; a list ends
+ * at its first id that is not in the vocabulary (-1).  What is known already stays, unless more predictions come.
  * The caller vouches for the numbers: they must come from a state of the same model and tokens.   logprob may be NULL,
  * so may top_ids and top_logits.   E_ARGUMENT (the range, k): nothing is stored; E_MEMORY: some may be. */
 CCH_API cch_status cch_state_restore_scores(cch_state *state, int32_t first, int32_t n, const float *logprob, int32_t k,
@@ -272,9 +274,9 @@ typedef struct cch_eval_options {
     int32_t store_top_k;        /* scores: 0 = nothing is stored, k >= 1 = logprob and top k (at most the vocabulary) of
                                    every token that lacks them */
     const volatile int *cancel; /* read between layers; nonzero ends the call with E_CANCELLED; may be NULL */
-    /* Called after each forward pass, in the calling thread, with the tokens computed so far and in all.  It may use the
-     * library; calls that run the model give E_BUSY where this call keeps its turn (inspection, and an evaluation that
-     * shares a small budget with others).  May be NULL. */
+    /* Called after each forward pass, in the calling thread, with the tokens computed so far and in all.  It may use
+     * the library; calls that run the model give E_BUSY where this call keeps its turn (inspection, and an evaluation
+     * that shares a small budget with others).  May be NULL. */
     void (*progress)(void *arg, int64_t done, int64_t total);
     void *progress_arg;
 } cch_eval_options;
@@ -289,9 +291,9 @@ typedef struct cch_eval_options {
 CCH_API cch_status cch_eval(cch_model *model, cch_state *const *states, size_t n, const cch_eval_options *options,
                             float *logits, cch_error *err);
 
-/* Looking into a state.  These recompute positions [first, first + n) as generation saw them; KV entries that are missing
- * up to there are computed first.  n 0 is allowed.  options may be NULL, store_top_k is not used.   dst is unspecified on
- * failure.   E_ARGUMENT (a range or index the state or model does not have), and as cch_eval. */
+/* Looking into a state.  These recompute positions [first, first + n) as generation saw them; KV entries that are
+ * missing up to there are computed first.  n 0 is allowed.  options may be NULL, store_top_k is not used.   dst is
+ * unspecified on failure.   E_ARGUMENT (a range or index the state or model does not have), and as cch_eval. */
 
 /* Logits after each of the tokens: dst [n, vocab_size]. */
 CCH_API cch_status cch_state_logits(cch_state *state, int32_t first, int32_t n, float *dst,
@@ -351,10 +353,11 @@ CCH_API cch_status cch_distribution(const float *logits, int32_t vocab, const cc
                                     const int32_t *history, int32_t n, double *dst, cch_error *err);
 /* The uniform number in [0, 1) used for position `pos` of (seed, stream): Philox4x32-10, counter (pos, stream). */
 CCH_API double cch_uniform(uint64_t seed, uint32_t stream, uint64_t pos);
-/* The k largest of logits [vocab], largest first, ties by lower id; NaN counts as -inf.  ids, values [k].  *out_lse (may
- * be NULL) receives log(sum(exp(logits))) computed in f64, NaN when it is no number.  Returns how many were written:
- * min(k, vocab), 0 for k <= 0. */
-CCH_API int32_t cch_top_logits(const float *logits, int32_t vocab, int32_t k, int32_t *ids, float *values, double *out_lse);
+/* The k largest of logits [vocab], largest first, ties by lower id; NaN counts as -inf.  ids, values [k].  *out_lse
+ * (may be NULL) receives log(sum(exp(logits))) computed in f64, NaN when it is no number.  Returns how many were
+ * written: min(k, vocab), 0 for k <= 0. */
+CCH_API int32_t cch_top_logits(const float *logits, int32_t vocab, int32_t k, int32_t *ids, float *values,
+                               double *out_lse);
 
 /* ------------------------------------------------------------------------------------------------- batch ---- */
 
@@ -390,11 +393,11 @@ CCH_API void cch_batch_free(cch_batch *batch);
  *   E_ARGUMENT (sampling, n_ctx, too many rows), E_BUSY (also during a step), E_MISMATCH, E_MEMORY. */
 CCH_API cch_status cch_batch_add(cch_batch *batch, cch_state *state, const cch_sampling *sampling, int32_t n_ctx,
                                  int32_t *out_row, cch_error *err);
-/* Lets a row leave; unknown rows are ignored.  Any thread at any time: during a step it gets no token any more and leaves
- * at its end. */
+/* Lets a row leave; unknown rows are ignored.  Any thread at any time: during a step it gets no token any more and
+ * leaves at its end. */
 CCH_API void cch_batch_remove(cch_batch *batch, int32_t row);
-/* One forward pass over what the rows need (at most chunk_tokens; rows that need one token go first), then one token
- * is drawn and appended for each row that is complete.  out [cch_batch_len]: one entry for each such row, *out_n of them;
+/* One forward pass over what the rows need (at most chunk_tokens; rows that need one token go first), then one token is
+ * drawn and appended for each row that is complete.  out [cch_batch_len]: one entry for each such row, *out_n of them;
  * none when a step only read prompts.
  *   E_BUDGET (the oldest row alone is too long), E_ARGUMENT (nothing is left to draw for a row, or its logits are no
  *   numbers); both with the row as position: the others can go on once it is removed.   E_CANCELLED, E_MEMORY, E_BUSY.
@@ -402,8 +405,8 @@ CCH_API void cch_batch_remove(cch_batch *batch, int32_t row);
 CCH_API cch_status cch_batch_step(cch_batch *batch, cch_step *out, size_t *out_n, cch_error *err);
 /* Rows in the batch.  Any thread at any time. */
 CCH_API size_t cch_batch_len(const cch_batch *batch);
-/* Logits the last step drew `row`'s token from: [vocab_size] f32; NULL when it drew none for the row, or the row has left.
- * View, valid until the next call on the batch.  Not during a step. */
+/* Logits the last step drew `row`'s token from: [vocab_size] f32; NULL when it drew none for the row, or the row has
+ * left.  View, valid until the next call on the batch.  Not during a step. */
 CCH_API const float *cch_batch_logits_view(const cch_batch *batch, int32_t row);
 
 /* ------------------------------------------------------------------------------------------------- beams ---- */
@@ -411,7 +414,7 @@ CCH_API const float *cch_batch_logits_view(const cch_batch *batch, int32_t row);
 typedef struct cch_beam_params {
     int32_t n_beams;              /* 1..1024 */
     int32_t max_tokens;           /* new tokens of a beam at most, >= 1 */
-    float length_penalty;         /* score = logprob / length^length_penalty, length in new tokens, a drawn EOS counted */
+    float length_penalty;         /* score = logprob / length^length_penalty, length: new tokens, a drawn EOS counted */
     int32_t early_stopping;       /* 1: stop when n_beams are complete; 0: when no open beam can beat the worst
                                      complete one at its present length; 2 ("never"): at its best possible length */
     int32_t n_groups;             /* 1..n_beams: diverse groups, as equal as possible, larger ones first; one group
@@ -442,8 +445,8 @@ typedef struct cch_beam_node { /* one beam after one step, for pictures */
 
 typedef struct cch_beams cch_beams;
 
-/* Called in the calling thread with the new tokens of a candidate that would stay open; true completes it (a stop sequence
- * was matched).  tokens [n]: borrowed for the call.  It may use the library freely. */
+/* Called in the calling thread with the new tokens of a candidate that would stay open; true completes it (a stop
+ * sequence was matched).  tokens [n]: borrowed for the call.  It may use the library freely. */
 typedef bool (*cch_beam_stop)(void *arg, const int32_t *tokens, int32_t n);
 
 /* Searches from `state`, which is not changed and is held only while it is forked.  Deterministic.  stop may be NULL.

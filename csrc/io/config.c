@@ -20,7 +20,8 @@
  * that the family has no such option. */
 typedef struct family {
     const char *model_type;
-    const char *hidden_size, *intermediate_size, *n_layers, *n_heads, *n_kv_heads, *max_position, *activation, *norm_eps;
+    const char *hidden_size, *intermediate_size, *n_layers, *n_heads, *n_kv_heads, *max_position;
+    const char *activation, *norm_eps;
     double norm_eps_default;
     const char *activation_default;
     int32_t n_kv_heads_default; /* 0: n_heads */
@@ -52,7 +53,8 @@ static const family families[] = {
      .mlp_bias_key = "mlp_bias"},
     {.model_type = "mistral", LLAMA_KEYS, .n_kv_heads_default = 8, .bos_default = 1, .eos_default = 2,
      .sliding_window_key = "sliding_window", .sliding_window_default = 4096},
-    {.model_type = "qwen2", LLAMA_KEYS, .n_kv_heads_default = 32, .bos_default = -1, .eos_default = -1, .qkv_bias = true},
+    {.model_type = "qwen2", LLAMA_KEYS, .n_kv_heads_default = 32, .bos_default = -1, .eos_default = -1,
+     .qkv_bias = true},
     {.model_type = "qwen3", LLAMA_KEYS, .n_kv_heads_default = 32, .head_dim_default = 128, .bos_default = -1,
      .eos_default = -1, .qk_norm = true, .attention_bias_key = "attention_bias"},
 };
@@ -132,8 +134,9 @@ static cch_status check_fixed(cch_json root, const char *key, wanted want, cch_e
         CCH_RETURN_IF(cch_json_get_double(value, -1e300, 1e300, &number, err));
         return number >= 1 && number <= 1 ? CCH_OK : cch_json_refuse(value, "1", err);
     case WANT_NOTHING:
-        return cch_json_get_kind(value) == CCH_JSON_OBJECT && cch_json_len(value) == 0 ? CCH_OK
-                                                                                       : cch_json_refuse(value, "null", err);
+        return cch_json_get_kind(value) == CCH_JSON_OBJECT && cch_json_len(value) == 0
+                   ? CCH_OK
+                   : cch_json_refuse(value, "null", err);
     }
     return CCH_OK;
 }
@@ -195,8 +198,8 @@ static cch_status read_sizes(cch_json root, const family *f, cch_config *c, cch_
     if (c->head_dim == 0) {
         c->head_dim = c->hidden_size / c->n_heads;
         if (c->hidden_size % c->n_heads != 0 || c->head_dim > MAX_HEAD_DIM)
-            CCH_FAIL(err, CCH_E_FORMAT, -1, "%s: %s %d over %s %d is no head size from 1 to %d", cch_json_where(root, where),
-                     f->hidden_size, c->hidden_size, f->n_heads, c->n_heads, MAX_HEAD_DIM);
+            CCH_FAIL(err, CCH_E_FORMAT, -1, "%s: %s %d over %s %d is no head size from 1 to %d",
+                     cch_json_where(root, where), f->hidden_size, c->hidden_size, f->n_heads, c->n_heads, MAX_HEAD_DIM);
     }
     if (f->position == CCH_POSITION_ROPE && c->head_dim % 2 != 0)
         CCH_FAIL(err, CCH_E_UNSUPPORTED, -1, "%s: head_dim is %d, supported with RoPE: even numbers",
@@ -246,8 +249,9 @@ static cch_status read_rope_type(cch_json rope, cch_rope_type *out, cch_error *e
 }
 
 static cch_status check_rope_keys(cch_json rope, cch_error *err) {
-    static const char *const known[] = {"rope_type", "type", "rope_theta", "factor", "low_freq_factor", "high_freq_factor",
-                                        "original_max_position_embeddings", "partial_rotary_factor"};
+    static const char *const known[] = {"rope_type", "type", "rope_theta", "factor", "low_freq_factor",
+                                        "high_freq_factor", "original_max_position_embeddings",
+                                        "partial_rotary_factor"};
     const char *key;
     size_t len, i;
     cch_json value;
@@ -260,10 +264,11 @@ static cch_status check_rope_keys(cch_json rope, cch_error *err) {
     return CCH_OK;
 }
 
-/* 4.x: rope_theta at the top and rope_scaling; 5.x: both in rope_parameters.  What is in the inner object wins; an empty
- * rope_scaling counts as none. */
+/* 4.x: rope_theta at the top and rope_scaling; 5.x: both in rope_parameters.  What is in the inner object wins; an
+ * empty rope_scaling counts as none. */
 static bool find_rope(cch_json root, cch_json *out) {
-    bool empty = cch_json_has(root, "rope_scaling", out) && cch_json_get_kind(*out) == CCH_JSON_OBJECT && cch_json_len(*out) == 0;
+    bool empty = cch_json_has(root, "rope_scaling", out) && cch_json_get_kind(*out) == CCH_JSON_OBJECT &&
+                 cch_json_len(*out) == 0;
     return (!empty && cch_json_has(root, "rope_scaling", out)) || cch_json_has(root, "rope_parameters", out);
 }
 
@@ -291,8 +296,8 @@ static cch_status read_rope(cch_json root, cch_config *c, cch_error *err) {
         CCH_FAIL(err, CCH_E_FORMAT, -1, "%s is %g, expected more than low_freq_factor %g", cch_json_where(value, where),
                  (double)c->rope_high_freq_factor, (double)c->rope_low_freq_factor);
     const char *original = "original_max_position_embeddings";
-    return read_size_or(cch_json_has(root, original, &value) ? root : rope, original, MAX_POSITIONS, c->max_position_embeddings,
-                        &c->rope_original_max_position, err);
+    return read_size_or(cch_json_has(root, original, &value) ? root : rope, original, MAX_POSITIONS,
+                        c->max_position_embeddings, &c->rope_original_max_position, err);
 }
 
 /* ------------------------------------------------------------------------------------------- special ids ---- */

@@ -32,7 +32,8 @@ typedef struct cch_config {
     float rope_factor, rope_low_freq_factor, rope_high_freq_factor;
     int32_t rope_original_max_position;
     int32_t sliding_window;      /* a query sees at most this many tokens, itself counted; 0 = all */
-    int32_t bos_token_id;        /* -1 = none; ids outside the vocabulary, which configs of resized ones keep, count as none */
+    int32_t bos_token_id;        /* -1 = none; ids outside the vocabulary, which configs of resized ones keep, count as
+                                    none */
     int32_t n_eos, eos_token_ids[8];
 } cch_config;
 

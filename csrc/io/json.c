@@ -20,8 +20,8 @@ struct cch_json_doc {
 
 /* ---------------------------------------------------------------------------------------------- building ---- */
 
-/* The tree is made by our own hands from json-c's objects: its parser reads through a null pointer when it cannot copy a
- * key, keeps the last of two equal keys, and clamps numbers.  Every open container hangs in its parent already, so
+/* The tree is made by our own hands from json-c's objects: its parser reads through a null pointer when it cannot copy
+ * a key, keeps the last of two equal keys, and clamps numbers.  Every open container hangs in its parent already, so
  * whatever happens the root owns all. */
 typedef struct builder {
     cch_json_doc *doc;
@@ -29,7 +29,7 @@ typedef struct builder {
     json_object *open[CCH_JSON_MAX_DEPTH]; /* borrowed from the tree, outermost first */
     const char *key;                       /* of the member to come; in doc->keys */
     int depth;
-    locale_t c_locale;                     /* owned; made when a number needs it: elsewhere "1.5" may end at the point */
+    locale_t c_locale;                     /* owned; made when numbers need it: elsewhere "1.5" may end at the point */
     cch_error *err;
 } builder;
 
@@ -334,7 +334,8 @@ cch_status cch_json_get_int(cch_json value, int64_t min, int64_t max, int64_t *o
 
 cch_status cch_json_get_double(cch_json value, double min, double max, double *out, cch_error *err) {
     double number = 0;
-    bool is_number = json_object_is_type(value.node, json_type_double) || json_object_is_type(value.node, json_type_int);
+    bool is_number = json_object_is_type(value.node, json_type_double) ||
+                     json_object_is_type(value.node, json_type_int);
     if (is_number) number = json_object_get_double(value.node);
     if (!is_number || !isfinite(number) || number < min || number > max) {
         char expected[96];

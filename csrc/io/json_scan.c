@@ -34,7 +34,8 @@ static cch_status fail_unexpected(const scan *s, const char *expected) {
     unsigned char byte = (unsigned char)s->text[s->at];
     if (size == 0 || byte < 0x20)
         SCAN_FAIL(s, s->at, "%s: byte 0x%02X at %zu, where %s is expected", s->name, byte, s->at, expected);
-    SCAN_FAIL(s, s->at, "%s: '%.*s' at byte %zu, where %s is expected", s->name, (int)size, s->text + s->at, s->at, expected);
+    SCAN_FAIL(s, s->at, "%s: '%.*s' at byte %zu, where %s is expected", s->name, (int)size, s->text + s->at, s->at,
+              expected);
 }
 
 /* Four hex digits at s->at. */

@@ -18,7 +18,7 @@ typedef struct cch_json_sink {
     cch_status (*string)(void *arg, const char *text, size_t len);                     /* decoded */
     cch_status (*number)(void *arg, const char *text, size_t len, bool is_whole);      /* as written */
     cch_status (*word)(void *arg, char first);                                         /* 't', 'f' or 'n' */
-    char *buffer; /* where strings are decoded to; needs as many bytes as are left of the text, the sink may advance it */
+    char *buffer; /* where strings are decoded to; needs as many bytes as the text has left, the sink may advance it */
 } cch_json_sink;
 
 /* Scans text [len]; `name` starts every message.  E_FORMAT with the byte position, or what the sink returned. */

@@ -84,7 +84,8 @@ static cch_status read_offsets(cch_json entry, const unsigned char *data, size_t
     CCH_RETURN_IF(cch_json_get(entry, "data_offsets", &value, err));
     CCH_RETURN_IF(cch_json_expect(value, CCH_JSON_ARRAY, err));
     if (cch_json_len(value) != 2)
-        CCH_FAIL(err, CCH_E_FORMAT, -1, "%s has %zu numbers, expected 2", cch_json_where(value, where), cch_json_len(value));
+        CCH_FAIL(err, CCH_E_FORMAT, -1, "%s has %zu numbers, expected 2", cch_json_where(value, where),
+                 cch_json_len(value));
     CCH_RETURN_IF(cch_json_get_int(cch_json_at(value, 0), 0, (int64_t)data_size, &first, err));
     CCH_RETURN_IF(cch_json_get_int(cch_json_at(value, 1), first, (int64_t)data_size, &last, err));
     view->data = data + first;
@@ -128,12 +129,14 @@ static cch_status check_cover(cch_tensors *t, size_t begin, const unsigned char 
         const cch_tensor_view *view = &t->views[i];
         size_t first = (size_t)(view->data - data);
         if (first != covered)
-            CCH_FAIL(err, CCH_E_FORMAT, first, "%s: tensor %.80s starts at data byte %zu, which leaves %s: expected %zu",
-                     path, view->name, first, first < covered ? "an overlap" : "a hole", covered);
+            CCH_FAIL(err, CCH_E_FORMAT, first,
+                     "%s: tensor %.80s starts at data byte %zu, which leaves %s: expected %zu", path, view->name, first,
+                     first < covered ? "an overlap" : "a hole", covered);
         covered += view->n_bytes;
     }
     if (covered != data_size)
-        CCH_FAIL(err, CCH_E_FORMAT, covered, "%s: tensors take %zu bytes of %zu bytes of data", path, covered, data_size);
+        CCH_FAIL(err, CCH_E_FORMAT, covered, "%s: tensors take %zu bytes of %zu bytes of data", path, covered,
+                 data_size);
     return CCH_OK;
 }
 
@@ -148,7 +151,8 @@ static cch_status grow_views(cch_tensors *t, size_t more, cch_error *err) {
 }
 
 /* Appends the tensors of a file's bytes to t->views. */
-static cch_status read_file(cch_tensors *t, size_t shard_index, const unsigned char *bytes, size_t size, cch_error *err) {
+static cch_status read_file(cch_tensors *t, size_t shard_index, const unsigned char *bytes, size_t size,
+                            cch_error *err) {
     shard *s = &t->shards[shard_index];
     uint64_t header_len = 0;
     const char *key;
@@ -157,8 +161,9 @@ static cch_status read_file(cch_tensors *t, size_t shard_index, const unsigned c
     if (size < 8) CCH_FAIL(err, CCH_E_FORMAT, size, "%s: has %zu bytes, a safetensors file at least 8", s->path, size);
     for (size_t i = 0; i < 8; i++) header_len |= (uint64_t)bytes[i] << 8 * i;
     if (header_len > HEADER_MAX || header_len > size - 8)
-        CCH_FAIL(err, CCH_E_FORMAT, 0, "%s: the header length is %llu, allowed: at most %d and inside the file of %zu bytes",
-                 s->path, (unsigned long long)header_len, HEADER_MAX, size);
+        CCH_FAIL(err, CCH_E_FORMAT, 0,
+                 "%s: the header length is %llu, allowed: at most %d and inside the file of %zu bytes", s->path,
+                 (unsigned long long)header_len, HEADER_MAX, size);
     const unsigned char *data = bytes + 8 + header_len;
     size_t data_size = size - 8 - (size_t)header_len;
     CCH_RETURN_IF(cch_json_parse((const char *)bytes + 8, (size_t)header_len, s->path, HEADER_DEPTH, &s->header, err));
@@ -205,8 +210,8 @@ static cch_status sort_by_name(cch_tensors *t, cch_error *err) {
     for (size_t i = 1; i < t->n; i++) {
         const cch_tensor_view *a = &t->views[i - 1], *b = &t->views[i];
         if (strcmp(a->name, b->name) == 0)
-            CCH_FAIL(err, CCH_E_FORMAT, -1, "tensor %.80s is in %.120s and in %.120s", a->name, t->shards[a->shard].path,
-                     t->shards[b->shard].path);
+            CCH_FAIL(err, CCH_E_FORMAT, -1, "tensor %.80s is in %.120s and in %.120s", a->name,
+                     t->shards[a->shard].path, t->shards[b->shard].path);
     }
     return CCH_OK;
 }
@@ -313,7 +318,8 @@ done:
     return status;
 }
 
-cch_status cch_tensors_parse(const unsigned char *data, size_t size, const char *name, cch_tensors **out, cch_error *err) {
+cch_status cch_tensors_parse(const unsigned char *data, size_t size, const char *name, cch_tensors **out,
+                             cch_error *err) {
     cch_status status = CCH_OK;
     cch_tensors *t = NULL;
     *out = NULL;

@@ -41,7 +41,8 @@ typedef struct cch_tensors cch_tensors;
 /* E_IO, E_FORMAT, E_MEMORY.   *out belongs to the caller; it keeps the files mapped. */
 cch_status cch_tensors_open(const char *folder, cch_tensors **out, cch_error *err);
 /* The same for one file in memory, which must stay valid; `name` is for messages. */
-cch_status cch_tensors_parse(const unsigned char *data, size_t size, const char *name, cch_tensors **out, cch_error *err);
+cch_status cch_tensors_parse(const unsigned char *data, size_t size, const char *name, cch_tensors **out,
+                             cch_error *err);
 void cch_tensors_close(cch_tensors *tensors);
 
 /* Tensors in order of their names (bytewise), i < count.  View. */

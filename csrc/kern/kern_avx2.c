@@ -66,7 +66,8 @@ INLINE m16 m_nan(v16 a) {
     return v_make(_mm256_cmp_ps(a.lo, a.lo, _CMP_UNORD_Q), _mm256_cmp_ps(a.hi, a.hi, _CMP_UNORD_Q));
 }
 INLINE v16 v_load_m(m16 m, const float *p) {
-    return v_make(_mm256_maskload_ps(p, _mm256_castps_si256(m.lo)), _mm256_maskload_ps(p + 8, _mm256_castps_si256(m.hi)));
+    return v_make(_mm256_maskload_ps(p, _mm256_castps_si256(m.lo)),
+                  _mm256_maskload_ps(p + 8, _mm256_castps_si256(m.hi)));
 }
 INLINE void v_store_m(float *p, m16 m, v16 a) {
     _mm256_maskstore_ps(p, _mm256_castps_si256(m.lo), a.lo);

@@ -203,8 +203,8 @@ static void matmul_f32(const float *x, size_t ldx, size_t rows, const float *pan
     }
 }
 
-static void attn_scores(const float *q, size_t ldq, size_t rows, const float *const *k_pages, size_t n_pages, size_t dim,
-                        float scale, float *s, size_t lds) {
+static void attn_scores(const float *q, size_t ldq, size_t rows, const float *const *k_pages, size_t n_pages,
+                        size_t dim, float scale, float *s, size_t lds) {
     for (size_t r = 0; r < rows; r++) {
         for (size_t t = 0; t < n_pages * CCH_LANES; t++) {
             const float *key = k_pages[t / CCH_LANES] + t % CCH_LANES;

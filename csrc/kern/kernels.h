@@ -6,8 +6,8 @@
  * lane i % 16, each lane is a chain in ascending i, and lanes are added as a tree: l[j] += l[j+8], then +4, +2, +1.
  * Transcendentals are our own polynomials of fused operations, the same in every ISA.
  *
- * A NaN among an element's inputs makes it NaN (of any sign and payload).  rows, n_panels, n_pages and n may be 0, except
- * where a row is reduced (norms, softmax, max_f32: n >= 1); first <= last.
+ * A NaN among an element's inputs makes it NaN (of any sign and payload).  rows, n_panels, n_pages and n may be 0,
+ * except where a row is reduced (norms, softmax, max_f32: n >= 1); first <= last.
  *
  * Threads: pure, all of them.  Pointers to f32 need no alignment unless stated; no op allocates.
  */
@@ -44,12 +44,13 @@ typedef struct cch_kernels {
     void (*rope)(float *x, const float *cos, const float *sin, size_t dim);
 
     /* s[r * lds + 16p + j] = scale * chain over d of q[r * ldq + d] * k_pages[p][d * 16 + j]. Writes whole pages. */
-    void (*attn_scores)(const float *q, size_t ldq, size_t rows, const float *const *k_pages, size_t n_pages, size_t dim,
-                        float scale, float *s, size_t lds);
+    void (*attn_scores)(const float *q, size_t ldq, size_t rows, const float *const *k_pages, size_t n_pages,
+                        size_t dim, float scale, float *s, size_t lds);
     /* Softmax of s[first..last) in place: maximum, exp(s - max), sum, times 1/sum.  Lanes by absolute index. */
     void (*softmax)(float *s, size_t first, size_t last);
-    /* out[r * ldo + c] = chain over t in [first[r], last[r]) ascending of p[r * ldp + t] * v_pages[t / 16][(t % 16) * ldv + c],
-     *   c < dim.  ldv: row length of a V page, dim rounded up to 16. */
+    /* out[r * ldo + c] = chain over t in [first[r], last[r]) ascending of
+     *   p[r * ldp + t] * v_pages[t / 16][(t % 16) * ldv + c], c < dim.  ldv: row length of a V page, dim rounded up
+     *   to 16. */
     void (*attn_mix)(const float *p, size_t ldp, size_t rows, const float *const *v_pages, const int32_t *first,
                      const int32_t *last, size_t dim, size_t ldv, float *out, size_t ldo);
 

@@ -6,8 +6,8 @@
  * the last multiplication rounds: overflow gives inf and the subnormal range is rounded once.
  * The argument is clamped where the result is 0 or inf anyway; max(LOW, x) and min(HIGH, x) return x when x is NaN.
  *
- * erf(z), |z| < ERF_SPLIT:  z + z * s(z^2).   Above: 1 - exp(l(|z|)) with the sign of z, l = log erfc, |z| clamped to 4,
- * where erf rounds to 1.
+ * erf(z), |z| < ERF_SPLIT:  z + z * s(z^2).   Above: 1 - exp(l(|z|)) with the sign of z, l = log erfc, |z| clamped to
+ * 4, where erf rounds to 1.
  *
  * Coefficients: Remez exchange in 60 digits, rounded; error before rounding of the operations: exp f32 3e-9 (relative),
  * exp f64 4e-18, erf 2e-8 (relative) and 8e-11 (absolute).  Lowest power first.

@@ -1,10 +1,10 @@
 /* simd_tiles - matrix products and attention as tiles of R rows x C panels; included once by each kern_<isa>.c after
  * simd_rows.h.
  *
- * A tile keeps R * C accumulators of 16 lanes in registers and walks k upwards: one load per panel and one broadcast per
- * row feed R * C fused multiply-adds.  Whatever R and C are, an output element is the same chain, so the walks below are
- * free to choose tiles by speed alone: panels outside and rows inside, so that a group of panels comes from memory once
- * and is reused from cache by all rows.
+ * A tile keeps R * C accumulators of 16 lanes in registers and walks k upwards: one load per panel and one broadcast
+ * per row feed R * C fused multiply-adds.  Whatever R and C are, an output element is the same chain, so the walks
+ * below are free to choose tiles by speed alone: panels outside and rows inside, so that a group of panels comes from
+ * memory once and is reused from cache by all rows.
  *
  * The ISA gives TILE_ROWS (most rows), TILE_PANELS (most panels), TILE_WIDTHS (panels for 1.. rows) and TILE_LIST (the
  * tiles to be compiled). */
@@ -80,8 +80,8 @@ INLINE size_t panels_at_once(size_t width, size_t left) {
     return width;
 }
 
-/* All rows over one group of C panels.  `next`: the C panels wanted after it; two of them are fetched during each of the
- * first passes, so that memory is read while the arithmetic runs.  A single pass fetches all of them as it goes. */
+/* All rows over one group of C panels.  `next`: the C panels wanted after it; two of them are fetched during each of
+ * the first passes, so that memory is read while the arithmetic runs.  A single pass fetches all of them as it goes. */
 static void run_rows(tile t, size_t rows, size_t n_tiles, size_t C, const float *const *next) {
     const float *x = t.x;
     float *y = t.y;
@@ -127,8 +127,8 @@ static void matmul_f32(const float *x, size_t ldx, size_t rows, const float *pan
     }
 }
 
-static void attn_scores(const float *q, size_t ldq, size_t rows, const float *const *k_pages, size_t n_pages, size_t dim,
-                        float scale, float *s, size_t lds) {
+static void attn_scores(const float *q, size_t ldq, size_t rows, const float *const *k_pages, size_t n_pages,
+                        size_t dim, float scale, float *s, size_t lds) {
     if (rows == 0) return;
     const size_t n_tiles = (rows + TILE_ROWS - 1) / TILE_ROWS, most = (rows + n_tiles - 1) / n_tiles;
     for (size_t p = 0, C; p < n_pages; p += C) {
@@ -201,7 +201,8 @@ static void mix_rows(const mix *m, const int32_t *first, const int32_t *last, si
         if ((size_t)last[r] < end) end = (size_t)last[r];
     }
     if (end < begin) end = begin;
-    for (size_t r = 0; r < R; r++) mix_one(m, r, (size_t)first[r], (size_t)last[r] < begin ? (size_t)last[r] : begin, C);
+    for (size_t r = 0; r < R; r++)
+        mix_one(m, r, (size_t)first[r], (size_t)last[r] < begin ? (size_t)last[r] : begin, C);
     if (begin < end) mixes[R - 1][C - 1](m, begin, end);
     for (size_t r = 0; r < R; r++) mix_one(m, r, end, (size_t)last[r], C);
 }

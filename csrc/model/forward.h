@@ -19,7 +19,7 @@ typedef struct cch_span {
     cch_page *const *pages; /* borrowed: pages [0, ceil((first + n) / 16)) of the sequence; every page that holds a
                                position < first + n has its kv block allocated */
     int32_t first, n;       /* positions to compute */
-    bool keep_kv;           /* false: recompute for inspection, K and V of the pages are already there and not written */
+    bool keep_kv;           /* false: recompute for inspection, K and V of the pages are there and not written */
     int32_t n_out;          /* final hidden states wanted for the last n_out positions, 0..n */
 } cch_span;
 

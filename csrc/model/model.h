@@ -34,8 +34,8 @@ struct cch_model {
     atomic_llong tokens_computed, forwards;
 };
 
-/* Waits for the caller's turn at the run lock.  E_BUSY when the calling thread holds it: it is in a progress callback of
- * a call that keeps its turn (gen/eval.h). */
+/* Waits for the caller's turn at the run lock.  E_BUSY when the calling thread holds it: it is in a progress callback
+ * of a call that keeps its turn (gen/eval.h). */
 static inline cch_status cch_run_lock(cch_model *model, cch_error *err) {
     if (cch_turns_take(&model->run_lock)) return CCH_OK;
     CCH_FAIL(err, CCH_E_BUSY, -1, "the model is in the middle of another call of this same thread");

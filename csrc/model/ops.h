@@ -25,7 +25,8 @@ typedef struct cch_run {
 
 /* x [rows, ld] = token embeddings, plus position embeddings where the model has them; cos, sin [rows, half] = RoPE
  * angles where it has those (rope.half > 0). */
-void cch_op_embed(const cch_model *model, const cch_row *batch, size_t rows, float *x, size_t ld, float *cos, float *sin);
+void cch_op_embed(const cch_model *model, const cch_row *batch, size_t rows, float *x, size_t ld, float *cos,
+                  float *sin);
 
 /* x += delta (unless delta is NULL), then y = norm(x): one residual step and what the next block reads.  x, delta and y
  * [rows, ld]. */

@@ -2,7 +2,7 @@
  *
  * A pass describes its buffers twice with the same calls: once to measure, once to place.
  *
- *     cch_scratch_begin(s);  lay_out(s, &pass);          // every take returns NULL or an old address: only the sum counts
+ *     cch_scratch_begin(s);  lay_out(s, &pass);          // takes return NULL or old addresses: only the sum counts
  *     CCH_TRY(cch_scratch_reserve(s, err));              // the only place that may allocate
  *     cch_scratch_begin(s);  lay_out(s, &pass);          // now the pointers are good
  *

@@ -109,16 +109,18 @@ static cch_status sort_tensor(const loader *l, const cch_tensor_view *view) {
     for (size_t r = 0; r < family->n_rules; r++) {
         if (!cch_pattern_match(family->rules[r].pattern, name, &layer)) continue;
         if (layer >= l->config->n_layers)
-            CCH_FAIL(l->err, CCH_E_FORMAT, -1, "tensor %.120s is of layer %d, but config.json has %d layers", view->name,
-                     layer, l->config->n_layers);
+            CCH_FAIL(l->err, CCH_E_FORMAT, -1, "tensor %.120s is of layer %d, but config.json has %d layers",
+                     view->name, layer, l->config->n_layers);
         const cch_tensor_view **place = found_at(l, layer < 0 ? 0 : (size_t)layer, r);
         if (*place != NULL)
-            CCH_FAIL(l->err, CCH_E_FORMAT, -1, "tensors %.120s and %.120s are the same weight", (*place)->name, view->name);
+            CCH_FAIL(l->err, CCH_E_FORMAT, -1, "tensors %.120s and %.120s are the same weight", (*place)->name,
+                     view->name);
         *place = view;
         return CCH_OK;
     }
     if (is_ignored(family, name)) return CCH_OK;
-    CCH_FAIL(l->err, CCH_E_UNSUPPORTED, -1, "tensor %.120s is no part of a %s model", view->name, l->config->model_type);
+    CCH_FAIL(l->err, CCH_E_UNSUPPORTED, -1, "tensor %.120s is no part of a %s model", view->name,
+             l->config->model_type);
 }
 
 /* A file may store the head although it is tied to the embeddings: then both must be the same. */
@@ -131,8 +133,8 @@ static cch_status check_tied_head(const loader *l, const cch_tensor_view *head) 
     cch_tensor_drop(l->tensors, head, 0, head->n_elements);
     if (embedding != NULL) cch_tensor_drop(l->tensors, embedding, 0, embedding->n_elements);
     if (same) return CCH_OK;
-    CCH_FAIL(l->err, CCH_E_UNSUPPORTED, -1, "tensor %.120s differs from the embeddings, but tie_word_embeddings is true",
-             head->name);
+    CCH_FAIL(l->err, CCH_E_UNSUPPORTED, -1,
+             "tensor %.120s differs from the embeddings, but tie_word_embeddings is true", head->name);
 }
 
 static cch_status check_one(const loader *l, size_t layer, size_t r) {

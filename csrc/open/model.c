@@ -83,8 +83,8 @@ static cch_status open_tokenizer(const char *folder, cch_model *m, cch_error *er
     CCH_RETURN_IF(cch_tokenizer_open(folder, &m->tokenizer, err));
     int32_t size = cch_tokenizer_size(m->tokenizer);
     if (size > m->config.vocab_size)
-        CCH_FAIL(err, CCH_E_FORMAT, -1, "the tokenizer in %s has %d ids, but the model's vocab_size is %d", folder, size,
-                 m->config.vocab_size);
+        CCH_FAIL(err, CCH_E_FORMAT, -1, "the tokenizer in %s has %d ids, but the model's vocab_size is %d", folder,
+                 size, m->config.vocab_size);
     cch_tokenizer_widen(m->tokenizer, m->config.vocab_size);
     return CCH_OK;
 }

@@ -1,8 +1,8 @@
 /* py_fork - what a forked process may do with the objects of its parent: nothing, and it is told so.
  *
  * fork() copies the memory but only one thread: in the child a model's workers are gone, and a lock that another thread
- * held stays held for ever.  A computation would wait without end, and so would freeing the model.  So a Model, State or
- * Batch belongs to the process that made it: in a child each of its methods raises ModelError, and its deallocation
+ * held stays held for ever.  A computation would wait without end, and so would freeing the model.  So a Model, State
+ * or Batch belongs to the process that made it: in a child each of its methods raises ModelError, and its deallocation
  * leaves the core's part alone, in pages the child shares with its parent.  Tokenizers have no threads and go on.
  */
 #include "python/pycommon.h"

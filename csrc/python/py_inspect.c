@@ -53,7 +53,8 @@ PyObject *cch_py_state_attention(PyObject *object, PyObject *args) {
     cch_py_state *self = (cch_py_state *)object;
     const cch_py_module *module = cch_py_module_of(object);
     int layer = 0, head = 0, first = 0, n = 0;
-    if (!PyArg_ParseTuple(args, "iiii:attention", &layer, &head, &first, &n) || !cch_py_range(module, self->state, first, n))
+    if (!PyArg_ParseTuple(args, "iiii:attention", &layer, &head, &first, &n) ||
+        !cch_py_range(module, self->state, first, n))
         return NULL;
     float *data = NULL;
     Py_ssize_t shape[3] = {head >= 0 ? 1 : info_of(self).n_heads, n, (Py_ssize_t)first + n};
@@ -71,7 +72,8 @@ PyObject *cch_py_state_hidden(PyObject *object, PyObject *args) {
     cch_py_state *self = (cch_py_state *)object;
     const cch_py_module *module = cch_py_module_of(object);
     int layer = 0, first = 0, n = 0;
-    if (!PyArg_ParseTuple(args, "iii:hidden", &layer, &first, &n) || !cch_py_range(module, self->state, first, n)) return NULL;
+    if (!PyArg_ParseTuple(args, "iii:hidden", &layer, &first, &n) || !cch_py_range(module, self->state, first, n))
+        return NULL;
     float *data = NULL;
     Py_ssize_t shape[2] = {n, info_of(self).hidden_size};
     PyObject *result = cch_py_array_new(module, 'f', 2, shape, &data);
@@ -88,7 +90,8 @@ PyObject *cch_py_state_kv(PyObject *object, PyObject *args) {
     cch_py_state *self = (cch_py_state *)object;
     const cch_py_module *module = cch_py_module_of(object);
     int layer = 0, first = 0, n = 0;
-    if (!PyArg_ParseTuple(args, "iii:kv", &layer, &first, &n) || !cch_py_range(module, self->state, first, n)) return NULL;
+    if (!PyArg_ParseTuple(args, "iii:kv", &layer, &first, &n) || !cch_py_range(module, self->state, first, n))
+        return NULL;
     cch_model_info info = info_of(self);
     float *keys = NULL, *values = NULL;
     Py_ssize_t shape[3] = {info.n_kv_heads, n, info.head_dim};

@@ -92,8 +92,8 @@ typedef struct cch_py_call {
 /* Clears *cancel if no other call runs with it, puts Ctrl-C on it when this is the main thread, and drops the GIL.
  * progress: borrowed, None for none. */
 void cch_py_call_begin(cch_py_call *call, cch_py_flag *cancel, PyObject *progress);
-/* Takes the GIL back; every begin needs its end.  True when `status` is CCH_OK; else false with the exception: a callback's own, the one of the
- * signal's handler (KeyboardInterrupt), or the status's. */
+/* Takes the GIL back; every begin needs its end.  True when `status` is CCH_OK; else false with the exception: a
+ * callback's own, the one of the signal's handler (KeyboardInterrupt), or the status's. */
 bool cch_py_call_end(cch_py_call *call, const cch_py_module *module, cch_status status, const cch_error *err);
 /* For callbacks of the core in the calling thread: the GIL is held between enter and leave.  A callback that raised
  * says so in leave; the computation is then cancelled. */

@@ -172,8 +172,8 @@ static cch_status get_prepend(cch_json value, cch_prepend *out, cch_error *err) 
                : cch_json_refuse(scheme, "\"always\", \"first\", \"never\"", err);
 }
 
-/* replacement, prepend_scheme and split, shared by pre-tokenizer and decoder.  Older files say add_prefix_space: it must
- * not contradict the scheme, which is "always" where it is not given. */
+/* replacement, prepend_scheme and split, shared by pre-tokenizer and decoder.  Older files say add_prefix_space: it
+ * must not contradict the scheme, which is "always" where it is not given. */
 static cch_status get_metaspace(cch_json value, cch_metaspace *out, cch_error *err) {
     cch_json member;
     const char *text;
@@ -250,7 +250,8 @@ static cch_status decode_strip(cch_tokenizer *tok, cch_json value, cch_error *er
     CCH_RETURN_IF(cch_json_get(value, "stop", &stop, err));
     CCH_RETURN_IF(cch_json_get_int(stop, 0, 1 << 30, &behind, err));
     if (behind != 0) return cch_json_refuse(stop, "0", err);
-    if (len == 0 || cch_utf8_decode(text, len, NULL) != len) return cch_json_refuse(value, "a Strip of one character", err);
+    if (len == 0 || cch_utf8_decode(text, len, NULL) != len)
+        return cch_json_refuse(value, "a Strip of one character", err);
     CCH_RETURN_IF(new_decode_step(tok, value, CCH_DECODE_STRIP, &step, err));
     step->count = (size_t)count;
     return copy_text(text, len, &step->from, &step->from_len, err);
@@ -394,7 +395,8 @@ static cch_status read_single(const cch_tokenizer *tok, cch_json value, id_list 
         CCH_RETURN_IF(cch_json_get(item, "Sequence", &piece, err));
         CCH_RETURN_IF(cch_json_get(piece, "id", &id, err));
         CCH_RETURN_IF(cch_json_get_string(id, &name, &len, err));
-        if (!cch_json_is(name, len, "A") || seen) return cch_json_refuse(id, "\"A\" once in a template for one text", err);
+        if (!cch_json_is(name, len, "A") || seen)
+            return cch_json_refuse(id, "\"A\" once in a template for one text", err);
         seen = true;
     }
     return seen ? CCH_OK : cch_json_refuse(single, "a template with sequence \"A\"", err);

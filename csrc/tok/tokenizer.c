@@ -77,7 +77,8 @@ static cch_status encode_whole(encoding *e, const char *text, size_t len, cch_pl
 }
 
 /* Stage `stage` of the pre-tokenizer, and those behind it, on text [len > 0]. */
-static cch_status encode_stage(encoding *e, size_t stage, const char *text, size_t len, cch_place place, cch_error *err) {
+static cch_status encode_stage(encoding *e, size_t stage, const char *text, size_t len, cch_place place,
+                               cch_error *err) {
     const cch_pretok *pretok = &e->tok->pretok;
     if (stage == pretok->n_stages) return encode_whole(e, text, len, place, err);
     if (pretok->stages[stage].prefix_space && place != CCH_PLACE_JOINT && text[0] != ' ') {
@@ -119,7 +120,8 @@ static cch_status encode_text(encoding *e, const char *text, size_t len, cch_err
     cch_added_match match;
     size_t at = 0;
     while (cch_added_next(&e->tok->added, text, len, e->skip_special, &cursor, &match)) {
-        if (match.start > at) CCH_RETURN_IF(encode_stretch(e, text + at, match.start - at, place_at(e->start, at), err));
+        if (match.start > at)
+            CCH_RETURN_IF(encode_stretch(e, text + at, match.start - at, place_at(e->start, at), err));
         CCH_RETURN_IF(cch_bpe_push(e->scratch->work, match.id, err));
         at = match.stop;
     }
