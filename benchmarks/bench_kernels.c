@@ -1,8 +1,8 @@
 /* bench_kernels - matrix products of real models against the distribution's OpenBLAS, and both against the machine.
  *
  * Build and run, from the repository root, on an otherwise idle machine:
- *   make core && gcc $(cat tools/cflags.txt) -Icsrc benchmarks/bench_kernels.c build/libcacher.a -lopenblas -lpthread -lm \
- *       -o build/bench_kernels
+ *   make core && gcc $(cat tools/cflags.txt) -Icsrc benchmarks/bench_kernels.c build/libcacher.a -lopenblas -lpthread \
+ *       -lm -o build/bench_kernels
  *   build/bench_kernels [threads] [isa] [least rows] [most rows]
  *
  * Each cell is timed in turns (ours, OpenBLAS, ours, ...) and the median counts, so a disturbance hits both.  Weights
@@ -31,9 +31,10 @@ typedef struct shape {
 } shape;
 
 static const shape shapes[] = {
-    {"gpt2 qkv", 768, 2304},      {"gpt2 out", 768, 768},       {"gpt2 up", 768, 3072},        {"gpt2 down", 3072, 768},
-    {"gpt2 logits", 768, 50257},  {"smollm qkv", 576, 960},     {"smollm out", 576, 576},      {"smollm gate+up", 576, 3072},
-    {"smollm down", 1536, 576},   {"smollm logits", 576, 49152},
+    {"gpt2 qkv", 768, 2304},    {"gpt2 out", 768, 768},    {"gpt2 up", 768, 3072},
+    {"gpt2 down", 3072, 768},   {"gpt2 logits", 768, 50257},
+    {"smollm qkv", 576, 960},   {"smollm out", 576, 576},  {"smollm gate+up", 576, 3072},
+    {"smollm down", 1536, 576}, {"smollm logits", 576, 49152},
 };
 static const size_t row_counts[] = {1, 2, 4, 6, 8, 16, 32, 48, 128, 512};
 
@@ -103,7 +104,8 @@ static void bench_cell(cell *c, const char *name, size_t rows) {
     for (size_t i = 0; i < N_READ_PROBES; i++) fastest = fmin(fastest, median(read[i]));
     const double t = median(ours), bandwidth = (double)PROBE_BYTES / fastest;
     const double peak = (double)n_threads * FMA_STEPS * 16 * 32 / median(fma);
-    printf("%-15s %4zu x %5zu rows %3zu  %9.1f us  ratio %5.2f  bandwidth %3.0f%% of %4.1f GB/s  peak %3.0f%% of %5.1f GFLOP/s\n",
+    printf("%-15s %4zu x %5zu rows %3zu  %9.1f us  ratio %5.2f  bandwidth %3.0f%% of %4.1f GB/s"
+           "  peak %3.0f%% of %5.1f GFLOP/s\n",
            name, c->k, c->n, rows, 1e6 * t, median(blas) / t, 100.0 * 4.0 * weights / t / bandwidth, 1e-9 * bandwidth,
            100.0 * flops / t / peak, 1e-9 * peak);
     fflush(stdout);
@@ -143,7 +145,8 @@ int main(int argc, char **argv) {
     }
     openblas_set_num_threads(n_threads);
     if (probe_init(NULL) != CCH_OK) return 1;
-    printf("%s, %d threads; %s, OpenBLAS core %s\n", kern->name, n_threads, openblas_get_config(), openblas_get_corename());
+    printf("%s, %d threads; %s, OpenBLAS core %s\n", kern->name, n_threads, openblas_get_config(),
+           openblas_get_corename());
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) bench_shape(kern, threads, &shapes[i], least, most);
     cch_packed_deinit(&probe);
     cch_threads_free(threads);

@@ -1,5 +1,6 @@
-/* bench_limits - the machine's limits on demand: for each line on stdin ("1", "2", ...: threads) one line on stdout with
- * the read bandwidth in GB/s and the f32 multiply-add rate in GFLOP/s, each the best of a few tries within 0.2 s or so.
+/* bench_limits - the machine's limits on demand: for each line on stdin ("1", "2", ...: threads) one line on stdout
+ * with the read bandwidth in GB/s and the f32 multiply-add rate in GFLOP/s, each the best of a few tries within 0.2 s
+ * or so.
  * make bench asks it between the cells, so that a share of a limit compares figures of the same minute.
  */
 #include <stdio.h>

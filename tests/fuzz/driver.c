@@ -76,7 +76,8 @@ static void replay(const char *path) {
 
 /* One random edit: flip a bit, set an interesting byte, cut, repeat, or splice a piece of another input in. */
 static size_t mutate(uint8_t *data, size_t size) {
-    static const uint8_t bytes[] = {0, 1, '"', '\\', '{', '}', '[', ']', ',', ':', '0', '9', '-', 'e', 'n', 0x7F, 0x80, 0xC3, 0xFF};
+    static const uint8_t bytes[] = {0, 1, '"', '\\', '{', '}', '[', ']', ',', ':', '0', '9', '-', 'e', 'n', 0x7F, 0x80,
+                                    0xC3, 0xFF};
     size_t at = size == 0 ? 0 : random_below(size), n = 1 + random_below(16), room = INPUT_MAX - size;
     switch (random_below(6)) {
     case 0:

@@ -1,5 +1,5 @@
-/* config: the text of a config.json.  Whatever is taken must be inside the documented ranges; then the same text is read
- * as a generation_config.json. */
+/* config: the text of a config.json.  Whatever is taken must be inside the documented ranges; then the same text is
+ * read as a generation_config.json. */
 #include "io/config.h"
 
 #include <math.h>
@@ -11,9 +11,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static bool in(int32_t value, int32_t min, int32_t max) { return value >= min && value <= max; }
 
 static void check(const cch_config *c) {
-    bool sizes = in(c->vocab_size, 1, 4194304) && in(c->hidden_size, 1, 65536) && in(c->intermediate_size, 1, 1048576) &&
-                 in(c->n_layers, 1, 1024) && in(c->n_heads, 1, 1024) && in(c->n_kv_heads, 1, c->n_heads) &&
-                 in(c->head_dim, 1, 4096) && in(c->max_position_embeddings, 1, 16777216) && c->n_heads % c->n_kv_heads == 0;
+    bool sizes = in(c->vocab_size, 1, 4194304) && in(c->hidden_size, 1, 65536) &&
+                 in(c->intermediate_size, 1, 1048576) && in(c->n_layers, 1, 1024) && in(c->n_heads, 1, 1024) &&
+                 in(c->n_kv_heads, 1, c->n_heads) && in(c->head_dim, 1, 4096) &&
+                 in(c->max_position_embeddings, 1, 16777216) && c->n_heads % c->n_kv_heads == 0;
     bool floats = c->norm_eps > 0 && c->norm_eps <= 1 && isfinite(c->rope_theta) && c->rope_factor >= 1 &&
                   c->rope_factor <= 1e6f && c->sliding_window >= 0;
     bool ids = in(c->bos_token_id, -1, c->vocab_size - 1) && in(c->n_eos, 0, 8);

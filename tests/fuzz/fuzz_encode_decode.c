@@ -2,8 +2,8 @@
  * with NFC, Llama-3's pattern and added tokens of every flag, and a SentencePiece-style one.
  *
  * The first byte chooses the tokenizer and the flags.  Checked: text is UTF-8 or refused; ids are in range; byte-level
- * decoding gives the text back; a stream gives the same text as the whole, and one primed with half of the ids gives the
- * rest of it; a second call (now from the word cache) gives the same ids. */
+ * decoding gives the text back; a stream gives the same text as the whole, and one primed with half of the ids gives
+ * the rest of it; a second call (now from the word cache) gives the same ids. */
 #include <stdio.h>
 #include <stdlib.h> /* abort */
 #include <string.h>

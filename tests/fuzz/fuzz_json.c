@@ -16,8 +16,10 @@ static void walk(cch_json value) {
     const char *s;
     size_t len;
     cch_json child;
-    if (strlen(cch_json_where(value, text)) >= CCH_JSON_TEXT || strlen(cch_json_show(value, text)) >= CCH_JSON_TEXT) abort();
-    int read = (cch_json_get_bool(value, &b, &err) == CCH_OK) + (cch_json_get_int(value, -1000, 1000, &i, &err) == CCH_OK) +
+    if (strlen(cch_json_where(value, text)) >= CCH_JSON_TEXT || strlen(cch_json_show(value, text)) >= CCH_JSON_TEXT)
+        abort();
+    int read = (cch_json_get_bool(value, &b, &err) == CCH_OK) +
+               (cch_json_get_int(value, -1000, 1000, &i, &err) == CCH_OK) +
                (cch_json_get_string(value, &s, &len, &err) == CCH_OK);
     if (read > 1) abort();
     if (cch_json_get_double(value, -1, 1, &d, &err) == CCH_OK && !(d >= -1 && d <= 1)) abort();

@@ -1,5 +1,5 @@
-/* weights: the bytes of a model.safetensors for one of two tiny configs; the first byte picks it.  Written to a folder in
- * memory, since loading maps files. */
+/* weights: the bytes of a model.safetensors for one of two tiny configs; the first byte picks it.  Written to a folder
+ * in memory, since loading maps files. */
 #include "model/weights.h"
 
 #include <stdint.h>
