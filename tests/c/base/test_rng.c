@@ -38,7 +38,8 @@ TEST(uniform_is_the_top_53_bits_of_the_first_two_words) {
     /* counter (pos low, pos high, stream, 0), key (seed low, seed high), against the third vector with word 3 = 0 */
     uint32_t counter[4] = {0x243f6a88, 0x85a308d3, 0x13198a2e, 0}, out[4];
     cch_philox4x32(counter, known[2].key, out);
-    CHECK_EQ(cch_rng_bits53(0x299f31d0a4093822u, 0x13198a2e, 0x85a308d3243f6a88u), ((uint64_t)out[0] << 32 | out[1]) >> 11);
+    CHECK_EQ(cch_rng_bits53(0x299f31d0a4093822u, 0x13198a2e, 0x85a308d3243f6a88u),
+             ((uint64_t)out[0] << 32 | out[1]) >> 11);
 }
 
 TEST(uniform_depends_on_seed_stream_and_position_and_stays_below_one) {

@@ -319,7 +319,7 @@ TEST(bad_batches_and_rows_are_refused) {
     CHECK_STATUS(cch_batch_add(batch, b, &s, 0, &row, &err), CCH_E_ARGUMENT, err, "at most 1");
     CHECK_EQ(row, -1);
     CHECK_OK(cch_state_append(b, small_ids(), 1, &err), err);
-    CHECK_STATUS(cch_batch_add(batch, a, &s, 0, &row, &err), CCH_E_BUSY, err, "in use"); /* also when there is no room */
+    CHECK_STATUS(cch_batch_add(batch, a, &s, 0, &row, &err), CCH_E_BUSY, err, "in use"); /* also with no room */
     CHECK_STATUS(cch_batch_step(batch, &step, &n, &err), CCH_E_CANCELLED, err, NULL);
     CHECK_EQ(cch_state_len(a), 4);
     cancel = 0;

@@ -43,7 +43,7 @@ TEST(logits_hidden_states_and_keys_are_those_of_the_straight_line_run) {
     small_close(&m);
 }
 
-/* The page of an edited tail borrows the KV entries of the original until they are needed: looking at them needs them. */
+/* The page of an edited tail borrows the original's KV entries until they are needed: looking at them needs them. */
 TEST(positions_that_an_edit_kept_can_be_looked_at_before_anything_is_computed) {
     static float keys[2 * 20 * 12], values[2 * 20 * 12], got[2 * 20 * 12], got_values[2 * 20 * 12];
     static float hidden[20 * 40], got_hidden[20 * 40];

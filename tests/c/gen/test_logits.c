@@ -40,7 +40,8 @@ TEST(summary_agrees_with_long_double_sums) {
         CHECK(fabsl(s.log_sum - logl(sum)) <= 1e-14L * (1.0L + logl(sum)));
         CHECK(fabsl(s.entropy - (logl(sum) - mean / sum)) < 1e-13L);
         CHECK(fabsl(cch_logits_logprob(logits, &s, n / 2) - (logits[n / 2] - (long double)s.max - logl(sum))) < 1e-13L);
-        CHECK(fabs(cch_logits_probability(kern, logits, &s, n / 2) - exp(cch_logits_logprob(logits, &s, n / 2))) < 1e-15);
+        CHECK(fabs(cch_logits_probability(kern, logits, &s, n / 2) - exp(cch_logits_logprob(logits, &s, n / 2))) <
+              1e-15);
     }
 }
 

@@ -8,7 +8,8 @@ static cch_error err;
 static cch_config config;
 
 /* A model's keys, then more of them. */
-#define GPT2 "\"model_type\":\"gpt2\",\"vocab_size\":50257,\"n_embd\":768,\"n_layer\":12,\"n_head\":12,\"n_positions\":1024"
+#define GPT2 "\"model_type\":\"gpt2\",\"vocab_size\":50257,\"n_embd\":768,\"n_layer\":12,\"n_head\":12," \
+             "\"n_positions\":1024"
 #define LLAMA_SIZES "\"vocab_size\":1000,\"hidden_size\":64,\"intermediate_size\":176,\"num_hidden_layers\":2," \
                     "\"num_attention_heads\":4,\"max_position_embeddings\":512"
 #define LLAMA "\"model_type\":\"llama\"," LLAMA_SIZES
@@ -55,7 +56,8 @@ TEST(gpt2_has_its_own_key_names) {
 TEST(llama_defaults_are_those_of_transformers) {
     taken(LLAMA, "");
     CHECK(config.n_kv_heads == 4 && config.head_dim == 16 && config.norm == CCH_NORM_RMS && config.norm_eps == 1e-6f);
-    CHECK(config.activation == CCH_ACT_SILU && config.gated_mlp && !config.qkv_bias && !config.o_bias && !config.mlp_bias);
+    CHECK(config.activation == CCH_ACT_SILU && config.gated_mlp && !config.qkv_bias && !config.o_bias &&
+          !config.mlp_bias);
     CHECK(!config.tie_word_embeddings && config.position == CCH_POSITION_ROPE && config.rope_theta == 10000.0f);
     CHECK(config.rope_type == CCH_ROPE_DEFAULT && config.rope_factor == 1.0f);
     CHECK(config.bos_token_id == 1 && config.n_eos == 1 && config.eos_token_ids[0] == 2);
@@ -76,7 +78,8 @@ TEST(kin_of_llama_differ_where_they_should) {
     CHECK_EQ(config.sliding_window, 128);
     taken("\"model_type\":\"mistral\"," LLAMA_SIZES, "\"num_key_value_heads\":null");
     CHECK_EQ(config.n_kv_heads, 4);
-    damaged("\"model_type\":\"mistral\"," LLAMA_SIZES, "", "num_key_value_heads 8 does not divide num_attention_heads 4");
+    damaged("\"model_type\":\"mistral\"," LLAMA_SIZES, "",
+            "num_key_value_heads 8 does not divide num_attention_heads 4");
     taken(QWEN2, "\"use_sliding_window\":false,\"sliding_window\":4096,\"max_window_layers\":1");
     CHECK(config.qkv_bias && !config.o_bias && !config.mlp_bias && config.sliding_window == 0 && config.n_eos == 0);
     CHECK_EQ(config.bos_token_id, -1);
@@ -91,15 +94,16 @@ TEST(kin_of_llama_differ_where_they_should) {
 TEST(rope_is_read_from_both_generations_of_keys) {
     taken(LLAMA, "\"rope_scaling\":{\"type\":\"linear\",\"factor\":4}");
     CHECK(config.rope_type == CCH_ROPE_LINEAR && config.rope_factor == 4.0f && config.rope_theta == 10000.0f);
-    taken(LLAMA, "\"rope_theta\":500000.0,\"rope_scaling\":{\"factor\":8.0,\"low_freq_factor\":1.0,\"high_freq_factor\":4.0,"
-                 "\"original_max_position_embeddings\":8192,\"rope_type\":\"llama3\"}");
+    taken(LLAMA, "\"rope_theta\":500000.0,\"rope_scaling\":{\"factor\":8.0,\"low_freq_factor\":1.0,"
+                 "\"high_freq_factor\":4.0,\"original_max_position_embeddings\":8192,\"rope_type\":\"llama3\"}");
     CHECK(config.rope_type == CCH_ROPE_LLAMA3 && config.rope_factor == 8.0f && config.rope_theta == 500000.0f);
     CHECK(config.rope_low_freq_factor == 1.0f && config.rope_high_freq_factor == 4.0f);
     CHECK_EQ(config.rope_original_max_position, 8192);
-    taken(LLAMA, "\"rope_parameters\":{\"rope_type\":\"llama3\",\"rope_theta\":250000,\"factor\":8,\"low_freq_factor\":1,"
-                 "\"high_freq_factor\":4},\"rope_theta\":5");
+    taken(LLAMA, "\"rope_parameters\":{\"rope_type\":\"llama3\",\"rope_theta\":250000,\"factor\":8,"
+                 "\"low_freq_factor\":1,\"high_freq_factor\":4},\"rope_theta\":5");
     CHECK(config.rope_theta == 250000.0f && config.rope_original_max_position == 512);
-    taken(LLAMA, "\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":100000.0,\"partial_rotary_factor\":1.0}");
+    taken(LLAMA, "\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":100000.0,"
+                 "\"partial_rotary_factor\":1.0}");
     CHECK(config.rope_type == CCH_ROPE_DEFAULT && config.rope_theta == 100000.0f);
     taken(LLAMA, "\"original_max_position_embeddings\":100,\"rope_scaling\":{\"factor\":8.0,\"low_freq_factor\":1.0,"
                  "\"high_freq_factor\":4.0,\"original_max_position_embeddings\":8192,\"rope_type\":\"llama3\"}");
@@ -112,8 +116,9 @@ TEST(rope_is_read_from_both_generations_of_keys) {
 
 /* What the published models' files hold beside the sizes: all of it is taken, and nothing that is ignored matters. */
 TEST(options_of_published_models_are_taken) {
-    taken(GPT2, "\"architectures\":[\"GPT2LMHeadModel\"],\"attn_pdrop\":0.1,\"embd_pdrop\":0.1,\"initializer_range\":0.02,"
-                "\"summary_type\":\"cls_index\",\"summary_use_proj\":true,\"scale_attn_weights\":true,\"use_cache\":true");
+    taken(GPT2, "\"architectures\":[\"GPT2LMHeadModel\"],\"attn_pdrop\":0.1,\"embd_pdrop\":0.1,"
+                "\"initializer_range\":0.02,\"summary_type\":\"cls_index\",\"summary_use_proj\":true,"
+                "\"scale_attn_weights\":true,\"use_cache\":true");
     taken(LLAMA, "\"attention_bias\":false,\"attention_dropout\":0.0,\"eos_token_id\":[1,8,9],\"mlp_bias\":false,"
                  "\"pretraining_tp\":1,\"rms_norm_eps\":1e-05,\"torch_dtype\":\"bfloat16\",\"rope_interleaved\":false,"
                  "\"is_llama_config\":true,\"pad_token_id\":2,\"transformers.js_config\":{\"kv_cache_dtype\":{}}");
@@ -128,8 +133,10 @@ TEST(options_of_published_models_are_taken) {
     taken(QWEN3, "\"head_dim\":64,\"rope_scaling\":null,\"max_window_layers\":36,\"sliding_window\":null,"
                  "\"rope_parameters\":{\"rope_theta\":1000000,\"rope_type\":\"default\"}");
     CHECK(config.head_dim == 64 && config.rope_theta == 1e6f && config.qk_norm);
-    unsupported(QWEN2, "\"layer_types\":[\"full_attention\",\"sliding_attention\"]", "layer_types[1] is \"sliding_attention\"");
-    unsupported("\"model_type\":\"gemma2\"," LLAMA_SIZES, "\"attn_logit_softcapping\":50.0", "model_type is \"gemma2\"");
+    unsupported(QWEN2, "\"layer_types\":[\"full_attention\",\"sliding_attention\"]",
+                "layer_types[1] is \"sliding_attention\"");
+    unsupported("\"model_type\":\"gemma2\"," LLAMA_SIZES, "\"attn_logit_softcapping\":50.0",
+                "model_type is \"gemma2\"");
     unsupported(LLAMA, "\"per_layer_config\":{\"0\":{\"head_dim\":8}}", "per_layer_config is an object of 1");
 }
 
@@ -143,19 +150,23 @@ TEST(unsupported_options_are_refused_by_name_and_value) {
     unsupported(GPT2, "\"activation_function\":\"mish\"", "activation_function is \"mish\", supported: silu");
     unsupported(LLAMA, "\"hidden_act\":\"silu\\u0000\"", "hidden_act is ");
     unsupported(LLAMA, "\"pretraining_tp\":2", "pretraining_tp is 2, supported: 1");
-    unsupported(LLAMA, "\"quantization_config\":{\"bits\":4}", "quantization_config is an object of 1, supported: null");
+    unsupported(LLAMA, "\"quantization_config\":{\"bits\":4}",
+                "quantization_config is an object of 1, supported: null");
     unsupported(LLAMA, "\"partial_rotary_factor\":0.5", "partial_rotary_factor is 0.5, supported: 1");
     unsupported(LLAMA, "\"is_causal\":false", "is_causal is false");
     unsupported(LLAMA, "\"head_dim\":15", "head_dim is 15, supported with RoPE: even");
     unsupported(LLAMA, "\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":2}", "rope_scaling.type is \"dynamic\"");
-    unsupported(LLAMA, "\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":2}", "rope_type is \"yarn\", supported: default");
+    unsupported(LLAMA, "\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":2}",
+                "rope_type is \"yarn\", supported: default");
     unsupported(LLAMA, "\"rope_parameters\":{\"rope_type\":\"longrope\"}", "rope_parameters.rope_type is \"longrope\"");
     unsupported(LLAMA, "\"rope_parameters\":{\"full_attention\":{\"rope_type\":\"default\"}}",
                 "rope_parameters.full_attention is an object of 1");
     unsupported(LLAMA, "\"rope_parameters\":{\"rope_theta\":1e4,\"mscale\":2}", "rope_parameters.mscale is 2");
     unsupported(LLAMA, "\"rope_parameters\":{\"partial_rotary_factor\":0.25}", "partial_rotary_factor is 0.25");
-    unsupported(LLAMA, "\"layer_types\":[\"full_attention\",\"sliding_attention\"]", "layer_types[1] is \"sliding_attention\"");
-    unsupported(MISTRAL, "\"layer_types\":[\"sliding_attention\",\"full_attention\"]", "layer_types[1] is \"full_attention\"");
+    unsupported(LLAMA, "\"layer_types\":[\"full_attention\",\"sliding_attention\"]",
+                "layer_types[1] is \"sliding_attention\"");
+    unsupported(MISTRAL, "\"layer_types\":[\"sliding_attention\",\"full_attention\"]",
+                "layer_types[1] is \"full_attention\"");
     unsupported(QWEN2, "\"use_sliding_window\":true", "use_sliding_window is true, supported: false");
     unsupported(QWEN3, "\"use_sliding_window\":true", "use_sliding_window is true");
     unsupported(LLAMA, "\"eos_token_id\":[1,2,3,4,5,6,7,8,9]", "eos_token_id[8] is 9, supported: at most 8");
@@ -165,7 +176,8 @@ TEST(wrong_types_and_numbers_are_refused_by_name_and_value) {
     damaged("\"vocab_size\":1", "", "no key \"model_type\"");
     damaged("\"model_type\":[]", "", "model_type is an array of 0, expected a string");
     damaged("\"model_type\":\"llama\"", "", "no key \"vocab_size\"");
-    damaged("\"model_type\":\"llama\",\"vocab_size\":0", "", "vocab_size is 0, expected a whole number from 1 to 4194304");
+    damaged("\"model_type\":\"llama\",\"vocab_size\":0", "",
+            "vocab_size is 0, expected a whole number from 1 to 4194304");
     damaged("\"model_type\":\"llama\",\"vocab_size\":4194305", "", "vocab_size is 4194305");
     damaged("\"model_type\":\"llama\",\"vocab_size\":1e3", "", "vocab_size is 1000, expected a whole number");
     damaged("\"model_type\":\"llama\",\"vocab_size\":99999999999999999999", "", "vocab_size is");
@@ -188,20 +200,23 @@ TEST(wrong_types_and_numbers_are_refused_by_name_and_value) {
             "rope_scaling.high_freq_factor is 4, expected more than low_freq_factor 4");
     damaged(LLAMA, "\"tie_word_embeddings\":1", "tie_word_embeddings is 1, expected true or false");
     damaged(LLAMA, "\"is_causal\":\"no\"", "is_causal is \"no\", expected true or false");
-    damaged(LLAMA, "\"layer_types\":[\"full_attention\"]", "layer_types has 1 entries, expected one for each of 2 layers");
+    damaged(LLAMA, "\"layer_types\":[\"full_attention\"]",
+            "layer_types has 1 entries, expected one for each of 2 layers");
     damaged(LLAMA, "\"bos_token_id\":-2", "bos_token_id is -2");
     damaged(LLAMA, "\"eos_token_id\":[[1]]", "eos_token_id[0] is an array of 1");
     damaged(MISTRAL, "\"sliding_window\":0", "sliding_window is 0");
     damaged(GPT2, "\"n_head\":5", "key \"n_head\" at byte");
     damaged("\"model_type\":\"gpt2\",\"vocab_size\":5,\"n_embd\":10,\"n_layer\":1,\"n_head\":3,\"n_positions\":8", "",
             "n_embd 10 over n_head 3");
-    CHECK_STATUS(cch_config_parse("[]", 2, "c", &config, &err), CCH_E_FORMAT, err, "c: the whole text is an array of 0");
+    CHECK_STATUS(cch_config_parse("[]", 2, "c", &config, &err), CCH_E_FORMAT, err,
+                 "c: the whole text is an array of 0");
 }
 
 TEST(special_ids_come_from_both_files) {
     tempdir dir = tempdir_new();
     taken(LLAMA, "\"bos_token_id\":5,\"eos_token_id\":[7,8,7,1000,-1]");
-    CHECK(config.bos_token_id == 5 && config.n_eos == 2 && config.eos_token_ids[0] == 7 && config.eos_token_ids[1] == 8);
+    CHECK(config.bos_token_id == 5 && config.n_eos == 2 && config.eos_token_ids[0] == 7 &&
+          config.eos_token_ids[1] == 8);
     taken(LLAMA, "\"bos_token_id\":null,\"eos_token_id\":null");
     CHECK(config.bos_token_id == -1 && config.n_eos == 0);
     taken(LLAMA, "\"bos_token_id\":1000");

@@ -57,7 +57,8 @@ TEST(every_kind_of_value_is_read) {
 
 TEST(scalars_and_null_stand_alone) {
     const char *const texts[] = {"null", " 12", "-0.5E+2 ", "\"x\"", "true", "false", "[]", "{}", "[null]", "0"};
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) CHECK_OK(parse_and_close(texts[i], strlen(texts[i]), 1), err);
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        CHECK_OK(parse_and_close(texts[i], strlen(texts[i]), 1), err);
 }
 
 TEST(what_is_not_strict_json_is_refused_with_its_position) {
@@ -106,7 +107,8 @@ TEST(depth_is_counted_in_containers) {
         text[depth] = '7';
         memset(text + depth + 1, ']', (size_t)depth);
         CHECK_OK(parse_and_close(text, 2 * (size_t)depth + 1, depth), err);
-        if (depth > 1) CHECK_STATUS(parse_and_close(text, 2 * (size_t)depth + 1, depth - 1), CCH_E_FORMAT, err, "deeper");
+        if (depth > 1)
+            CHECK_STATUS(parse_and_close(text, 2 * (size_t)depth + 1, depth - 1), CCH_E_FORMAT, err, "deeper");
     }
 }
 
@@ -123,7 +125,8 @@ TEST(numbers_are_neither_clamped_nor_rounded) {
     int64_t n = 5;
     double d = 5;
     CHECK_OK(parse("{\"a\": 18446744073709551615, \"b\": 1e400, \"c\": 99999999999999999999999, \"d\": 2.0, \"e\": -1,"
-                   "\"f\": -99999999999999999999999, \"g\": \"1\", \"h\": true, \"i\": -9223372036854775809}", &doc), err);
+                   "\"f\": -99999999999999999999999, \"g\": \"1\", \"h\": true, \"i\": -9223372036854775809}",
+                   &doc), err);
     CHECK_STATUS(cch_json_get_int(get(doc, "a"), 0, 1000, &n, &err), CCH_E_FORMAT, err,
                  "a.json: a is 18446744073709551615, expected a whole number from 0 to 1000");
     CHECK_STATUS(cch_json_get_int(get(doc, "c"), 0, 1000, &n, &err), CCH_E_FORMAT, err, "a.json: c is ");
@@ -158,7 +161,8 @@ TEST(messages_say_where) {
     CHECK_STATUS(cch_json_expect(hello, CCH_JSON_OBJECT, &err), CCH_E_FORMAT, err,
                  "a.json: model.vocab.hello is an array of 4, expected an object");
     CHECK_STATUS(cch_json_get(vocab, "bye", &hello, &err), CCH_E_FORMAT, err, "a.json: model.vocab has no key \"bye\"");
-    CHECK_STATUS(cch_json_get(cch_json_at(hello, 0), "x", &hello, &err), CCH_E_FORMAT, err, "hello[0] is 1, expected an object");
+    CHECK_STATUS(cch_json_get(cch_json_at(hello, 0), "x", &hello, &err), CCH_E_FORMAT, err,
+                 "hello[0] is 1, expected an object");
     CHECK_STATUS(cch_json_get_bool(cch_json_root(doc), &b, &err), CCH_E_FORMAT, err,
                  "a.json: the whole text is an object of 1, expected true or false");
     cch_json_close(doc);
@@ -229,7 +233,8 @@ TEST(no_memory_leaves_nothing_behind) {
 
 TEST(a_missing_file_is_an_io_error) {
     cch_json_doc *doc = NULL;
-    CHECK_STATUS(cch_json_open("/nonexistent/a.json", 4, &doc, &err), CCH_E_IO, err, "/nonexistent/a.json: No such file");
+    CHECK_STATUS(cch_json_open("/nonexistent/a.json", 4, &doc, &err), CCH_E_IO, err,
+                 "/nonexistent/a.json: No such file");
     CHECK(doc == NULL);
 }
 

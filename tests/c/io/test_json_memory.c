@@ -41,7 +41,8 @@ static void sweep(const char *text) {
 TEST(no_failing_malloc_gives_a_tree_with_holes) {
     sweep("7");
     sweep("\"a string that is longer than the thirty-two bytes which json-c keeps inside of its parser, by far\"");
-    sweep("{\"k\":{\"a key that is longer than the thirty-two bytes which the parser keeps\":[1,2.5,\"x\",null,true]}}");
+    sweep("{\"k\":{\"a key that is longer than the thirty-two bytes which the parser keeps\":"
+          "[1,2.5,\"x\",null,true]}}");
     sweep("[0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31,32,33,34,35,36]");
     char text[2000] = "{\"key0\":0";
     for (int i = 1; i < 60; i++) snprintf(text + strlen(text), 32, ",\"key%d\":\"%d\"", i, i);

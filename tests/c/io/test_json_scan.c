@@ -49,7 +49,8 @@ TEST(events_come_in_the_order_of_the_text) {
 TEST(escapes_decode_to_what_they_stand_for) {
     check_events("\"\\\"\\\\\\/\"", "s\"\\/ ");
     check_events("\"\\b\\f\\n\\r\\t\"", "s\b\f\n\r\t ");
-    check_events("\"\\u0041\\u00e9\\u20AC\\uD83d\\uDe00\\uFFFF\"", "sA\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80\xEF\xBF\xBF ");
+    check_events("\"\\u0041\\u00e9\\u20AC\\uD83d\\uDe00\\uFFFF\"",
+                 "sA\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80\xEF\xBF\xBF ");
     check_events("\"\xC3\xA9\x7F\"", "s\xC3\xA9\x7F ");
 }
 

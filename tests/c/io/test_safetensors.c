@@ -65,7 +65,8 @@ TEST(holes_overlaps_and_leftovers_are_refused) {
 }
 
 TEST(numbers_that_do_not_fit_are_refused) {
-    refused("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,24]}}", 24, "m: a: F32 [2] does not fill its 24 bytes");
+    refused("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,24]}}", 24,
+            "m: a: F32 [2] does not fill its 24 bytes");
     refused("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,25]}}", 24, "a.data_offsets[1] is 25");
     refused("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[16,8]}}", 24, "a.data_offsets[1] is 8");
     refused("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[-8,0]}}", 24, "a.data_offsets[0] is -8");
@@ -112,7 +113,8 @@ TEST(a_header_has_a_largest_length) {
     tempdir_write(&dir, "model.safetensors", length, sizeof length);
     CHECK_EQ(truncate(tempdir_path(&dir, "model.safetensors", path), 100000020), 0); /* sparse */
     cch_tensors *t = NULL;
-    CHECK_STATUS(cch_tensors_open(dir.path, &t, &err), CCH_E_FORMAT, err, "header length is 100000001, allowed: at most 100000000");
+    CHECK_STATUS(cch_tensors_open(dir.path, &t, &err), CCH_E_FORMAT, err,
+                 "header length is 100000001, allowed: at most 100000000");
     tempdir_free(&dir);
 }
 
@@ -179,7 +181,8 @@ TEST(shards_are_one_set_of_tensors) {
     write_file(&dir, "x-1.safetensors", "{" A "}", 24);
     write_file(&dir, "x-2.safetensors", "{\"b\":{\"dtype\":\"BF16\",\"shape\":[4],\"data_offsets\":[0,8]}}", 8);
     tempdir_write_text(&dir, "model.safetensors.index.json",
-                       "{\"metadata\":{\"total_size\":32},\"weight_map\":{\"b\":\"x-2.safetensors\",\"a\":\"x-1.safetensors\"}}");
+                       "{\"metadata\":{\"total_size\":32},"
+                       "\"weight_map\":{\"b\":\"x-2.safetensors\",\"a\":\"x-1.safetensors\"}}");
     CHECK_OK(cch_tensors_open(dir.path, &t, &err), err);
     CHECK_EQ(cch_tensors_count(t), 2);
     CHECK(cch_tensors_find(t, "a")->shard != cch_tensors_find(t, "b")->shard);

@@ -37,8 +37,8 @@ static uint64_t draw_u64(draw *d) {
 static size_t draw_size(draw *d, size_t least, size_t most) { return least + draw_u64(d) % (most - least + 1); }
 
 static float draw_float(draw *d) {
-    static const float special[] = {0.0f, -0.0f, INFINITY, -INFINITY, NAN, 1e-45f, -1e-40f, 3.4e38f, 88.5f, 89.5f, -87.5f,
-                                    -103.5f, -104.5f, 0.92f, 4.0f, 1.0f};
+    static const float special[] = {0.0f, -0.0f, INFINITY, -INFINITY, NAN, 1e-45f, -1e-40f, 3.4e38f, 88.5f, 89.5f,
+                                    -87.5f, -103.5f, -104.5f, 0.92f, 4.0f, 1.0f};
     uint64_t u = draw_u64(d);
     if (d->wild && u % 8 == 0) return special[u >> 8 & 15];
     if (d->wild && u % 8 == 1) {
@@ -123,7 +123,8 @@ static bool agree_mix(const cch_kernels *a, const cch_kernels *b, draw *d) {
     int32_t first[14], last[14];
     for (size_t r = 0; r < rows; r++) {
         first[r] = causal ? 0 : (int32_t)draw_size(d, 0, 16 * pages);
-        last[r] = causal ? (int32_t)(r < 16 * pages ? r + 1 : 16 * pages) : (int32_t)draw_size(d, (size_t)first[r], 16 * pages);
+        last[r] = causal ? (int32_t)(r < 16 * pages ? r + 1 : 16 * pages)
+                         : (int32_t)draw_size(d, (size_t)first[r], 16 * pages);
     }
     float *p = draw_floats(d, rows * ldp), **v = draw_pages(d, pages, 16 * ldv);
     float *o = draw_floats(d, rows * ldo), *u = copy_floats(o, rows * ldo);

@@ -65,7 +65,8 @@ TEST(product_and_bias_are_close_to_long_double) {
 
 /* The batch law, the thread law and the ISA law of one product: shapes on both sides of every split and block. */
 TEST(bits_depend_on_nothing_but_the_row) {
-    const size_t shapes[][3] = {{16, 4, 1}, {200, 40, 1}, {1200, 90, 1}, {1200, 90, 5}, {40, 1100, 40}, {70, 2100, 13}, {24, 600, 64}};
+    const size_t shapes[][3] = {{16, 4, 1}, {200, 40, 1}, {1200, 90, 1}, {1200, 90, 5}, {40, 1100, 40}, {70, 2100, 13},
+                                {24, 600, 64}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         problem p = problem_new(shapes[i][0], shapes[i][1], shapes[i][2], i % 2 == 0);
         float *want = multiply(&p, "generic", 1);

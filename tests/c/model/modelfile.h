@@ -22,7 +22,7 @@ static inline void modelfile_init(modelfile *f, const char *dtype) {
     f->shift = 0;
 }
 
-/* Multiples of 1/64 below 2: exact in every float type.  Prefixes do not count, so that names with and without agree. */
+/* Multiples of 1/64 below 2: exact in every float type.  Prefixes do not count, so names with and without agree. */
 static inline float modelfile_value(const char *name, size_t i) {
     uint32_t h = 2166136261u;
     if (strncmp(name, "model.", 6) == 0) name += 6;
@@ -37,7 +37,9 @@ static inline void modelfile_put(modelfile *f, float value) {
     memcpy(&bits, &value, 4);
     uint16_t half = (uint16_t)(bits >> 16); /* exact: see modelfile_value */
     if (strcmp(f->dtype, "F16") == 0)
-        half = bits << 1 == 0 ? 0 : (uint16_t)((bits >> 16 & 0x8000) | ((((bits >> 23 & 0xFF) - 112) << 10) | (bits >> 13 & 0x3FF)));
+        half = bits << 1 == 0
+                   ? 0
+                   : (uint16_t)((bits >> 16 & 0x8000) | ((((bits >> 23 & 0xFF) - 112) << 10) | (bits >> 13 & 0x3FF)));
     size_t size = strcmp(f->dtype, "F32") == 0 ? 4 : 2;
     if (f->data_len + size > sizeof f->data) fprintf(stderr, "modelfile: too large\n"), exit(1);
     memcpy(f->data + f->data_len, size == 4 ? (void *)&bits : (void *)&half, size);

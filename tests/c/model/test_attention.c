@@ -7,7 +7,8 @@
 typedef struct shape {
     int32_t n_heads, n_kv_heads, head_dim, window;
 } shape;
-static const shape shapes[] = {{4, 2, 12, 0}, {3, 3, 16, 0}, {6, 1, 8, 0}, {40, 1, 4, 0}, {4, 2, 20, 21}, {2, 2, 16, 1}};
+static const shape shapes[] = {{4, 2, 12, 0}, {3, 3, 16, 0}, {6, 1, 8, 0}, {40, 1, 4, 0}, {4, 2, 20, 21},
+                               {2, 2, 16, 1}};
 
 static cch_config config_of(const shape *s) {
     cch_config c = toy_llama();
@@ -74,7 +75,8 @@ static void attend(cch_model *m, const toy_sequence *s, int32_t first, int32_t b
     cch_error err;
     for (int32_t i = 0; i * CCH_PAGE_TOKENS < N; i++) kv[i] = s->pages[i]->kv;
     for (int32_t at = first; at < N; at += block, n_blocks++)
-        blocks[n_blocks] = (cch_queries){kv, at, N - at < block ? N - at : block, (size_t)(at - first), (size_t)(at - first)};
+        blocks[n_blocks] = (cch_queries){kv, at, N - at < block ? N - at : block, (size_t)(at - first),
+                                         (size_t)(at - first)};
     for (int pass = 0; pass < 2; pass++) {
         cch_scratch_begin(&m->scratch);
         for (size_t t = 0; t < 2; t++) cch_attention_take(&m->config, N, &m->scratch, &work[t]);

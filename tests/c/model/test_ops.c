@@ -71,7 +71,8 @@ static void check_norm(cch_config config, bool with_delta) {
             CHECK(x[i] == (with_delta ? old[i] + delta[i] : old[i]));
             if (config.norm == CCH_NORM_LAYER) mean += (double)x[i] / (double)n;
         }
-        for (size_t i = r * ld; i < r * ld + n; i++) square += ((double)x[i] - mean) * ((double)x[i] - mean) / (double)n;
+        for (size_t i = r * ld; i < r * ld + n; i++)
+            square += ((double)x[i] - mean) * ((double)x[i] - mean) / (double)n;
         for (size_t i = 0; i < n; i++) {
             double want = ((double)x[r * ld + i] - mean) / sqrt(square + (double)config.norm_eps) * (double)w->w[i];
             if (w->b != NULL) want += (double)w->b[i];
@@ -92,7 +93,8 @@ TEST(residual_and_norm) {
 }
 
 /* Where each key and value of a row must be found in its page, rotated by its position. */
-static void check_page(const cch_model *m, const toy_sequence *s, int32_t pos, const float *before, const float *after) {
+static void check_page(const cch_model *m, const toy_sequence *s, int32_t pos, const float *before,
+                       const float *after) {
     const cch_config *c = &m->config;
     const cch_page_geometry *g = cch_pool_geometry(m->pool);
     size_t dim = (size_t)c->head_dim, half = m->rope.half, slot = (size_t)(pos % CCH_PAGE_TOKENS);
@@ -103,8 +105,9 @@ static void check_page(const cch_model *m, const toy_sequence *s, int32_t pos, c
         const float *k = cch_page_k(g, kv, 2, h), *v = cch_page_v(g, kv, 2, h);
         for (size_t d = 0; d < dim; d++) {
             size_t pair = d % half;
-            double turned = d < half ? (double)old[pair] * (double)cos_row[pair] - (double)old[pair + half] * (double)sin_row[pair]
-                                     : (double)old[pair + half] * (double)cos_row[pair] + (double)old[pair] * (double)sin_row[pair];
+            double x = (double)old[pair], y = (double)old[pair + half];
+            double turned = d < half ? x * (double)cos_row[pair] - y * (double)sin_row[pair]
+                                     : y * (double)cos_row[pair] + x * (double)sin_row[pair];
             if (!c->qk_norm) CHECK(fabs((double)key[d] - turned) < 1e-5);
             CHECK(k[d * CCH_PAGE_TOKENS + slot] == key[d]);
             CHECK(v[slot * (size_t)g->ldv + d] == before[(size_t)(c->n_heads + c->n_kv_heads + h) * dim + d]);
@@ -113,7 +116,8 @@ static void check_page(const cch_model *m, const toy_sequence *s, int32_t pos, c
             double square = 0, weight = 0; /* a rotation keeps the length of what the norm gave */
             for (size_t d = 0; d < dim; d++) square += (double)old[d] * (double)old[d] / (double)dim;
             for (size_t d = 0; d < dim; d++) {
-                double w = (double)old[d] / sqrt(square + (double)c->norm_eps) * (double)m->weights.layers[2].k_norm.w[d];
+                double w = (double)old[d] / sqrt(square + (double)c->norm_eps) *
+                           (double)m->weights.layers[2].k_norm.w[d];
                 weight += w * w - (double)key[d] * (double)key[d];
             }
             CHECK(fabs(weight) < 1e-4);
@@ -130,7 +134,8 @@ static void check_store(cch_config config, bool keep_kv) {
     toy_sequence_new(&m, first + n, 1, &s);
     size_t ld = (size_t)((config.n_heads + 2 * config.n_kv_heads) * config.head_dim), half = m.rope.half;
     float *before = toy_vector((size_t)n * ld, 0.0f, 1.0f), *after = cch_alloc((size_t)n * ld, sizeof *after);
-    float *cos_rows = cch_alloc((size_t)n * half, sizeof *after), *sin_rows = cch_alloc((size_t)n * half, sizeof *after);
+    float *cos_rows = cch_alloc((size_t)n * half, sizeof *after);
+    float *sin_rows = cch_alloc((size_t)n * half, sizeof *after);
     memcpy(after, before, (size_t)n * ld * sizeof *after);
     for (int32_t r = 0; r < n; r++)
         cch_rope_angles(&m.rope, first + r, cos_rows + (size_t)r * half, sin_rows + (size_t)r * half);

@@ -19,7 +19,8 @@ static sample sample_new(size_t rows, size_t cols, bool bf16, int shift) {
     sample s = {.rows = rows, .cols = cols};
     char header[200];
     size_t width = bf16 ? 2 : 4, n = rows * cols;
-    int len = snprintf(header, sizeof header, "{\"t\":{\"dtype\":\"%s\",\"shape\":[%zu,%zu],\"data_offsets\":[0,%zu]}}%*s",
+    int len = snprintf(header, sizeof header,
+                       "{\"t\":{\"dtype\":\"%s\",\"shape\":[%zu,%zu],\"data_offsets\":[0,%zu]}}%*s",
                        bf16 ? "BF16" : "F32", rows, cols, n * width, shift, "");
     s.size = 8 + (size_t)len + n * width;
     s.bytes = cch_alloc(s.size, 1);

@@ -13,12 +13,13 @@ enum { VOCAB = 37, HIDDEN = 20, INNER = 23, HEADS = 4, KV_HEADS = 2, DIM = 6, LA
 
 static const cch_config llama = {
     .model_type = "llama", .vocab_size = VOCAB, .hidden_size = HIDDEN, .intermediate_size = INNER, .n_layers = LAYERS,
-    .n_heads = HEADS, .n_kv_heads = KV_HEADS, .head_dim = DIM, .max_position_embeddings = POSITIONS, .norm = CCH_NORM_RMS,
-    .gated_mlp = true, .position = CCH_POSITION_ROPE};
+    .n_heads = HEADS, .n_kv_heads = KV_HEADS, .head_dim = DIM, .max_position_embeddings = POSITIONS,
+    .norm = CCH_NORM_RMS, .gated_mlp = true, .position = CCH_POSITION_ROPE};
 static const cch_config gpt2 = {
-    .model_type = "gpt2", .vocab_size = VOCAB, .hidden_size = HEADS * DIM, .intermediate_size = INNER, .n_layers = LAYERS,
-    .n_heads = HEADS, .n_kv_heads = HEADS, .head_dim = DIM, .max_position_embeddings = POSITIONS, .norm = CCH_NORM_LAYER,
-    .qkv_bias = true, .o_bias = true, .mlp_bias = true, .tie_word_embeddings = true, .position = CCH_POSITION_LEARNED};
+    .model_type = "gpt2", .vocab_size = VOCAB, .hidden_size = HEADS * DIM, .intermediate_size = INNER,
+    .n_layers = LAYERS, .n_heads = HEADS, .n_kv_heads = HEADS, .head_dim = DIM, .max_position_embeddings = POSITIONS,
+    .norm = CCH_NORM_LAYER, .qkv_bias = true, .o_bias = true, .mlp_bias = true, .tie_word_embeddings = true,
+    .position = CCH_POSITION_LEARNED};
 
 static void add(const char *prefix, int layer, const char *name, size_t rows, size_t cols) {
     char full[100];
@@ -41,7 +42,8 @@ static void llama_file(const cch_config *c, const char *dtype, const char *witho
     if (strcmp(without, "embed") != 0) add("model.", -1, "embed_tokens.weight", VOCAB, HIDDEN);
     for (int layer = 0; layer < LAYERS; layer++)
         for (size_t i = 0; i < sizeof each / sizeof *each; i++)
-            if ((each[i].when == 0 || (each[i].when == 1 ? c->qkv_bias : c->qk_norm)) && strstr(each[i].name, without) == NULL)
+            if ((each[i].when == 0 || (each[i].when == 1 ? c->qkv_bias : c->qk_norm)) &&
+                strstr(each[i].name, without) == NULL)
                 add("model.", layer, each[i].name, each[i].rows, each[i].cols);
     add("model.", -1, "norm.weight", HIDDEN, 0);
     if (!c->tie_word_embeddings) modelfile_add(&file, "lm_head.weight", VOCAB, HIDDEN);
@@ -55,7 +57,8 @@ static void gpt2_file(const char *prefix, const char *dtype) {
     for (int layer = 0; layer < LAYERS; layer++) {
         add(prefix, layer, "ln_1.weight", hidden, 0), add(prefix, layer, "ln_1.bias", hidden, 0);
         add(prefix, layer, "attn.bias", POSITIONS, POSITIONS); /* the causal mask */
-        add(prefix, layer, "attn.c_attn.weight", hidden, 3 * hidden), add(prefix, layer, "attn.c_attn.bias", 3 * hidden, 0);
+        add(prefix, layer, "attn.c_attn.weight", hidden, 3 * hidden);
+        add(prefix, layer, "attn.c_attn.bias", 3 * hidden, 0);
         add(prefix, layer, "attn.c_proj.weight", hidden, hidden), add(prefix, layer, "attn.c_proj.bias", hidden, 0);
         add(prefix, layer, "ln_2.weight", hidden, 0), add(prefix, layer, "ln_2.bias", hidden, 0);
         add(prefix, layer, "mlp.c_fc.weight", hidden, INNER), add(prefix, layer, "mlp.c_fc.bias", INNER, 0);
@@ -85,14 +88,15 @@ static void stop(void) { cch_threads_free(threads); }
 
 /* ---------------------------------------------------------------------------------------------- contents ---- */
 
-/* Rows [row, row + rows) of the packed matrix are the named tensor; stride 0: it is stored as [rows, cols], else transposed
- * with that many columns, of which ours start at `row`. */
+/* Rows [row, row + rows) of the packed matrix are the named tensor; stride 0: it is stored as [rows, cols], else
+ * transposed with that many columns, of which ours start at `row`. */
 static void check_rows(const cch_packed *w, size_t row, size_t rows, const char *name, bool transposed) {
     float *got = cch_alloc(w->k, sizeof *got);
     size_t wrong = 0;
     for (size_t r = 0; r < rows; r++) {
         cch_packed_row(w, row + r, got);
-        for (size_t k = 0; k < w->k; k++) wrong += got[k] != modelfile_value(name, transposed ? k * rows + r : r * w->k + k);
+        for (size_t k = 0; k < w->k; k++)
+            wrong += got[k] != modelfile_value(name, transposed ? k * rows + r : r * w->k + k);
     }
     if (wrong > 0) fprintf(stderr, "%s: %zu values are wrong\n", name, wrong);
     CHECK_EQ(wrong, 0);
@@ -200,8 +204,9 @@ TEST(the_digest_is_of_values_not_of_files) {
         if (variant == 5) file.data[1] ^= 1; /* one bit of one embedding */
         CHECK_OK(open_file(&gpt2, &w), err);
         memcpy(digests[variant], w.digest, sizeof w.digest);
-        CHECK_EQ(w.n_parameters, VOCAB * 24 + POSITIONS * 24 + LAYERS * (24 * 72 + 72 + 24 * 24 + 24 + 2 * 24 * INNER + INNER
-                                 + 24 + 4 * 24) + 2 * 24);
+        CHECK_EQ(w.n_parameters, VOCAB * 24 + POSITIONS * 24
+                                 + LAYERS * (24 * 72 + 72 + 24 * 24 + 24 + 2 * 24 * INNER + INNER + 24 + 4 * 24)
+                                 + 2 * 24);
         cch_weights_close(&w);
         stop();
         if (variant < 5) CHECK(memcmp(digests[variant], digests[0], sizeof w.digest) == 0);
@@ -263,13 +268,15 @@ TEST(missing_and_surplus_tensors_are_named) {
     CHECK_STATUS(open_and_close(&llama), CCH_E_UNSUPPORTED, err, "model.layers.0.self_attn.q_proj.bias has no place");
     llama_file(&llama, "F32", "none");
     modelfile_add(&file, "model.layers.2.mlp.up_proj.weight", INNER, HIDDEN);
-    CHECK_STATUS(open_and_close(&llama), CCH_E_FORMAT, err, "up_proj.weight is of layer 2, but config.json has 2 layers");
+    CHECK_STATUS(open_and_close(&llama), CCH_E_FORMAT, err,
+                 "up_proj.weight is of layer 2, but config.json has 2 layers");
     llama_file(&llama, "F32", "none");
     modelfile_add(&file, "score.weight", 2, HIDDEN);
     CHECK_STATUS(open_and_close(&llama), CCH_E_UNSUPPORTED, err, "tensor score.weight is no part of a llama model");
     llama_file(&llama, "F32", "none");
     modelfile_add(&file, "norm.weight", HIDDEN, 0);
-    CHECK_STATUS(open_and_close(&llama), CCH_E_FORMAT, err, "tensors model.norm.weight and norm.weight are the same weight");
+    CHECK_STATUS(open_and_close(&llama), CCH_E_FORMAT, err,
+                 "tensors model.norm.weight and norm.weight are the same weight");
     llama_file(&llama, "F32", "none");
     modelfile_add(&file, "model.layers.1.self_attn.rotary_emb.inv_freq", 3, 0);
     CHECK_OK(open_and_close(&llama), err);
@@ -298,7 +305,8 @@ TEST(shapes_are_checked_against_the_config) {
     c = llama;
     c.vocab_size = 4000000;
     c.hidden_size = 65536; /* nothing is allocated for a config that the file does not bear out */
-    CHECK_STATUS(open_and_close(&c), CCH_E_FORMAT, err, "embed_tokens.weight is F32 [37, 20], expected [4000000, 65536]");
+    CHECK_STATUS(open_and_close(&c), CCH_E_FORMAT, err,
+                 "embed_tokens.weight is F32 [37, 20], expected [4000000, 65536]");
     gpt2_file("", "F32");
     c = gpt2;
     c.intermediate_size = 24;

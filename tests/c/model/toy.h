@@ -116,7 +116,8 @@ static inline void toy_sequence_new(const cch_model *m, int32_t n, uint64_t seed
             CHECK((*page = cch_zalloc(1, sizeof **page)) != NULL);
             CHECK(((*page)->kv = cch_zalloc(floats, sizeof(float))) != NULL);
         }
-        (*page)->tokens[at % CCH_PAGE_TOKENS] = (int32_t)((toy_random() + 1.0f) * 0.4999f * (float)m->config.vocab_size);
+        (*page)->tokens[at % CCH_PAGE_TOKENS] =
+            (int32_t)((toy_random() + 1.0f) * 0.4999f * (float)m->config.vocab_size);
         (*page)->n_tokens++;
     }
 }

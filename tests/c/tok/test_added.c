@@ -57,8 +57,8 @@ TEST(spaces_belong_to_the_match) {
     put(&set, " ", (cch_added){.id = 3, .lstrip = true});
     put(&set, "\t", (cch_added){.id = 4});
     CHECK_OK(cch_added_ready(&set, &err), err);
-    CHECK_MATCHES(&set, "R L", false, "2:0-2 1:2-3");            /* nothing is left of the token that is a space, */
-    CHECK_MATCHES(&set, "R\tL", false, "2:0-2 4:1-2 1:2-3");     /* but one without lstrip counts twice: as in the library */
+    CHECK_MATCHES(&set, "R L", false, "2:0-2 1:2-3");          /* nothing is left of the token that is a space; */
+    CHECK_MATCHES(&set, "R\tL", false, "2:0-2 4:1-2 1:2-3");   /* one without lstrip counts twice: as in the library */
     CHECK_MATCHES(&set, "  ", false, "3:0-1 3:1-2");
     cch_added_deinit(&set);
 }

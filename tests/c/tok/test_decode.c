@@ -227,7 +227,8 @@ static void check_continued(cch_tokenizer *tok, bool skip, const int32_t *before
         at += len;
     }
     got[at] = '\0';
-    if (strcmp(got, want) != 0) fprintf(stderr, "continued with \"%s\", expected \"%s\"\n", got, want), check_failures++;
+    if (strcmp(got, want) != 0)
+        fprintf(stderr, "continued with \"%s\", expected \"%s\"\n", got, want), check_failures++;
     cch_decoder_free(dec);
 }
 
@@ -256,11 +257,12 @@ TEST(a_primed_decoder_goes_on) {
 
 TEST(steps_behind_byte_fallback_see_what_the_bytes_spell) {
     cch_tokenizer *tok = NULL;
-    CHECK_OK(tokfile_open("{\"model\": {\"type\": \"BPE\", \"vocab\": {\"<0xF0>\": 0, \"<0x9F>\": 1, \"<0xA6>\": 2, \"<0x8A>\": 3,"
-                          " \"" TOKFILE_SPACE "a\": 4}, \"merges\": []}, \"decoder\": {\"type\": \"Sequence\", \"decoders\": ["
-                          "{\"type\": \"ByteFallback\"}, {\"type\": \"Replace\", \"pattern\": {\"String\": \"\xF0\x9F\xA6\x8A\"},"
-                          " \"content\": \"fox\"}, {\"type\": \"Metaspace\", \"replacement\": \"" TOKFILE_SPACE "\"}]}}", &tok, &err),
-             err);
+    CHECK_OK(tokfile_open("{\"model\": {\"type\": \"BPE\", \"vocab\": {\"<0xF0>\": 0, \"<0x9F>\": 1, \"<0xA6>\": 2,"
+                          " \"<0x8A>\": 3, \"" TOKFILE_SPACE "a\": 4}, \"merges\": []},"
+                          " \"decoder\": {\"type\": \"Sequence\", \"decoders\": [{\"type\": \"ByteFallback\"},"
+                          " {\"type\": \"Replace\", \"pattern\": {\"String\": \"\xF0\x9F\xA6\x8A\"},"
+                          " \"content\": \"fox\"},"
+                          " {\"type\": \"Metaspace\", \"replacement\": \"" TOKFILE_SPACE "\"}]}}", &tok, &err), err);
     CHECK_TEXT(tok, false, "fox a", 0, 1, 2, 3, 4);
     CHECK_TEXT(tok, false, "a a", 4, 4);
     check_continued(tok, false, IDS(0, 1, 2, 3), IDS(4), " a");

@@ -28,7 +28,8 @@ TEST(normalizers) {
             CCH_E_UNSUPPORTED, "normalizer.pattern");
     REFUSED("\"normalizer\": {\"type\": \"Replace\", \"pattern\": {\"String\": \"\"}, \"content\": \"\"}",
             CCH_E_UNSUPPORTED, "not empty");
-    REFUSED("\"normalizer\": {\"type\": \"Prepend\", \"prepend\": \"\"}", CCH_E_UNSUPPORTED, "prepend is \"\", supported");
+    REFUSED("\"normalizer\": {\"type\": \"Prepend\", \"prepend\": \"\"}", CCH_E_UNSUPPORTED,
+            "prepend is \"\", supported");
     REFUSED("\"normalizer\": {\"type\": \"Prepend\"}", CCH_E_FORMAT, "prepend");
     REFUSED("\"normalizer\": {}", CCH_E_FORMAT, "type");
     REFUSED("\"normalizer\": 3", CCH_E_FORMAT, "normalizer");
@@ -70,7 +71,8 @@ TEST(pre_tokenizers) {
     ACCEPTED(METASPACE(""));
     ACCEPTED(METASPACE(", \"add_prefix_space\": true, \"prepend_scheme\": \"never\""));
     ACCEPTED(METASPACE(", \"add_prefix_space\": false, \"prepend_scheme\": \"never\""));
-    REFUSED(METASPACE(", \"add_prefix_space\": false"), CCH_E_UNSUPPORTED, "add_prefix_space is false, supported: true");
+    REFUSED(METASPACE(", \"add_prefix_space\": false"), CCH_E_UNSUPPORTED,
+            "add_prefix_space is false, supported: true");
     ACCEPTED("\"normalizer\": {\"type\": \"NFC\"}," METASPACE(", \"prepend_scheme\": \"first\""));
     REFUSED("\"normalizer\": {\"type\": \"Prepend\", \"prepend\": \"a\"}," METASPACE(", \"prepend_scheme\": \"first\""),
             CCH_E_UNSUPPORTED, "\"prepend_scheme\": \"first\" without Prepend");
@@ -110,8 +112,9 @@ TEST(decoders) {
 #define TEXT(name) "{\"Sequence\": {\"id\": \"" name "\", \"type_id\": 0}}"
 
 TEST(added_tokens) {
-    REFUSED("\"normalizer\": {\"type\": \"Replace\", \"pattern\": {\"String\": \"x\"}, \"content\": \"\"}, \"added_tokens\":"
-            " [{\"id\": 9, \"content\": \"xx\", \"normalized\": true}]", CCH_E_UNSUPPORTED, "\"xx\" is normalized to nothing");
+    REFUSED("\"normalizer\": {\"type\": \"Replace\", \"pattern\": {\"String\": \"x\"}, \"content\": \"\"},"
+            " \"added_tokens\": [{\"id\": 9, \"content\": \"xx\", \"normalized\": true}]",
+            CCH_E_UNSUPPORTED, "\"xx\" is normalized to nothing");
 }
 
 TEST(templates) {
@@ -135,8 +138,8 @@ TEST(templates) {
     REFUSED(TEMPLATE(TEXT("A") "," TEXT("A"), "[3]"), CCH_E_UNSUPPORTED, "once");
     REFUSED(TEMPLATE(TEXT("A") "," TEXT("B"), "[3]"), CCH_E_UNSUPPORTED, "once");
 #define TWICE(template) "\"post_processor\": {\"type\": \"Sequence\", \"processors\": [{" template "}, {" template "}]}"
-#define BOTH "\"type\": \"TemplateProcessing\", \"single\": [" SPECIAL("<s>") "," TEXT("A") "], \"special_tokens\": {\"<s>\":" \
-             " {\"id\": \"<s>\", \"ids\": [3]}}"
+#define BOTH "\"type\": \"TemplateProcessing\", \"single\": [" SPECIAL("<s>") "," TEXT("A") "]," \
+             " \"special_tokens\": {\"<s>\": {\"id\": \"<s>\", \"ids\": [3]}}"
     REFUSED(TWICE(BOTH), CCH_E_UNSUPPORTED, "post_processor.processors[1] is an object of 3, supported: one template");
     REFUSED("\"post_processor\": {\"type\": \"BertProcessing\"}", CCH_E_UNSUPPORTED,
             "post_processor.type is \"BertProcessing\"");
