@@ -16,13 +16,19 @@
 /* A job is published by `epoch` going up by one: job, arg and pending are written before (release) and read after
  * (acquire).  A worker about to sleep announces itself in `sleepers` and then looks at `epoch` once more; the caller
  * raises `epoch` and then looks at `sleepers`.  Both are sequentially consistent, so at least one sees the other and no
- * wake-up is lost.  The caller is done when `pending` is 0. */
+ * wake-up is lost.
+ *
+ * Who runs share i of job e is who moves `claimed` of worker i from e - 1 to e.  The caller, when it is through with
+ * its own share, takes those that nobody has begun: where other programs hold the cores it may be long until a worker
+ * is scheduled, and there are hundreds of jobs in a forward pass.  A worker that comes late finds its share taken.
+ * Every share is claimed before the job ends, so that job and arg stay while a claimed share runs.  The caller is done
+ * when `pending`, the shares that are not, is 0. */
 struct cch_threads {
     int n_threads, n_workers; /* n_workers: started so far, n_threads - 1 after success */
     bool spin;                /* false when there are more threads than cores: give the core away at once */
     cch_job job;
     void *arg;
-    int caller_core; /* -1 when not known */
+    atomic_int caller_core; /* -1 when not known; a hint */
     _Alignas(64) atomic_uint epoch;
     _Alignas(64) atomic_int pending;
     _Alignas(64) atomic_int sleepers;
@@ -35,7 +41,8 @@ struct cch_threads {
 struct worker {
     cch_threads *threads; /* borrowed: the pool that owns it */
     pthread_t id;
-    int index; /* 1..n_threads - 1 */
+    int index;                        /* 1..n_threads - 1 */
+    _Alignas(64) atomic_uint claimed; /* the last job whose share `index` has been begun */
 };
 
 static inline void pause_cpu(void) {
@@ -64,7 +71,7 @@ static int current_core(void) {
  * also lets the scheduler wake it on a free core. */
 static bool may_spin(const cch_threads *t) {
     const int core = current_core();
-    return t->spin && (core < 0 || core != t->caller_core);
+    return t->spin && (core < 0 || core != atomic_load_explicit(&t->caller_core, memory_order_relaxed));
 }
 
 /* True when a job newer than `seen` came within the spinning time. */
@@ -95,16 +102,24 @@ static void publish(cch_threads *t) {
     pthread_mutex_unlock(&t->lock);
 }
 
+/* Runs the worker's share of job `epoch` unless somebody has begun it. */
+static void run_share(cch_threads *t, struct worker *w, unsigned epoch) {
+    unsigned before = epoch - 1;
+    if (!atomic_compare_exchange_strong(&w->claimed, &before, epoch)) return;
+    t->job(t->arg, w->index, t->n_threads);
+    atomic_fetch_sub_explicit(&t->pending, 1, memory_order_release);
+}
+
 static void *work(void *arg) {
     struct worker *w = arg;
     cch_threads *t = w->threads;
     bool spin = t->spin;
-    for (unsigned seen = 0;; seen++) {
+    for (unsigned seen = 0;;) {
         if (!spin || !spin_for_job(t, seen)) sleep_for_job(t, seen);
+        seen = atomic_load_explicit(&t->epoch, memory_order_acquire); /* before `stop`, whose epoch has no job */
         if (atomic_load(&t->stop)) return NULL;
-        t->job(t->arg, w->index, t->n_threads);
+        run_share(t, w, seen);
         spin = may_spin(t);
-        atomic_fetch_sub_explicit(&t->pending, 1, memory_order_release);
     }
 }
 
@@ -179,9 +194,11 @@ void cch_threads_run(cch_threads *threads, cch_job job, void *arg) {
     }
     threads->job = job;
     threads->arg = arg;
-    threads->caller_core = current_core();
+    atomic_store_explicit(&threads->caller_core, current_core(), memory_order_relaxed);
     atomic_store_explicit(&threads->pending, threads->n_workers, memory_order_relaxed);
     publish(threads);
     job(arg, 0, threads->n_threads);
+    const unsigned epoch = atomic_load_explicit(&threads->epoch, memory_order_relaxed);
+    for (int i = 0; i < threads->n_workers; i++) run_share(threads, &threads->workers[i], epoch);
     wait_for_workers(threads);
 }

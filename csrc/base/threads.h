@@ -1,8 +1,9 @@
 /* threads - a small pool of workers for one forward pass at a time.
  *
- * A job is one function called once on every thread with its index; results must not depend on how the function splits
+ * A job is one function called once with each index, one per thread; results must not depend on how the function splits
  * the work, so that any number of threads gives the same bits (thread law).  Workers spin briefly for the next job
- * (a forward pass issues hundreds, microseconds apart), then sleep until woken.
+ * (a forward pass issues hundreds, microseconds apart), then sleep until woken.  The caller waits for nobody who has
+ * not begun: it runs that worker's index itself, so a job may not wait for another index of itself.
  */
 #ifndef CCH_BASE_THREADS_H
 #define CCH_BASE_THREADS_H
@@ -21,7 +22,8 @@ cch_status cch_threads_new(int n_threads, cch_threads **out, cch_error *err);
 void cch_threads_free(cch_threads *threads);
 int cch_threads_count(const cch_threads *threads);
 
-/* Runs job(arg, i, n) for i = 0..n-1, i = 0 in the calling thread; returns when all are done.  One caller at a time. */
+/* Runs job(arg, i, n) for i = 0..n-1, i = 0 at least in the calling thread; returns when all are done.  One caller at a
+ * time. */
 void cch_threads_run(cch_threads *threads, cch_job job, void *arg);
 
 /* Part `index` of `count` items split over `parts`: [*first, *last). Contiguous, sizes differ by at most one. */

@@ -1,5 +1,6 @@
 #include "check.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <unistd.h> /* usleep */
 
@@ -43,6 +44,34 @@ TEST(more_threads_than_cores_work) { count_runs(MOST, 100, 0); }
 TEST(sleeping_workers_wake) { count_runs(3, 20, 2000); }
 TEST(workers_about_to_sleep_wake) { /* the pause is near the spinning time */
     for (unsigned us = 1; us < 120; us += 7) count_runs(2, 20, us);
+}
+
+typedef struct waiters {
+    pthread_t caller;
+    bool by_caller[MOST]; /* who ran share i */
+} waiters;
+
+static void note_thread(void *arg, int thread, int n_threads) {
+    waiters *w = arg;
+    (void)n_threads;
+    w->by_caller[thread] = pthread_equal(w->caller, pthread_self());
+}
+
+/* In no single run must it: workers may all be quick. */
+TEST(the_caller_runs_what_workers_have_not_begun) {
+    cch_error err;
+    cch_threads *threads = NULL;
+    waiters w = {.caller = pthread_self()};
+    bool helped = false;
+    CHECK_OK(cch_threads_new(MOST, &threads, &err), err);
+    for (int run = 0; run < 1000 && !helped; run++) {
+        cch_threads_run(threads, note_thread, &w);
+        CHECK(w.by_caller[0]);
+        for (int i = 1; i < MOST; i++) helped |= w.by_caller[i];
+        usleep(100);
+    }
+    CHECK(helped);
+    cch_threads_free(threads);
 }
 
 TEST(a_pool_without_a_job_can_be_freed) {
