@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cacher.hub import load
+from cacher.params import SamplingOptions
 
 if TYPE_CHECKING:
     from cacher.model import Model
@@ -70,12 +71,16 @@ def _heading(text: str) -> None:
     print("\n" + _styled(text, BOLD))
 
 
+def _sampling(seed: int) -> SamplingOptions:
+    return {"temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.15, "seed": seed}
+
+
 def _tell(model: Model, opening: str, seed: int) -> State:
     _heading("a story")
     state = model.state(opening)
     sys.stdout.write(opening)
     started, count = time.perf_counter(), 0
-    for token in state.stream(160, temperature=0.7, top_p=0.9, seed=seed):
+    for token in state.stream(160, **_sampling(seed)):
         sys.stdout.write(token.text)
         sys.stdout.flush()
         count += 1
@@ -87,14 +92,14 @@ def _tell(model: Model, opening: str, seed: int) -> State:
 def _two_endings(story: State) -> None:
     _heading("one fork, two endings (the story's pages are shared, not copied)")
     for name, seed in (("one ending", 1), ("another", 2)):
-        ending = story.fork().generate(48, temperature=0.7, top_p=0.9, seed=seed)
+        ending = story.fork().generate(48, **_sampling(seed))
         text = " ".join(ending.text.split())
         print(textwrap.fill(f"{name}: ...{text}", WIDTH, subsequent_indent="    "))
 
 
 def _search(story: State) -> None:
     _heading("beam search: the likeliest next words, 4 beams")
-    for beam in story.beam(num_beams=4, max_tokens=14):
+    for beam in story.beam(num_beams=4, max_tokens=14, no_repeat_ngram_size=3):
         print(f"  {beam.score:7.3f}  {' '.join(beam.text.split())}")
 
 
@@ -115,7 +120,7 @@ def _think(story: State) -> None:
 def _continuation(state: State) -> str:
     """Return a digest of the next logits, bit for bit, and of a sampled continuation."""
     bits = hashlib.sha256(state.logits().tobytes()).hexdigest()[:16]
-    text = state.fork().generate(24, temperature=0.7, top_p=0.9, seed=3).text
+    text = state.fork().generate(24, **_sampling(3)).text
     return f"{bits}  ...{' '.join(text.split())}"
 
 

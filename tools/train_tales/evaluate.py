@@ -26,7 +26,8 @@ from torch.nn import functional as F
 STRIDE = 512  # every token but a document's first ones sees at least this much before it
 SAMPLE_PROMPTS = ("Once upon a time", "Peter Rabbit")
 SAMPLE_SEEDS = (1, 2, 3, 4)
-SAMPLE_TEMPERATURE = 0.7
+SAMPLE_TEMPERATURE = 0.7  # with SAMPLE_TOP_P the defaults of a state
+SAMPLE_TOP_P = 0.9
 SAMPLE_TOKENS = 160
 
 
@@ -71,14 +72,16 @@ def bits_per_byte(model: Llama, tokenizer: Tokenizer, documents: list[str]) -> d
 
 @torch.inference_mode()
 def sample(model: Llama, tokenizer: Tokenizer, prompt: str, seed: int) -> str:
-    """Continue `prompt`, placed at the start of a document, by plain sampling."""
+    """Continue `prompt`, placed at the start of a document, by sampling."""
     generator = torch.Generator().manual_seed(seed)
     end = tokenizer.token_to_id(TOKENIZER.end_of_text)
     ids = [end, *tokenizer.encode(prompt).ids]
     for _ in range(SAMPLE_TOKENS):
         logits = model(torch.tensor([ids]))[0, -1]
         odds = F.softmax(logits / SAMPLE_TEMPERATURE, dim=-1)
-        ids.append(int(torch.multinomial(odds, 1, generator=generator)))
+        ranked, order = odds.sort(descending=True, stable=True)
+        ranked[ranked.cumsum(0) - ranked >= SAMPLE_TOP_P] = 0.0
+        ids.append(int(order[torch.multinomial(ranked, 1, generator=generator)]))
         if ids[-1] == end:
             break
     return tokenizer.decode(ids)  # leaves special tokens out
