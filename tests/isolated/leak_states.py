@@ -9,7 +9,7 @@ from pathlib import Path
 import cacher
 from cacher import _core
 
-ROUNDS = 100
+ROUNDS = 50
 # Free lists of the interpreter fill up; one reference per round would be ROUNDS.
 NOISE = ROUNDS // 2
 PATIENCE = 10

@@ -51,6 +51,20 @@ TEST(memory_is_given_back_when_the_budget_shrinks) {
     toy_close(&model);
 }
 
+TEST(a_block_that_was_spare_has_no_trace_of_it) {
+    cch_error err;
+    cch_model model;
+    toy_open(&model, 10);
+    cch_state *a = toy_state_of(&model, 32);
+    CHECK(toy_eval(&model, a));
+    CHECK_OK(cch_state_drop_kv(a, &err), err); /* two spare blocks, one names the other */
+    CHECK(toy_eval(&model, a));
+    for (int i = 0; i < 2; i++) /* the toy writes further behind */
+        for (int j = 0; j < 16; j++) CHECK(a->pages[i]->kv[j] == 0.0f);
+    cch_state_free(a);
+    toy_close(&model);
+}
+
 TEST(a_hundred_thousand_pages_are_released_without_recursion) {
     enum { N = 1600000 };
     cch_error err;

@@ -171,7 +171,9 @@ TEST(a_fork_that_diverges_copies_one_page_once) {
     CHECK_OK(cch_state_fork(a, &c, &err), err);
     CHECK_OK(cch_state_append(b, toy_ids(1), 1, &err), err);
     CHECK_OK(cch_state_append(c, toy_ids(2) + 1, 1, &err), err);
-    CHECK_OK(cch_state_append(a, toy_ids(1), 1, &err), err); /* in place: the others only borrow */
+    cch_page *tail = a->tail;
+    CHECK_OK(cch_state_append(a, toy_ids(1), 1, &err), err);
+    CHECK(a->tail == tail); /* in place: the others only borrow */
     CHECK_OK(cch_state_ready(b, &ready, &err), err);
     CHECK_EQ(ready, 37);
     toy_check(&model, b);
@@ -204,6 +206,129 @@ TEST(truncation_inside_a_page_keeps_it_shared) {
     CHECK_OK(cch_state_common_prefix(b, a, &common, &err), err);
     CHECK_EQ(common, 55);
     toy_check(&model, b);
+    cch_state_free(a);
+    cch_state_free(b);
+    toy_close(&model);
+}
+
+static int32_t ready_of(cch_state *state) {
+    cch_error err;
+    int32_t ready = -1;
+    CHECK_OK(cch_state_ready(state, &ready, &err), err);
+    return ready;
+}
+
+static void append_ids(cch_state *state, int32_t upto) {
+    cch_error err;
+    int32_t len = cch_state_len(state);
+    CHECK_OK(cch_state_append(state, toy_ids(upto) + len, (size_t)(upto - len), &err), err);
+}
+
+TEST(a_page_that_has_become_full_is_exchanged_for_one_that_is_readier) {
+    cch_model_stats stats;
+    cch_model model;
+    toy_open(&model, 100);
+    cch_state *a = toy_state_of(&model, 10), *b = toy_state_of(&model, 16), *c = toy_state(&model);
+    CHECK(toy_eval(&model, a));
+    append_ids(a, 16); /* b's page is not ready at all: a keeps its own */
+    CHECK(a->tail != b->tail);
+    CHECK_EQ(ready_of(a), 10);
+    CHECK(toy_eval(&model, b));
+    cch_state *d = toy_state_of(&model, 10);
+    CHECK(toy_eval(&model, d));
+    cch_pool_stats(model.pool, &stats);
+    CHECK_EQ(stats.tokens_reused, 0);
+    append_ids(d, 16); /* six more tokens are ready than were */
+    append_ids(c, 16);
+    CHECK(d->tail == b->tail && c->tail == b->tail);
+    cch_pool_stats(model.pool, &stats);
+    CHECK_EQ(stats.tokens_reused, 6 + 16);
+    toy_check(&model, a);
+    cch_state_free(a);
+    cch_state_free(b);
+    cch_state_free(c);
+    cch_state_free(d);
+    toy_close(&model);
+}
+
+TEST(a_page_that_gave_up_entries_to_become_full_is_exchanged_too) {
+    cch_error err;
+    cch_model model;
+    toy_open(&model, 100);
+    cch_state *a = toy_state_of(&model, 10), *b = toy_state_of(&model, 7);
+    CHECK(toy_eval(&model, a) && toy_eval(&model, b));
+    append_ids(b, 16);
+    CHECK_OK(cch_state_truncate(a, 7, &err), err); /* its page has ten entries until somebody writes behind seven */
+    append_ids(a, 16);
+    CHECK(a->tail == b->tail);
+    CHECK_EQ(ready_of(a), 7);
+    toy_check(&model, a);
+    cch_state_free(a);
+    cch_state_free(b);
+    toy_close(&model);
+}
+
+TEST(a_copy_of_a_copy_borrows_from_the_original) {
+    cch_error err;
+    cch_model model;
+    toy_open(&model, 100);
+    cch_state *a = toy_state_of(&model, 10), *b = NULL, *c = NULL, *d = NULL;
+    CHECK(toy_eval(&model, a));
+    CHECK_OK(cch_state_fork(a, &b, &err), err);
+    append_ids(b, 11);
+    CHECK_OK(cch_state_fork(b, &c, &err), err);
+    CHECK_OK(cch_state_append(c, toy_ids(1), 1, &err), err);
+    CHECK_EQ(ready_of(c), 10);
+    toy_check(&model, c);
+    CHECK_OK(cch_state_fork(b, &d, &err), err);
+    CHECK_EQ(ready_of(d), 10);
+    CHECK_OK(cch_state_drop_kv(b, &err), err); /* b and d had nothing but what they were to copy */
+    CHECK_EQ(ready_of(b), 0);
+    toy_check(&model, d);
+    CHECK_EQ(ready_of(d), 0);
+    cch_state_free(a);
+    cch_state_free(d);
+    cch_state_free(b);
+    cch_state_free(c);
+    toy_close(&model);
+}
+
+TEST(a_common_prefix_ends_with_the_shorter_state) {
+    cch_error err;
+    cch_model model;
+    int32_t common;
+    toy_open(&model, 100);
+    cch_state *a = toy_state_of(&model, 12), *b = toy_state_of(&model, 10);
+    CHECK_OK(cch_state_truncate(a, 5, &err), err); /* the slots behind still hold what b goes on with */
+    CHECK_OK(cch_state_common_prefix(a, b, &common, &err), err);
+    CHECK_EQ(common, 5);
+    cch_state_free(a);
+    cch_state_free(b);
+    toy_close(&model);
+}
+
+/* ---- reserved pages ---- */
+
+TEST(a_reserved_page_has_room_for_the_scores_that_are_asked_for) {
+    cch_error err;
+    cch_model model;
+    const float logprob = -0.5f, logits[3] = {3.0f, 2.0f, 1.0f};
+    const int32_t ids[3] = {2, 0, 5};
+    float got;
+    int32_t top_ids[3];
+    toy_open(&model, 100);
+    cch_state *a = toy_state_of(&model, 16), *b = NULL;
+    CHECK_OK(cch_state_reserve_push(a, -1, &err), err);
+    CHECK_OK(cch_state_reserve_push(a, 1, &err), err);
+    cch_state_push(a, 3, &logprob);
+    CHECK_OK(cch_state_scores(a, 16, 1, &got, 0, NULL, NULL, &err), err);
+    CHECK(got == logprob);
+    CHECK_OK(cch_state_restore_scores(a, 16, 1, NULL, 3, ids, logits, &err), err);
+    CHECK_OK(cch_state_fork(a, &b, &err), err);
+    CHECK_OK(cch_state_reserve_push(b, 1, &err), err);
+    cch_state_push(b, 4, &logprob); /* on a copy of the page, with all of its scores */
+    CHECK_OK(cch_state_scores(b, 16, 1, &got, 3, top_ids, NULL, &err), err);
+    CHECK(got == logprob && memcmp(top_ids, ids, sizeof ids) == 0);
     cch_state_free(a);
     cch_state_free(b);
     toy_close(&model);
