@@ -210,7 +210,6 @@ bool cch_page_obtain_kv(cch_pool *pool, cch_page *page, bool *out_budget) {
     page->kv = take_block(pool);
     if (page->kv == NULL) return false;
     pool->kv_bytes += pool->page_bytes;
-    trim_spare(pool);
     list_add(&pool->live, page);
     return true;
 }

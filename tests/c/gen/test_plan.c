@@ -69,6 +69,22 @@ TEST(what_several_states_need_has_one_row) {
     small_close(&m);
 }
 
+TEST(entries_that_are_only_to_be_copied_are_not_missing) {
+    cch_error err;
+    cch_model m;
+    small_open(&m, 1, 100, -1);
+    cch_state *a = small_state(&m, small_ids(), 20), *b = NULL;
+    CHECK_OK(cch_eval(&m, &a, 1, NULL, NULL, &err), err);
+    CHECK_OK(cch_state_fork(a, &b, &err), err);
+    CHECK_OK(cch_state_append(b, small_ids(), 2, &err), err);
+    CHECK_OK(cch_state_append(a, small_ids() + 1, 1, &err), err);
+    cch_ask asks[2] = {ask_for(b, 21), ask_for(a, 20)};
+    CHECK_EQ(cch_plan_missing(m.pool, asks, 2), 2 + 1);
+    cch_state_free(a);
+    cch_state_free(b);
+    small_close(&m);
+}
+
 TEST(asks_fit_the_budget_in_order_with_shared_pages_counted_once) {
     cch_error err;
     cch_model m;

@@ -346,6 +346,78 @@ TEST(what_cannot_go_on_is_complete_as_it_stands) {
     cch_search_deinit(&search);
 }
 
+static cch_search_candidate choice(int32_t token_id, double logprob) {
+    return (cch_search_candidate){token_id, logprob, logprob, 0.0};
+}
+
+/* All scores here are sums of halves and quarters or exact quotients. */
+TEST(of_equal_scores_the_earlier_stays_and_a_search_that_can_only_draw_level_ends) {
+    cch_beam_params p = CCH_BEAM_PARAMS_INIT;
+    cch_search search;
+    cch_search_candidate *c;
+    cch_beams *beams;
+    cch_beam first, second;
+    cch_beam_node node;
+    cch_error err;
+    p.n_beams = 2, p.early_stopping = 0, p.trace = true;
+    CHECK_OK(cch_search_init(&search, &p, VOCAB, 10, eos_ids, 1, NULL, NULL, &err), err);
+    c = cch_search_offer(&search, 0, 3);
+    c[0] = choice(7, -0.5), c[1] = choice(EOS, -1.0), c[2] = choice(8, -1.25);
+    CHECK_OK(cch_search_step(&search, &err), err); /* complete: -1 / 1 */
+    CHECK_EQ(search.n_open, 2);
+    c = cch_search_offer(&search, 0, 2);
+    c[0] = choice(8, -0.5), c[1] = choice(EOS, -1.5);
+    *cch_search_offer(&search, 1, 1) = choice(7, -1.25);
+    CHECK_OK(cch_search_step(&search, &err), err); /* complete: -1 / 1, -2 / 2; open: -1, -2.5 */
+    CHECK_EQ(search.n_open, 2);
+    c = cch_search_offer(&search, 0, 2);
+    c[0] = choice(EOS, -2.0), c[1] = choice(7, -2.0);
+    *cch_search_offer(&search, 1, 1) = choice(8, -1.0);
+    CHECK_OK(cch_search_step(&search, &err), err); /* -3 / 3 is no better, and -3 / 3 is the best of what is open */
+    CHECK_EQ(search.n_open, 0);
+    CHECK_OK(cch_search_result(&search, &beams, &err), err);
+    CHECK_EQ(cch_beams_len(beams), 2);
+    cch_beams_get(beams, 0, &first), cch_beams_get(beams, 1, &second);
+    CHECK(first.score == -1.0 && first.n_tokens == 0 && first.eos);
+    CHECK(second.score == -1.0 && second.n_tokens == 1 && second.tokens[0] == 7 && second.eos);
+    cch_beams_trace_get(beams, cch_beams_trace_len(beams) - 3, &node); /* nothing is open: nodes as they were ranked */
+    CHECK(node.step == 3 && node.token_id == EOS);
+    cch_beams_free(beams);
+    cch_search_deinit(&search);
+}
+
+TEST(beams_are_kept_by_what_steers_and_returned_by_what_the_model_says) {
+    cch_beam_params p = CCH_BEAM_PARAMS_INIT;
+    cch_search search;
+    cch_search_candidate *c;
+    cch_beams *beams;
+    cch_beam got;
+    cch_error err;
+    p.n_beams = 2, p.early_stopping = 0;
+    CHECK_OK(cch_search_init(&search, &p, VOCAB, 10, eos_ids, 1, NULL, NULL, &err), err);
+    c = cch_search_offer(&search, 0, 3);
+    c[0] = (cch_search_candidate){EOS, -3.0, -1.0, 0.0};
+    c[1] = choice(7, -1.5), c[2] = choice(8, -2.0);
+    CHECK_OK(cch_search_step(&search, &err), err);
+    c = cch_search_offer(&search, 0, 2);
+    c[0] = choice(7, -1.5), c[1] = (cch_search_candidate){EOS, -0.5, -2.5, 0.0};
+    *cch_search_offer(&search, 1, 1) = choice(9, -8.0);
+    CHECK_OK(cch_search_step(&search, &err), err); /* ranks -1, -2; scores -3, -1; open at -3 */
+    CHECK_EQ(search.n_open, 2);
+    *cch_search_offer(&search, 0, 1) = (cch_search_candidate){EOS, -27.0, -1.5, 0.0};
+    cch_search_offer(&search, 1, 0);
+    CHECK_OK(cch_search_step(&search, &err), err); /* rank -1.5 is better than -2, though its score is -10 */
+    CHECK_EQ(search.n_open, 0);
+    CHECK_OK(cch_search_result(&search, &beams, &err), err);
+    CHECK_EQ(cch_beams_len(beams), 2);
+    cch_beams_get(beams, 0, &got);
+    CHECK(got.score == -3.0);
+    cch_beams_get(beams, 1, &got);
+    CHECK(got.score == -10.0);
+    cch_beams_free(beams);
+    cch_search_deinit(&search);
+}
+
 TEST(parameters_out_of_range_are_named_with_value_and_range) {
     cch_error err;
 #define REFUSED(field, value, words)                                                      \

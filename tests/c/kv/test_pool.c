@@ -25,6 +25,7 @@ TEST(evicted_pages_come_back_and_cached_pages_go_first) {
     CHECK_EQ(ready, 0); /* its first two pages, least recently used */
     cch_pool_stats(model.pool, &stats);
     CHECK_EQ(stats.kv_bytes, 8 * model.pool->page_bytes);
+    CHECK_EQ(stats.pages_evicted, 4 + 2);
     CHECK(toy_eval(&model, a));
     cch_state *e = toy_state_of(&model, 130);
     CHECK(!toy_eval(&model, e)); /* nine pages */
@@ -33,6 +34,31 @@ TEST(evicted_pages_come_back_and_cached_pages_go_first) {
     cch_state_free(c);
     cch_state_free(d);
     cch_state_free(e);
+    toy_close(&model);
+}
+
+TEST(of_live_pages_the_least_recently_used_lose_their_blocks) {
+    cch_error err;
+    cch_model model;
+    cch_model_stats stats;
+    int32_t ready, ids[32];
+    toy_open(&model, 4);
+    cch_state *a = toy_state_of(&model, 32), *b = toy_state(&model), *c = NULL;
+    for (int i = 0; i < 32; i++) ids[i] = 6 - toy_ids(32)[i];
+    CHECK_OK(cch_state_append(b, ids, 32, &err), err);
+    CHECK(toy_eval(&model, a) && toy_eval(&model, b) && toy_eval(&model, a));
+    CHECK_OK(cch_state_fork(a, &c, &err), err);
+    cch_pool_stats(model.pool, &stats);
+    CHECK_EQ(stats.pages_shared, 1); /* the last page of a and its fork */
+    CHECK_OK(cch_state_append(c, ids, 16, &err), err);
+    CHECK(toy_eval(&model, c));
+    CHECK_OK(cch_state_ready(b, &ready, &err), err);
+    CHECK_EQ(ready, 0);
+    CHECK_OK(cch_state_ready(a, &ready, &err), err);
+    CHECK_EQ(ready, 32);
+    cch_state_free(a);
+    cch_state_free(b);
+    cch_state_free(c);
     toy_close(&model);
 }
 

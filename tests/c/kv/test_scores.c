@@ -27,6 +27,23 @@ TEST(an_entry_is_added_once_and_a_longer_list_replaces_a_shorter) {
     cch_scores_free(page.scores);
 }
 
+TEST(restored_lists_have_no_sum_until_one_is_computed) {
+    cch_error err;
+    cch_page page = {.n_tokens = 16};
+    float logprob;
+    CHECK_OK(cch_scores_reserve(&page, 3, &err), err);
+    cch_scores_set_top(&page, 1, (double)NAN, 3, ids, logits);
+    CHECK(cch_scores_has_top(&page, 1, 3) && isnan(page.scores->lse[1]));
+    CHECK(!cch_scores_next_logprob(&page, 1, 2, &logprob));
+    cch_scores_set_top(&page, 1, 0.25, 3, ids, logits);
+    CHECK(page.scores->lse[1] == 3.25);
+    CHECK(cch_scores_next_logprob(&page, 1, 2, &logprob) && logprob == 1.0f - 3.0f - 0.25f);
+    cch_scores_set_top(&page, 2, 0.25, 2, ids, logits);
+    cch_scores_set_top(&page, 2, (double)NAN, 3, ids, logits); /* longer, but not computed here */
+    CHECK(cch_scores_has_top(&page, 2, 3) && page.scores->lse[2] == 3.25);
+    cch_scores_free(page.scores);
+}
+
 TEST(cutting_and_copying_keep_what_comes_before) {
     cch_error err;
     cch_page page = {.n_tokens = 16}, copy = {.n_tokens = 16};
@@ -38,7 +55,7 @@ TEST(cutting_and_copying_keep_what_comes_before) {
     }
     cch_scores_copy(&copy, &page, 9);
     CHECK(cch_scores_has_logprob(&copy, 8) && !cch_scores_has_logprob(&copy, 9));
-    CHECK(cch_scores_has_top(&copy, 8, 2) && !cch_scores_has_top(&copy, 9, 1));
+    CHECK(cch_scores_has_top(&copy, 8, 2) && !cch_scores_has_top(&copy, 9, 0));
     CHECK(copy.scores->top_ids[8 * 2 + 1] == 2 && copy.scores->logprob[8] == -8.0f);
     cch_scores_cut(&page, 4);
     CHECK(cch_scores_has_logprob(&page, 3) && !cch_scores_has_logprob(&page, 4));
@@ -65,6 +82,8 @@ TEST(a_state_gives_back_what_was_restored_and_marks_what_is_not_known) {
     }
     CHECK_OK(cch_state_restore_scores(state, 0, 40, logprob, 2, top_ids, top, &err), err);
     CHECK_OK(cch_state_restore_lse(state, 0, 40, lse, &err), err);
+    for (int i = 0; i < 40; i++) got_lse[i] = -1.0;
+    CHECK_OK(cch_state_restore_lse(state, 0, 40, got_lse, &err), err); /* what is known stays */
     CHECK_OK(cch_state_scores(state, 3, 37, got, 3, got_ids, got_top, &err), err);
     CHECK_OK(cch_state_lse(state, 0, 40, got_lse, &err), err);
     for (int i = 3; i < 40; i++) {
