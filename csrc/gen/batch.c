@@ -207,7 +207,6 @@ static void put_decoding_first(cch_batch *batch) {
     pthread_mutex_unlock(&pool->lock);
     for (size_t i = 0; i < n; i++) {
         batch->asking[i] = batch->drawing[i];
-        batch->asking[i]->complete = false;
         batch->asks[i] = batch->asking[i]->ask;
     }
 }

@@ -195,11 +195,60 @@ TEST(a_full_state_finishes_and_leaves) {
     CHECK_OK(cch_batch_step(batch, &step, &n, &err), err);
     CHECK_EQ(step.finish, CCH_FINISH_CONTEXT);
     CHECK_EQ(cch_batch_len(batch), 0);
+    CHECK_EQ(m.tokens_computed, 30 + 1); /* nothing for a state that gets no token */
     CHECK_OK(cch_state_append(state, small_ids(), 1, &err), err);
     CHECK_OK(cch_batch_step(batch, &step, &n, &err), err);
     CHECK_EQ(n, 0);
     cch_batch_free(batch);
     cch_state_free(state);
+    small_close(&m);
+}
+
+TEST(no_row_outgrows_the_context_of_the_model) {
+    cch_error err;
+    cch_model m;
+    cch_step step;
+    size_t n;
+    int32_t row;
+    cch_batch *batch = NULL;
+    small_open(&m, 1, 500, -1);
+    int32_t most = m.config.max_position_embeddings;
+    cch_state *state = small_state(&m, small_ids(), most - 1);
+    CHECK_OK(cch_batch_new(&m, NULL, &batch, &err), err);
+    CHECK_OK(cch_batch_add(batch, state, NULL, most + 100, &row, &err), err);
+    CHECK_OK(cch_batch_step(batch, &step, &n, &err), err);
+    CHECK_EQ(step.finish, CCH_RUNNING);
+    CHECK_OK(cch_batch_step(batch, &step, &n, &err), err);
+    CHECK_EQ(step.finish, CCH_FINISH_CONTEXT);
+    CHECK_EQ(cch_state_len(state), most);
+    cch_batch_free(batch);
+    cch_state_free(state);
+    small_close(&m);
+}
+
+TEST(while_a_step_runs_rows_may_leave_but_not_join) {
+    cch_error err;
+    cch_model m;
+    cch_step steps[2];
+    size_t n;
+    int32_t row, other;
+    cch_batch *batch = NULL;
+    small_open(&m, 1, 500, -1);
+    cch_state *state = small_state(&m, small_ids(), 5), *late = small_state(&m, small_ids(), 5);
+    CHECK_OK(cch_batch_new(&m, NULL, &batch, &err), err);
+    CHECK_OK(cch_batch_add(batch, state, NULL, 0, &row, &err), err);
+    batch->running = true; /* as another thread's step would set it */
+    CHECK_STATUS(cch_batch_add(batch, late, NULL, 0, &other, &err), CCH_E_BUSY, err, "in the middle of a step");
+    cch_batch_remove(batch, row);
+    CHECK_EQ(cch_batch_len(batch), 0);
+    CHECK_STATUS(cch_state_append(state, small_ids(), 1, &err), CCH_E_BUSY, err, "in use"); /* the step has it still */
+    batch->running = false;
+    CHECK_OK(cch_batch_step(batch, steps, &n, &err), err);
+    CHECK_EQ(n, 0);
+    CHECK_OK(cch_state_append(state, small_ids(), 1, &err), err);
+    cch_batch_free(batch);
+    cch_state_free(state);
+    cch_state_free(late);
     small_close(&m);
 }
 
@@ -289,6 +338,32 @@ TEST(with_too_few_pages_the_oldest_row_goes_on) {
     cch_state_free(a);
     cch_state_free(b);
     CHECK_OK(cch_pool_check(m.pool, &err), err);
+    small_close(&m);
+}
+
+TEST(a_row_that_no_longer_fits_waits_with_what_it_has) {
+    cch_error err;
+    cch_model m;
+    cch_step steps[2];
+    size_t n;
+    int32_t first, second;
+    cch_batch *batch = NULL;
+    small_open(&m, 1, 4, -1);
+    cch_state *a = small_state(&m, small_ids(), 31), *b = small_state(&m, small_ids() + 1, 31);
+    CHECK_OK(cch_batch_new(&m, NULL, &batch, &err), err);
+    CHECK_OK(cch_batch_add(batch, a, NULL, 0, &first, &err), err);
+    CHECK_OK(cch_batch_add(batch, b, NULL, 0, &second, &err), err);
+    for (int i = 0; i < 2; i++) {
+        CHECK_OK(cch_batch_step(batch, steps, &n, &err), err);
+        CHECK_EQ(n, 2);
+    }
+    CHECK_OK(cch_batch_step(batch, steps, &n, &err), err); /* three pages each */
+    CHECK_EQ(n, 1);
+    CHECK_EQ(steps[0].row, first);
+    CHECK_EQ(cch_state_len(b), 33);
+    cch_batch_free(batch);
+    cch_state_free(a);
+    cch_state_free(b);
     small_close(&m);
 }
 

@@ -130,6 +130,8 @@ TEST(hundreds_of_beams_in_groups_or_alone) {
         cch_state *state = small_state(&m, small_ids(), PROMPT);
         CHECK_OK(cch_beam_search(state, &p, NULL, NULL, &beams, &err), err);
         CHECK_EQ(cch_beams_len(beams), 300);
+        /* the prompt, 52 tokens that are no end, and then every open beam */
+        if (groups == 1) CHECK_EQ(m.tokens_computed, PROMPT + (SMALL_VOCAB - 1) + 300 + 300);
         check_beams(&m, beams, &p, groups == 1);
         int32_t sizes[7] = {0};
         for (size_t i = 0; i < 300; i++) {

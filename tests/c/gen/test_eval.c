@@ -122,6 +122,30 @@ TEST(states_that_share_pending_pages_compute_them_once) {
     small_close(&m);
 }
 
+/* The rows that one state asks for lie apart in the output; a row between them belongs to another. */
+TEST(a_row_is_shared_only_where_it_was_computed) {
+    enum { N = 4 };
+    static float logits[N * SMALL_VOCAB];
+    static const int32_t lengths[N] = {1, 5, 3, 2}; /* all but the second on one page */
+    cch_state *states[N];
+    cch_error err;
+    cch_model m;
+    small_open(&m, 1, 500, -1);
+    cch_state *base = small_state(&m, small_ids(), 16);
+    for (int i = 0; i < N; i++) {
+        if (i == 1) states[i] = small_state(&m, small_ids() + 1, 5);
+        else CHECK_OK(cch_state_fork(base, &states[i], &err), err);
+        CHECK_OK(cch_state_truncate(states[i], lengths[i], &err), err);
+    }
+    CHECK_OK(cch_eval(&m, &base, 1, NULL, NULL, &err), err);
+    CHECK_OK(cch_eval(&m, &states[1], 1, NULL, NULL, &err), err);
+    CHECK_OK(cch_eval(&m, states, N, NULL, logits, &err), err);
+    for (int i = 0; i < N; i++) CHECK(small_same(&m, states[i], logits + i * SMALL_VOCAB));
+    for (int i = 0; i < N; i++) cch_state_free(states[i]);
+    cch_state_free(base);
+    small_close(&m);
+}
+
 TEST(scores_that_are_known_run_no_model) {
     cch_error err;
     cch_model m;
@@ -140,6 +164,11 @@ TEST(scores_that_are_known_run_no_model) {
     CHECK(m.tokens_computed <= computed + 2);
     check_scores(&m, fork, 5);
     check_scores(&m, state, 5);
+    cch_state_free(fork);
+    CHECK_OK(cch_state_fork(state, &fork, &err), err);
+    o.store_top_k = 6; /* more than the fork has */
+    CHECK_OK(cch_eval(&m, &fork, 1, &o, NULL, &err), err);
+    check_scores(&m, fork, 6);
     cch_state_free(fork);
     cch_state_free(state);
     small_close(&m);
@@ -244,6 +273,42 @@ TEST(a_lowered_budget_costs_no_page_that_the_evaluation_needs) {
     CHECK_OK(cch_pool_check(m.pool, &err), err);
     cch_state_free(oldest);
     cch_state_free(other);
+    small_close(&m);
+}
+
+TEST(a_copy_does_not_push_out_the_pages_before_it) {
+    static float logits[SMALL_VOCAB];
+    cch_error err;
+    cch_model m;
+    small_open(&m, 1, 3, -1);
+    cch_state *state = small_state(&m, small_ids(), 37), *fork = NULL;
+    CHECK_OK(cch_eval(&m, &state, 1, NULL, NULL, &err), err);
+    CHECK_OK(cch_state_fork(state, &fork, &err), err);
+    CHECK_OK(cch_state_append(fork, small_ids(), 1, &err), err);
+    CHECK_OK(cch_eval(&m, &fork, 1, NULL, logits, &err), err); /* all three pages of the budget, the copy one of them */
+    CHECK(small_same(&m, fork, logits));
+    CHECK_OK(cch_pool_check(m.pool, &err), err);
+    cch_state_free(state);
+    cch_state_free(fork);
+    small_close(&m);
+}
+
+TEST(an_evaluation_uses_the_pages_it_only_reads) {
+    cch_error err;
+    cch_model m;
+    int32_t ready;
+    cch_state *states[3];
+    small_open(&m, 1, 2, -1);
+    for (int i = 0; i < 3; i++) states[i] = small_state(&m, small_ids() + i, 16);
+    for (int i = 0; i < 2; i++) CHECK_OK(cch_eval(&m, &states[i], 1, NULL, NULL, &err), err);
+    static float logits[SMALL_VOCAB];
+    CHECK_OK(cch_eval(&m, &states[0], 1, NULL, logits, &err), err);
+    CHECK_OK(cch_eval(&m, &states[2], 1, NULL, NULL, &err), err);
+    CHECK_OK(cch_state_ready(states[0], &ready, &err), err);
+    CHECK_EQ(ready, 16);
+    CHECK_OK(cch_state_ready(states[1], &ready, &err), err);
+    CHECK_EQ(ready, 0);
+    for (int i = 0; i < 3; i++) cch_state_free(states[i]);
     small_close(&m);
 }
 

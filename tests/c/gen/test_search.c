@@ -169,6 +169,22 @@ TEST(search_equals_the_plain_one) {
                 }
 }
 
+/* Below zero, scores get worse with length: what an open beam can still reach is told by the step it is at, not by the
+ * last one.  Seeds for which that decides. */
+TEST(a_negative_length_penalty_judges_open_beams_by_the_length_they_have) {
+    static const struct {
+        uint64_t seed;
+        double eos_bias;
+        int n_beams;
+    } cases[] = {{128, 1.0, 5}, {340, 3.0, 2}, {340, 3.0, 4}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        toy t = {cases[i].seed, cases[i].eos_bias, VOCAB, 1};
+        cch_beam_params p = CCH_BEAM_PARAMS_INIT;
+        p.n_beams = cases[i].n_beams, p.length_penalty = -0.3f, p.early_stopping = 2, p.max_tokens = MAX_STEPS;
+        compare(&t, &p, false);
+    }
+}
+
 /* Every sequence over the vocabulary, best score first. */
 static int enumerate(const toy *t, const cch_beam_params *p, plain at, plain *all, int n) {
     double logprobs[VOCAB];

@@ -50,7 +50,9 @@ TEST(of_live_pages_the_least_recently_used_lose_their_blocks) {
     CHECK_OK(cch_state_fork(a, &c, &err), err);
     cch_pool_stats(model.pool, &stats);
     CHECK_EQ(stats.pages_shared, 1); /* the last page of a and its fork */
-    CHECK_OK(cch_state_append(c, ids, 16, &err), err);
+    cch_state_free(c);
+    c = toy_state(&model);
+    CHECK_OK(cch_state_append(c, ids + 1, 31, &err), err);
     CHECK(toy_eval(&model, c));
     CHECK_OK(cch_state_ready(b, &ready, &err), err);
     CHECK_EQ(ready, 0);
