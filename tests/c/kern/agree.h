@@ -152,7 +152,8 @@ static bool agree_norms(const cch_kernels *a, const cch_kernels *b, draw *d) {
     a->layer_norm(u, w, shift, eps, n, u);
     b->layer_norm(v, w, shift, eps, n, v);
     free(x), free(w), free(shift);
-    return same_take("rms_norm", y, z, n) & same_take("layer_norm", u, v, n);
+    const bool same = same_take("rms_norm", y, z, n);
+    return same_take("layer_norm", u, v, n) && same;
 }
 
 static bool agree_rope(const cch_kernels *a, const cch_kernels *b, draw *d) {
@@ -186,10 +187,11 @@ static bool agree_elements(const cch_kernels *a, const cch_kernels *b, draw *d) 
     a->relu(x, n, u);
     b->relu(x, n, v);
     free(x);
-    return agree_gated("silu_mul", a->silu_mul, b->silu_mul, d) &
-           agree_gated("gelu_tanh_mul", a->gelu_tanh_mul, b->gelu_tanh_mul, d) &
-           agree_gated("gelu_erf_mul", a->gelu_erf_mul, b->gelu_erf_mul, d) & same_take("add", y, z, n) &
-           same_take("relu", u, v, n);
+    bool same = same_take("add", y, z, n); /* each takes its vectors, whatever the others found */
+    same = same_take("relu", u, v, n) && same;
+    same = agree_gated("silu_mul", a->silu_mul, b->silu_mul, d) && same;
+    same = agree_gated("gelu_tanh_mul", a->gelu_tanh_mul, b->gelu_tanh_mul, d) && same;
+    return agree_gated("gelu_erf_mul", a->gelu_erf_mul, b->gelu_erf_mul, d) && same;
 }
 
 static bool agree_sampler(const cch_kernels *a, const cch_kernels *b, draw *d) {
