@@ -203,7 +203,7 @@ static cch_status step_group(cch_search *s, int32_t g, int32_t *n_next, cch_erro
     int32_t n_ranked = ranked_candidates(s, group->size), first = *n_next, rank = 0;
     size_t first_node = s->n_nodes;
     for (int32_t b = group->open_first; b < group->open_first + group->n_open; b++) set_choices(s, b);
-    for (; rank < n_ranked && (rank < group->size || *n_next - first < group->size); rank++) {
+    for (; rank < n_ranked && *n_next - first < group->size; rank++) {
         int32_t b = 0;
         const cch_search_candidate *c = next_ranked(s, group, &b);
         if (c == NULL) break;
