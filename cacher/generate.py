@@ -1,20 +1,14 @@
-"""Generation: the policy around the core's batch.
-
-The core draws tokens; what is decided here is when a run ends (stop strings, number of tokens,
-time) and what text a token adds.
-"""
+"""Generation on one state, on several together, and by beam search."""
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, NoReturn, Unpack, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, Unpack, cast
 
 from cacher import _core
 from cacher.beam import search
 from cacher.checks import MAX_INT32, integer
-from cacher.decoding import StopMatcher, check_stops, primed_decoder
 from cacher.params import (
     BeamParams,
     SamplingOptions,
@@ -24,7 +18,9 @@ from cacher.params import (
     check_stop,
 )
 from cacher.progress import LONG_TEXT, Progress
-from cacher.types import BeamSearch, FinishReason, Generation, Token, top_tokens
+from cacher.row import Row
+from cacher.stream import Stream
+from cacher.types import BeamSearch, Generation
 
 if TYPE_CHECKING:
     from cacher.model import Model
@@ -32,88 +28,8 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 256  # states that share a forward pass
 MAX_CONTINUATIONS = 4096
-SHOWN_TOP = 5  # alternatives a streamed token carries
 
 _BEAM = BeamParams()
-
-Step = tuple[int, int, int, int, float, float, float]
-
-
-class Row:
-    """One state's run: takes the core's steps, keeps the text, knows when it ends."""
-
-    def __init__(
-        self, state: State, params: SamplingParams, max_tokens: int, stream_index: int = 0
-    ) -> None:
-        self.state = state
-        self.params = params.with_seed()
-        self.max_tokens = max_tokens
-        self.stream_index = stream_index
-        self.start = len(state)
-        self.limit = state.context_limit
-        self.finished = False
-        self.finish_reason: FinishReason | None = None
-        self.stop_sequence: str | None = None
-        self.token_ids: list[int] = []
-        self.pieces: list[str] = []
-        self.probabilities: list[float] = []
-        self.logprobs: list[float] = []
-        self._deadline = None
-        if params.max_time_s is not None:
-            self._deadline = time.monotonic() + params.max_time_s
-        check_stops(state, params.stop)
-        self._stops = StopMatcher(params.stop)
-        self._decoder = primed_decoder(state)
-        if self.start >= self.limit:
-            self._end("context_length")
-
-    @property
-    def ended(self) -> bool:
-        """Whether no further token is wanted."""
-        return self.finished or len(self.token_ids) >= self.max_tokens
-
-    def sampling(self) -> tuple[float | int, ...]:
-        """Return the core's parameters for what is left of this run."""
-        return self.params.core(self.stream_index, done=len(self.token_ids))
-
-    def take(self, step: Step) -> bool:
-        """Take a step of the core; true when it brought a token."""
-        _row, finish, _position, token_id, probability, logprob, _entropy = step
-        if finish:
-            self._end("eos" if finish == _core.FINISH_EOS else "context_length")
-            return False
-        self.token_ids.append(token_id)
-        self.probabilities.append(probability)
-        self.logprobs.append(logprob)
-        piece = self._decoder.push(token_id) if self._decoder else ""
-        self.pieces.append(piece)
-        match = self._stops.push(piece)
-        if match is not None and len(self.token_ids) >= self.params.min_tokens:
-            self.stop_sequence = match
-            self._end("stop_sequence")
-        elif self._deadline is not None and time.monotonic() >= self._deadline:
-            self._end("time")
-        elif self.ended:
-            self._flush()
-        return True
-
-    def result(self) -> Generation:
-        """Return what was generated so far."""
-        return Generation(
-            "".join(self.pieces), self.pieces[:], self.token_ids[:], self.probabilities[:],
-            self.logprobs[:], self.finished, self.finish_reason, self.stop_sequence,
-            None if self.params.greedy else self.params.seed, self.stream_index,
-        )  # fmt: skip
-
-    def _end(self, reason: FinishReason) -> None:
-        self.finished, self.finish_reason = True, reason
-        self._flush()
-
-    def _flush(self) -> None:
-        """Give the bytes of an unfinished character to the last token."""
-        rest = self._decoder.finish() if self._decoder and self.pieces else ""
-        if rest:
-            self.pieces[-1] += rest
 
 
 def generate_rows(
@@ -176,77 +92,6 @@ def _run(model: Model, rows: list[Row], chunk_tokens: int, store_top_k: int) -> 
     finally:
         for number in active:
             batch.remove(number)
-
-
-class Stream:
-    """An iterator over tokens as they are generated.
-
-    Between two tokens the state is free: it can be read, forked, even extended.
-    """
-
-    _open = False  # until there is something to close
-
-    def __init__(self, state: State, row: Row) -> None:
-        self._state = state
-        self._row = row
-        self._open = True
-        self._batch: _core.Batch | None = _core.Batch(state.model._core, 1, 0, state._store_top_k)
-
-    @property
-    def result(self) -> Generation:
-        """What was generated so far, and why it ended."""
-        return self._row.result()
-
-    def __iter__(self) -> Iterator[Token]:
-        return self
-
-    def __next__(self) -> Token:
-        row, state, batch = self._row, self._state, self._batch
-        while self._open and batch is not None and not row.ended:
-            step, top = self._step(batch)
-            state._head = len(state)
-            last = row.pieces[-1] if row.pieces else ""
-            if row.take(step):
-                return self._token(step, row.pieces[-1], top)
-            if row.pieces and row.pieces[-1] != last:
-                return Token(row.pieces[-1][len(last) :], -1, len(state), 0.0, 0.0)
-        self.close()
-        raise StopIteration
-
-    def _step(self, batch: _core.Batch) -> tuple[Step, tuple[tuple[int, float], ...]]:
-        """Let the core draw a token; where that is interrupted, the state is as it was."""
-        core = self._state._core
-        number = batch.add(core, self._row.sampling(), self._row.limit)
-        length = len(core)  # from here on nobody else changes it
-        try:
-            while not (steps := batch.step()):
-                pass
-            top = batch.top(number, SHOWN_TOP) or ()
-        except BaseException:  # Ctrl-C is raised when a step is complete: nobody saw its token
-            batch.remove(number)
-            core.truncate(length)
-            raise
-        batch.remove(number)
-        return steps[0], top
-
-    def _token(self, step: Step, text: str, top: tuple[tuple[int, float], ...]) -> Token:
-        _row, _finish, position, token_id, probability, logprob, entropy = step
-        shown = top_tokens(top, self._state.model._tokenizer)
-        return Token(text, token_id, position, probability, logprob, entropy, shown)
-
-    def close(self) -> None:
-        """End the run; what was generated stays in the state."""
-        if self._open:
-            self._open = False
-            self._batch = None
-            if self._row.token_ids or self._row.finished:
-                self._state._changed()
-
-    def __del__(self) -> None:
-        self.close()
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a stream is read once, where it was made: it cannot be copied or pickled")
 
 
 class Generating:

@@ -76,8 +76,8 @@ def diff(a: State, b: State) -> Diff:
         same_model=same_model,
         identical=same_model and not changes and prefix == len(a) == len(b),
         common_prefix_tokens=prefix,
-        common_prefix_text=_text(a, a.tokens[:prefix]),
-        only_in=(_text(a, a.tokens[prefix:]), _text(b, b.tokens[prefix:])),
+        common_prefix_text=_text(a, a.token_ids[:prefix]),
+        only_in=(_text(a, a.token_ids[prefix:]), _text(b, b.token_ids[prefix:])),
         config_changes=changes,
     )
 
@@ -166,7 +166,7 @@ def _merged_config(
 
 
 def _merged_tokens(states: Sequence[State], strategy: str, separator: str) -> list[int]:
-    sequences = [state.tokens for state in states]
+    sequences = [state.token_ids for state in states]
     if strategy == "longest":
         return max(sequences, key=len)
     prefix = 0
@@ -185,7 +185,7 @@ def _merged_tokens(states: Sequence[State], strategy: str, separator: str) -> li
 def _common_prefix(a: State, b: State) -> int:
     if a.model is b.model:
         return a._core.common_prefix(b._core)
-    left, right = a.tokens, b.tokens
+    left, right = a.token_ids, b.token_ids
     shorter = min(len(left), len(right))
     return next((i for i in range(shorter) if left[i] != right[i]), shorter)
 

@@ -99,16 +99,9 @@ class State(Generating, Inspection):
         return "" if tokenizer is None else tokenizer._core.decode(self._core.tokens())
 
     @property
-    def tokens(self) -> list[int]:
-        """The ids of all tokens, as a list."""
+    def token_ids(self) -> list[int]:
+        """The ids of all tokens; iterate over the state for what else is known of them."""
         return self._core.tokens().tolist()
-
-    @property
-    def token_ids(self) -> NDArray[np.int32]:
-        """The ids of all tokens, int32 [tokens]."""
-        import numpy as np
-
-        return np.asarray(self._core.tokens())
 
     @property
     def head_position(self) -> int:

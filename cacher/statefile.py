@@ -73,7 +73,7 @@ def to_document(state: State) -> dict[str, str]:
         "text": state.text,
         "config": state.config.to_dict(),
         "metadata": metadata,
-        "token_ids": state.tokens,
+        "token_ids": state.token_ids,
         "head_position": state.head_position,
         "revision": state.revision,
         "history": [],

@@ -224,8 +224,8 @@ class Program:
         live.tokens += want_ids
 
     def check(self, live: Live) -> None:
-        if live.state.tokens != live.tokens:
-            raise MismatchError(f"the state holds {live.state.tokens} instead of {live.tokens}")
+        if live.state.token_ids != live.tokens:
+            raise MismatchError(f"the state holds {live.state.token_ids} instead of {live.tokens}")
         got = read(live.state, live.model.info.n_layers - 1)
         want = self.oracle.truth(live.tokens)
         for name in ("logits", "keys", "values"):

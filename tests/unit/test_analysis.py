@@ -29,11 +29,11 @@ def test_an_empty_state_predicts_after_a_lone_bos(model: cacher.Model) -> None:
 
 def test_log_probabilities_are_those_of_the_logits(story: State) -> None:
     rows = softmax(story.logits(0))
-    expected = [math.log(rows[i, token]) for i, token in enumerate(story.tokens[1:])]
+    expected = [math.log(rows[i, token]) for i, token in enumerate(story.token_ids[1:])]
     logprobs = story.logprobs()
     assert logprobs.dtype == np.float32
     assert logprobs[1:].tolist() == pytest.approx(expected, abs=1e-4)
-    first = softmax(story.model.state().logits())[story.tokens[0]]
+    first = softmax(story.model.state().logits())[story.token_ids[0]]
     assert logprobs[0] == pytest.approx(math.log(first), abs=1e-4)
 
 
@@ -42,7 +42,7 @@ def test_log_probabilities_do_not_depend_on_what_is_stored(model: cacher.Model, 
     model.drop_cached()
     state = model.state("The king had a daughter", config={"store_logits": store})
     state.generate(4, seed=1)
-    want = model.state(state.tokens).logprobs()
+    want = model.state(state.token_ids).logprobs()
     assert state.logprobs().tobytes() == want.tobytes()
 
 
@@ -50,7 +50,7 @@ def test_entropies_and_ranks_are_those_of_the_logits(story: State) -> None:
     rows = softmax(story.logits(0))[:-1]
     entropy = -(rows * np.log(np.maximum(rows, 1e-300))).sum(axis=1)
     assert story.entropy()[1:].tolist() == pytest.approx(entropy.tolist(), abs=1e-4)
-    ids = story.tokens[1:]
+    ids = story.token_ids[1:]
     ranks = [int((row > row[i]).sum()) + 1 for row, i in zip(rows, ids, strict=True)]
     assert story.ranks()[1:].tolist() == ranks
 
@@ -83,7 +83,7 @@ def test_top_tokens_are_sorted_exact_and_stored_or_not_the_same(model: cacher.Mo
 def test_iterating_gives_the_tokens_with_their_texts(story: State) -> None:
     tokens = list(story)
     assert "".join(token.text for token in tokens) == story.text
-    assert [token.token_id for token in tokens] == story.tokens
+    assert [token.token_id for token in tokens] == story.token_ids
     assert [token.logprob for token in tokens] == story.logprobs().tolist()
     assert tokens[2].top_tokens[0].token == " a", "once upon ..."
 
@@ -112,7 +112,7 @@ def test_embeddings_of_all_layers(story: State) -> None:
     model = story.model
     inputs = story.embedding(0)
     assert inputs.shape == (9, 256)
-    assert inputs[4].tobytes() == model.embedding_input(story.tokens[4]).tobytes()
+    assert inputs[4].tobytes() == model.embedding_input(story.token_ids[4]).tobytes()
     final = story.embedding()
     assert story.embedding(-1, -1).tobytes() == final[8].tobytes()
     assert story.embedding(6).shape == (9, 256)

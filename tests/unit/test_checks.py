@@ -130,7 +130,7 @@ CALLS: dict[str, Callable[[Model, State, Any], object]] = {
 
 
 def content(state: State) -> tuple[object, ...]:
-    return (state.tokens, state.revision, state.head_position, state.config, state.metadata)
+    return (state.token_ids, state.revision, state.head_position, state.config, state.metadata)
 
 
 @pytest.mark.parametrize("name", CALLS)

@@ -69,19 +69,19 @@ def test_texts_put_together_are_the_state_s_text(spaced: cacher.Model) -> None:
     state = spaced.state("ab").append(" cd").append("cd").append("").append(".")
     assert state.text == "ab cdcd."
     encode = spaced.tokenizer.encode
-    assert state.tokens == [*encode("ab cd"), *encode("cd.", continues=True)]
+    assert state.token_ids == [*encode("ab cd"), *encode("cd.", continues=True)]
     assert spaced.state("ab").edit(append_text="cd").text == "abcd"
 
 
 def test_behind_a_special_token_a_text_begins_anew(spaced: cacher.Model) -> None:
     begin = spaced.tokenizer.id("<s>")
-    assert spaced.state([begin]).append("ab").tokens == [begin, *spaced.tokenizer.encode("ab")]
+    assert spaced.state([begin]).append("ab").token_ids == [begin, *spaced.tokenizer.encode("ab")]
 
 
 def test_a_merge_s_separator_is_taken_as_it_is(spaced: cacher.Model) -> None:
-    states = [spaced.state("ab"), spaced.state("cd")]
-    merged = cacher.merge(states, strategy="concat", separator=".")
-    assert merged.tokens == [*states[0].tokens, spaced.tokenizer.id("."), *states[1].tokens]
+    first, second = spaced.state("ab"), spaced.state("cd")
+    merged = cacher.merge([first, second], strategy="concat", separator=".")
+    assert merged.token_ids == [*first.token_ids, spaced.tokenizer.id("."), *second.token_ids]
 
 
 @given(parts=st.lists(st.text(f"abcd. {FOX}", max_size=6), max_size=5))
@@ -100,7 +100,7 @@ def test_pieces_of_a_continuation_go_on_from_the_text(
 ) -> None:
     state = spaced.state(text)
     pieces = continuation_pieces(state, ids)
-    if "\ufffd" not in (whole := spaced.tokenizer.decode([*state.tokens, *ids])):
+    if "\ufffd" not in (whole := spaced.tokenizer.decode([*state.token_ids, *ids])):
         assert state.text + "".join(pieces) == whole
 
 

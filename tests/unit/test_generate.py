@@ -6,6 +6,7 @@ import pytest
 
 import cacher
 from cacher import ModelMismatchError, ParameterError, SamplingParams, State
+from cacher.row import Row
 
 OPENING = "Once upon a time there was a little fox"
 
@@ -16,7 +17,7 @@ def test_the_text_is_exactly_what_was_added(story: State) -> None:
     assert "".join(result.tokens) == result.text
     lists = (result.tokens, result.token_ids, result.probabilities, result.logprobs)
     assert {len(x) for x in lists} == {12}
-    assert story.tokens[-12:] == result.token_ids
+    assert story.token_ids[-12:] == result.token_ids
     assert (result.finished, result.finish_reason, result.seed) == (False, None, 3)
     assert story.head_position == len(story)
 
@@ -87,7 +88,7 @@ def test_end_of_sequence_is_not_stored(model: cacher.Model) -> None:
         result = state.generate(300, seed=seed, temperature=3.0, top_p=1.0)
         if result.finish_reason == "eos":
             assert 0 not in result.token_ids
-            assert state.tokens[9:] == result.token_ids
+            assert state.token_ids[9:] == result.token_ids
             assert result.finished
             kept = model.state(OPENING).generate(
                 len(result) + 5, seed=seed, temperature=3.0, top_p=1.0, min_tokens=len(result) + 5
@@ -121,7 +122,7 @@ def test_max_tokens_is_checked(story: State, bad: int) -> None:
 
 def test_penalties_reach_the_core(model: cacher.Model) -> None:
     ids = model.state(OPENING).generate(40, temperature=0, no_repeat_ngram_size=2)
-    whole = model.state(OPENING).tokens + ids.token_ids
+    whole = model.state(OPENING).token_ids + ids.token_ids
     pairs = list(itertools.pairwise(whole))
     assert len(set(pairs)) == len(pairs)
     plain = model.state(OPENING).generate(40, temperature=0).token_ids
@@ -150,7 +151,7 @@ def test_a_stream_gives_the_tokens_of_generate(model: cacher.Model) -> None:
     assert "".join(token.text for token in tokens) == result.text
     assert [token.logprob for token in tokens] == result.logprobs
     assert [token.position for token in tokens] == list(range(9, 29))
-    assert streamed.tokens == whole.tokens
+    assert streamed.token_ids == whole.token_ids
     assert stream.result == result
 
 
@@ -199,7 +200,7 @@ def test_a_stream_stops_like_generate(model: cacher.Model) -> None:
 def test_bytes_left_over_come_with_the_last_token(model: cacher.Model) -> None:
     first, *_rest = model.tokenizer.encode("🦊")
     state = model.state(OPENING)
-    row = cacher.generate.Row(state, SamplingParams(), 2)
+    row = Row(state, SamplingParams(), 2)
     row.take((0, 0, 9, first, 0.5, -0.7, 1.0))
     assert row.pieces == [""]
     row.take((0, 0, 10, first, 0.5, -0.7, 1.0))

@@ -6,7 +6,6 @@ import itertools
 import pickle
 import re
 
-import numpy as np
 import pytest
 
 import cacher
@@ -39,17 +38,10 @@ def test_an_id_is_a_uuid_unless_one_is_chosen(model: cacher.Model) -> None:
             model.state(state_id=bad)
 
 
-def test_tokens_are_a_list_and_an_array(model: cacher.Model) -> None:
-    state = model.state([5, 6, 7])
-    assert state.tokens == [5, 6, 7]
-    assert state.token_ids.dtype == np.int32
-    assert state.token_ids.tolist() == [5, 6, 7]
-
-
 def test_pieces_are_encoded_separately(model: cacher.Model) -> None:
     joined = model.state("Hel").append("lo world")
     assert joined.text == "Hello world"
-    assert joined.tokens == model.tokenizer.encode("Hel") + model.tokenizer.encode("lo world")
+    assert joined.token_ids == model.tokenizer.encode("Hel") + model.tokenizer.encode("lo world")
 
 
 def test_the_head_moves_by_reading_and_not_by_looking(story: State) -> None:
@@ -214,14 +206,14 @@ def test_the_short_form_shows_the_end_of_the_text(model: cacher.Model) -> None:
 
 
 def test_a_reading_that_fails_lays_nothing(story: State) -> None:
-    before = (story.tokens, story.revision, story.head_position)
+    before = (story.token_ids, story.revision, story.head_position)
 
     def stop(_done: int, _total: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         story.forward(" who lived in a wood", progress=stop)
-    assert (story.tokens, story.revision, story.head_position) == before
+    assert (story.token_ids, story.revision, story.head_position) == before
     small = cacher.load("tales", threads=1, kv_budget=story.model.info.page_bytes)
     state = small.state("Hello")
     with pytest.raises(cacher.BudgetError):

@@ -43,7 +43,7 @@ def test_everything_comes_back(model: cacher.Model, path: Path) -> None:
     for name in (
         "id",
         "text",
-        "tokens",
+        "token_ids",
         "head_position",
         "config",
         "metadata",
@@ -93,7 +93,7 @@ def test_the_documented_keys_are_there(saved: dict[str, Any], story: State) -> N
     assert saved["version"] == 1
     assert saved["model_id"] == "tales"
     assert saved["text"] == story.text
-    assert saved["token_ids"] == story.tokens
+    assert saved["token_ids"] == story.token_ids
     assert saved["head_position"] == len(story) - 1
     assert saved["fingerprint"] == story.model.fingerprint
     assert set(saved["metadata"]) >= {"created_at", "last_modified", "forked_from", "tags"}
@@ -248,7 +248,7 @@ def test_kill_at_any_moment_leaves_a_whole_file(model: cacher.Model, path: Path)
         saver.stdout.close()
         state = model.restore(path)
         word = state.metadata["word"]
-        assert state.tokens == [word] * 900
+        assert state.token_ids == [word] * 900
         seen.add(word)
     assert seen <= {300, 400}
 

@@ -52,7 +52,7 @@ def test_a_second_thread_on_a_state_is_refused_at_once(model: cacher.Model) -> N
     try:
         for use in (
             lambda: state.generate(1), lambda: state.append(" x"), lambda: state.fork(),
-            lambda: state.rollback(1), lambda: state.tokens, lambda: state.logits(),
+            lambda: state.rollback(1), lambda: state.token_ids, lambda: state.logits(),
             lambda: next(state.stream(1)), lambda: state.beam(2, 2), lambda: state.save("x.json"),
         ):  # fmt: skip
             with pytest.raises(StateBusyError):
@@ -194,7 +194,7 @@ def test_threads_on_one_stream_get_each_token_once_or_are_refused(model: cacher.
     for thread in threads:
         thread.join()
     assert {type(error) for error in errors} <= {StateBusyError}
-    assert sorted(got) == sorted(state.tokens[4:])
+    assert sorted(got) == sorted(state.token_ids[4:])
     assert len(stream.result) == len(got) >= 40
 
 
@@ -218,10 +218,10 @@ for _ in range(20):
         time.sleep(1)  # for the signal, should it come late
     except KeyboardInterrupt:
         pass
-    assert stream.result.token_ids == state.tokens[4:]
+    assert stream.result.token_ids == state.token_ids[4:]
     for token in stream:
         pass
-    assert stream.result.token_ids == state.tokens[4:] == want
+    assert stream.result.token_ids == state.token_ids[4:] == want
 print("whole")
 """
 

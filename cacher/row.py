@@ -1,0 +1,97 @@
+"""A run: one state's generation, from its first token to the reason it ended.
+
+The core draws tokens; what is decided here is when a run ends (stop strings, number of tokens,
+time) and what text a token adds.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from cacher import _core
+from cacher.decoding import StopMatcher, check_stops, primed_decoder
+from cacher.params import SamplingParams
+from cacher.types import FinishReason, Generation
+
+if TYPE_CHECKING:
+    from cacher.state import State
+
+Step = tuple[int, int, int, int, float, float, float]
+
+
+class Row:
+    """One state's run: takes the core's steps, keeps the text, knows when it ends."""
+
+    def __init__(
+        self, state: State, params: SamplingParams, max_tokens: int, stream_index: int = 0
+    ) -> None:
+        self.state = state
+        self.params = params.with_seed()
+        self.max_tokens = max_tokens
+        self.stream_index = stream_index
+        self.start = len(state)
+        self.limit = state.context_limit
+        self.finished = False
+        self.finish_reason: FinishReason | None = None
+        self.stop_sequence: str | None = None
+        self.token_ids: list[int] = []
+        self.pieces: list[str] = []
+        self.probabilities: list[float] = []
+        self.logprobs: list[float] = []
+        self._deadline = None
+        if params.max_time_s is not None:
+            self._deadline = time.monotonic() + params.max_time_s
+        check_stops(state, params.stop)
+        self._stops = StopMatcher(params.stop)
+        self._decoder = primed_decoder(state)
+        if self.start >= self.limit:
+            self._end("context_length")
+
+    @property
+    def ended(self) -> bool:
+        """Whether no further token is wanted."""
+        return self.finished or len(self.token_ids) >= self.max_tokens
+
+    def sampling(self) -> tuple[float | int, ...]:
+        """Return the core's parameters for what is left of this run."""
+        return self.params.core(self.stream_index, done=len(self.token_ids))
+
+    def take(self, step: Step) -> bool:
+        """Take a step of the core; true when it brought a token."""
+        _row, finish, _position, token_id, probability, logprob, _entropy = step
+        if finish:
+            self._end("eos" if finish == _core.FINISH_EOS else "context_length")
+            return False
+        self.token_ids.append(token_id)
+        self.probabilities.append(probability)
+        self.logprobs.append(logprob)
+        piece = self._decoder.push(token_id) if self._decoder else ""
+        self.pieces.append(piece)
+        match = self._stops.push(piece)
+        if match is not None and len(self.token_ids) >= self.params.min_tokens:
+            self.stop_sequence = match
+            self._end("stop_sequence")
+        elif self._deadline is not None and time.monotonic() >= self._deadline:
+            self._end("time")
+        elif self.ended:
+            self._flush()
+        return True
+
+    def result(self) -> Generation:
+        """Return what was generated so far."""
+        return Generation(
+            "".join(self.pieces), self.pieces[:], self.token_ids[:], self.probabilities[:],
+            self.logprobs[:], self.finished, self.finish_reason, self.stop_sequence,
+            None if self.params.greedy else self.params.seed, self.stream_index,
+        )  # fmt: skip
+
+    def _end(self, reason: FinishReason) -> None:
+        self.finished, self.finish_reason = True, reason
+        self._flush()
+
+    def _flush(self) -> None:
+        """Give the bytes of an unfinished character to the last token."""
+        rest = self._decoder.finish() if self._decoder and self.pieces else ""
+        if rest:
+            self.pieces[-1] += rest

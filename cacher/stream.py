@@ -1,0 +1,86 @@
+"""Streaming: a run of one state, token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NoReturn
+
+from cacher import _core
+from cacher.row import Row, Step
+from cacher.types import Generation, Token, top_tokens
+
+if TYPE_CHECKING:
+    from cacher.state import State
+
+SHOWN_TOP = 5  # alternatives a streamed token carries
+
+
+class Stream:
+    """An iterator over tokens as they are generated.
+
+    Between two tokens the state is free: it can be read, forked, even extended.
+    """
+
+    _open = False  # until there is something to close
+
+    def __init__(self, state: State, row: Row) -> None:
+        self._state = state
+        self._row = row
+        self._open = True
+        self._batch: _core.Batch | None = _core.Batch(state.model._core, 1, 0, state._store_top_k)
+
+    @property
+    def result(self) -> Generation:
+        """What was generated so far, and why it ended."""
+        return self._row.result()
+
+    def __iter__(self) -> Iterator[Token]:
+        return self
+
+    def __next__(self) -> Token:
+        row, state, batch = self._row, self._state, self._batch
+        while self._open and batch is not None and not row.ended:
+            step, top = self._step(batch)
+            state._head = len(state)
+            last = row.pieces[-1] if row.pieces else ""
+            if row.take(step):
+                return self._token(step, row.pieces[-1], top)
+            if row.pieces and row.pieces[-1] != last:
+                return Token(row.pieces[-1][len(last) :], -1, len(state), 0.0, 0.0)
+        self.close()
+        raise StopIteration
+
+    def _step(self, batch: _core.Batch) -> tuple[Step, tuple[tuple[int, float], ...]]:
+        """Let the core draw a token; where that is interrupted, the state is as it was."""
+        core = self._state._core
+        number = batch.add(core, self._row.sampling(), self._row.limit)
+        length = len(core)  # from here on nobody else changes it
+        try:
+            while not (steps := batch.step()):
+                pass
+            top = batch.top(number, SHOWN_TOP) or ()
+        except BaseException:  # Ctrl-C is raised when a step is complete: nobody saw its token
+            batch.remove(number)
+            core.truncate(length)
+            raise
+        batch.remove(number)
+        return steps[0], top
+
+    def _token(self, step: Step, text: str, top: tuple[tuple[int, float], ...]) -> Token:
+        _row, _finish, position, token_id, probability, logprob, entropy = step
+        shown = top_tokens(top, self._state.model._tokenizer)
+        return Token(text, token_id, position, probability, logprob, entropy, shown)
+
+    def close(self) -> None:
+        """End the run; what was generated stays in the state."""
+        if self._open:
+            self._open = False
+            self._batch = None
+            if self._row.token_ids or self._row.finished:
+                self._state._changed()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a stream is read once, where it was made: it cannot be copied or pickled")
