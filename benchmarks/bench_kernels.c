@@ -3,7 +3,7 @@
  * Build and run, from the repository root, on an otherwise idle machine:
  *   make core && gcc $(cat tools/cflags.txt) -Icsrc benchmarks/bench_kernels.c build/libcacher.a -lopenblas -lpthread \
  *       -lm -o build/bench_kernels
- *   build/bench_kernels [threads] [isa] [least rows] [most rows]
+ *   OPENBLAS_THREAD_TIMEOUT=20 build/bench_kernels [threads] [isa] [least rows] [most rows]
  *
  * Each cell is timed in turns (ours, OpenBLAS, ours, ...) and the median counts, so a disturbance hits both.  Weights
  * rotate through copies that together exceed the caches: every product reads its weights from memory, as in a forward
@@ -22,7 +22,7 @@
 #define TURNS 11
 #define MOST_ROWS 512
 #define MOST_COPIES 64
-#define SETTLE_NS 60000000 /* OpenBLAS's threads spin for about half of that before they sleep and leave us the cores */
+#define SETTLE_NS 5000000 /* after it OpenBLAS's threads sleep, and leave us the cores */
 #define COPIES_BYTES ((size_t)192 << 20) /* of weights per cell, six times the last-level cache */
 
 typedef struct shape {

@@ -118,8 +118,9 @@ def measure_model(
 def measure_kernels(threads: list[int]) -> list[str]:
     """Run the C benchmark of matrix products against OpenBLAS; returns the lines it printed."""
     program = ROOT / "build/bench_kernels"
+    env = os.environ | {"OPENBLAS_THREAD_TIMEOUT": "20"}  # its threads sleep after 2^20 cycles without work
     runs = [[str(program), str(count), "best", "1", "128"] for count in threads]
-    printed = (subprocess.run(run, check=True, capture_output=True, text=True) for run in runs)
+    printed = (subprocess.run(run, env=env, check=True, capture_output=True, text=True) for run in runs)
     return [line for run in printed for line in run.stdout.splitlines()]
 
 

@@ -1,7 +1,7 @@
 #include "base/threads.h"
 
 #include <pthread.h>
-#include <sched.h> /* sched_yield */
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <time.h>
@@ -28,7 +28,7 @@ struct cch_threads {
     bool spin;                /* false when there are more threads than cores: give the core away at once */
     cch_job job;
     void *arg;
-    atomic_int caller_core; /* -1 when not known; a hint */
+    int caller_core; /* of the last job, -1 before the first */
     _Alignas(64) atomic_uint epoch;
     _Alignas(64) atomic_int pending;
     _Alignas(64) atomic_int sleepers;
@@ -59,19 +59,22 @@ static int64_t now_ns(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static int current_core(void) {
+/* Bars the workers from the caller's core, whenever the caller has come to another: the scheduler likes to wake a thread
+ * where it last ran, and two threads that take turns on one core look to it like one that fits there, for seconds on
+ * end.  The workers may use all other cores that the caller may use now. */
+static void leave_core_to_caller(cch_threads *t) {
 #if defined(__linux__)
-    return sched_getcpu();
+    cpu_set_t cores;
+    const int core = sched_getcpu();
+    if (!t->spin || core == t->caller_core) return;
+    t->caller_core = core;
+    if (core < 0 || sched_getaffinity(0, sizeof cores, &cores) != 0) return; /* more cores than the set holds */
+    CPU_CLR(core, &cores);
+    if (CPU_COUNT(&cores) == 0) return;
+    for (int i = 0; i < t->n_workers; i++) pthread_setaffinity_np(t->workers[i].id, sizeof cores, &cores);
 #else
-    return -1;
+    (void)t;
 #endif
-}
-
-/* A worker on the caller's core must not spin: it would only keep the caller from getting to the next job.  Sleeping
- * also lets the scheduler wake it on a free core. */
-static bool may_spin(const cch_threads *t) {
-    const int core = current_core();
-    return t->spin && (core < 0 || core != atomic_load_explicit(&t->caller_core, memory_order_relaxed));
 }
 
 /* True when a job newer than `seen` came within the spinning time. */
@@ -113,13 +116,11 @@ static void run_share(cch_threads *t, struct worker *w, unsigned epoch) {
 static void *work(void *arg) {
     struct worker *w = arg;
     cch_threads *t = w->threads;
-    bool spin = t->spin;
     for (unsigned seen = 0;;) {
-        if (!spin || !spin_for_job(t, seen)) sleep_for_job(t, seen);
+        if (!t->spin || !spin_for_job(t, seen)) sleep_for_job(t, seen);
         seen = atomic_load_explicit(&t->epoch, memory_order_acquire); /* before `stop`, whose epoch has no job */
         if (atomic_load(&t->stop)) return NULL;
         run_share(t, w, seen);
-        spin = may_spin(t);
     }
 }
 
@@ -149,6 +150,7 @@ cch_status cch_threads_new(int n_threads, cch_threads **out, cch_error *err) {
     pthread_mutex_init(&t->lock, NULL);
     pthread_cond_init(&t->wake, NULL);
     t->n_threads = n_threads;
+    t->caller_core = -1;
     t->spin = n_threads <= cch_cpu_cores();
     CCH_NEW(t->workers, (size_t)n_threads - 1, err);
     if (!start_workers(t))
@@ -194,7 +196,7 @@ void cch_threads_run(cch_threads *threads, cch_job job, void *arg) {
     }
     threads->job = job;
     threads->arg = arg;
-    atomic_store_explicit(&threads->caller_core, current_core(), memory_order_relaxed);
+    leave_core_to_caller(threads);
     atomic_store_explicit(&threads->pending, threads->n_workers, memory_order_relaxed);
     publish(threads);
     job(arg, 0, threads->n_threads);
