@@ -118,10 +118,10 @@ def measure_model(
 def measure_kernels(threads: list[int]) -> list[str]:
     """Run the C benchmark of matrix products against OpenBLAS; returns the lines it printed."""
     program = ROOT / "build/bench_kernels"
-    env = os.environ | {"OPENBLAS_THREAD_TIMEOUT": "20"}  # its threads sleep after 2^20 cycles without work
+    env = os.environ | {"OPENBLAS_THREAD_TIMEOUT": "20"}  # idle threads sleep after 2^20 cycles
     runs = [[str(program), str(count), "best", "1", "128"] for count in threads]
-    printed = (subprocess.run(run, env=env, check=True, capture_output=True, text=True) for run in runs)
-    return [line for run in printed for line in run.stdout.splitlines()]
+    printed = [subprocess.check_output(run, env=env, text=True) for run in runs]
+    return [line for text in printed for line in text.splitlines()]
 
 
 def measure_models(threads: list[int], reps: int) -> dict:
