@@ -6,6 +6,8 @@
 >>> endings = [story.fork().generate(20, seed=seed).text for seed in (1, 2)]
 """
 
+import typing
+
 from cacher import hub
 from cacher._core import __version__
 from cacher.errors import (
@@ -15,6 +17,7 @@ from cacher.errors import (
     DeviceError,
     EmptyStateError,
     EncodingError,
+    EngineClosedError,
     FileError,
     GenerationCancelled,
     InternalError,
@@ -25,6 +28,7 @@ from cacher.errors import (
     ModelMismatchError,
     ModelNotFoundError,
     ParameterError,
+    QueueFullError,
     StateBusyError,
     StateError,
     StateFileError,
@@ -44,6 +48,7 @@ from cacher.types import (
     BeamNode,
     BeamSearch,
     Diff,
+    EngineStats,
     Generation,
     MergeConflict,
     ModelInfo,
@@ -51,6 +56,9 @@ from cacher.types import (
     Token,
     TopToken,
 )
+
+if typing.TYPE_CHECKING:
+    from cacher.engine import Engine, EngineStream
 
 __all__ = [
     "Beam",
@@ -64,6 +72,10 @@ __all__ = [
     "Diff",
     "EmptyStateError",
     "EncodingError",
+    "Engine",
+    "EngineClosedError",
+    "EngineStats",
+    "EngineStream",
     "FileError",
     "Generation",
     "GenerationCancelled",
@@ -79,6 +91,7 @@ __all__ = [
     "ModelNotFoundError",
     "ModelStats",
     "ParameterError",
+    "QueueFullError",
     "SamplingParams",
     "State",
     "StateBusyError",
@@ -99,3 +112,15 @@ __all__ = [
     "merge",
     "sampling_distribution",
 ]
+
+# What is imported when it is first used, since it is slow to import.
+_LATE = {"Engine": "cacher.engine", "EngineStream": "cacher.engine"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATE:
+        raise AttributeError(f"module 'cacher' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(_LATE[name]), name)
+    return value

@@ -21,6 +21,8 @@ A message holds the value that was wrong, where it came from and what is allowed
     ├── FileError(OSError)                 a file could not be read or written
     ├── BudgetError(MemoryError)           the byte budget for KV pages is too small
     ├── GenerationCancelled                the call was cancelled
+    ├── QueueFullError                     too many requests are waiting
+    ├── EngineClosedError                  the engine takes no requests any more
     ├── DeviceError                        a device is not available
     ├── MissingExtraError(ImportError)     an optional part of the package is not installed
     └── InternalError                      a check of the library's own invariants failed
@@ -121,6 +123,14 @@ class BudgetError(CacherError, MemoryError):
 
 class GenerationCancelled(CacherError):  # noqa: N818 - the name of the event, as in asyncio
     """The call was cancelled."""
+
+
+class QueueFullError(CacherError):
+    """Too many requests are waiting."""
+
+
+class EngineClosedError(CacherError):
+    """The engine takes no requests any more."""
 
 
 class DeviceError(CacherError):

@@ -1,4 +1,4 @@
-"""The id of a state."""
+"""The id of a state, and the salt of what it shares."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ from cacher.errors import ParameterError
 
 STATE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 RESERVED_IDS = frozenset({"config", "merge", "diff", "import", "export", "inspect", "stats"})
+
+
+def salt_of(cache_salt: str) -> int:
+    """Return the core's number for a salt: 64 bits of its SHA-256, never 0."""
+    from hashlib import sha256  # few states have a salt
+
+    return int.from_bytes(sha256(string("cache_salt", cache_salt).encode()).digest()[:8]) or 1
 
 
 class Identity:

@@ -121,7 +121,8 @@ def merge(
     _check(states, strategy, separator, on_conflict)
     first = states[0]
     config, conflicts = _merged_config(states, on_conflict)
-    merged = State(first.model, first.model._core.state(), config, None, state_id)
+    core = first.model._core.state(first._salt)
+    merged = State(first.model, core, config, None, state_id, first._salt)
     merged._merged = Merged(tuple(state._identity for state in states), conflicts)
     ids = _merged_tokens(states, strategy, separator)
     if ids:

@@ -10,6 +10,7 @@ from cacher import _core
 from cacher.checks import MAX_INT32, MAX_INT64, integer, string
 from cacher.errors import ModelMismatchError, ParameterError, TokenizerError
 from cacher.generate import generate_rows
+from cacher.identity import salt_of
 from cacher.lineage import check_states
 from cacher.params import SamplingOptions, SamplingParams, StateConfig
 from cacher.state import State
@@ -98,6 +99,7 @@ class Model:
         config: Mapping[str, object] | StateConfig | None = None,
         metadata: Mapping[str, object] | None = None,
         state_id: str | None = None,
+        cache_salt: str | None = None,
     ) -> State:
         """Return a new state.  Nothing is computed before something is asked of it.
 
@@ -106,6 +108,8 @@ class Model:
             config: Defaults of its generations and what it stores; see `StateConfig`.
             metadata: Tags of your own, plain JSON.
             state_id: An id of your own; None: a random UUID when first read.
+            cache_salt: What states of one salt have computed is hidden from all others (a user
+                could tell by the time taken that a text was read before); forks inherit it.
 
         Raises:
             ContextOverflowError: More tokens than the context holds.
@@ -118,7 +122,8 @@ class Model:
             2
         """
         full = self._default_config.updated(config)
-        state = State(self, self._core.state(), full, metadata, state_id)
+        salt = 0 if cache_salt is None else salt_of(cache_salt)
+        state = State(self, self._core.state(salt), full, metadata, state_id, salt)
         if text is not None:
             state._lay(text)
         return state

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from cacher import _core
 from cacher.decoding import StopMatcher, check_stops, primed_decoder
 from cacher.params import SamplingParams
-from cacher.types import FinishReason, Generation
+from cacher.types import FinishReason, Generation, Token, top_tokens
 
 if TYPE_CHECKING:
     from cacher.state import State
@@ -77,6 +77,28 @@ class Row:
         elif self.ended:
             self._flush()
         return True
+
+    def show(self, step: Step, top: tuple[tuple[int, float], ...]) -> Token | None:
+        """Take a step of the core; return what is new for a reader, if anything is.
+
+        Args:
+            step: As the core gave it.
+            top: The likeliest tokens at this position and their log-probabilities, best first.
+        """
+        last = self.pieces[-1] if self.pieces else ""
+        if self.take(step):
+            _row, _finish, position, token_id, probability, logprob, entropy = step
+            shown = top_tokens(top, self.state.model._tokenizer)
+            text = self.pieces[-1]
+            return Token(text, token_id, position, probability, logprob, entropy, shown)
+        if self.pieces and self.pieces[-1] != last:
+            return Token(self.pieces[-1][len(last) :], -1, len(self.state), 0.0, 0.0)
+        return None
+
+    def cancel(self) -> None:
+        """End the run where it is."""
+        if not self.ended:
+            self._end("cancelled")
 
     def result(self) -> Generation:
         """Return what was generated so far."""

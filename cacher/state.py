@@ -47,7 +47,7 @@ class State(Generating, Inspection):
 
     __slots__ = (
         "_config", "_core", "_created", "_forked_from", "_head", "_identity", "_merged",
-        "_metadata", "_model", "_modified", "_revision",
+        "_metadata", "_model", "_modified", "_revision", "_salt",
     )  # fmt: skip
 
     def __init__(
@@ -57,9 +57,11 @@ class State(Generating, Inspection):
         config: StateConfig,
         metadata: Mapping[str, object] | None = None,
         state_id: str | None = None,
+        salt: int = 0,
     ) -> None:
-        """Wrap a core state; use `Model.state`."""
+        """Wrap a core state of that salt; use `Model.state`."""
         self._model = model
+        self._salt = salt
         self._core = core
         self._config = config
         self._revision = 1
@@ -256,6 +258,7 @@ class State(Generating, Inspection):
             core.truncate(at)
         copy = State.__new__(State)
         copy._model = self._model
+        copy._salt = self._salt
         copy._core = core
         copy._config = self._config.updated(config)
         copy._revision = 1

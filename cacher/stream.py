@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from cacher import _core
 from cacher.row import Row, Step
-from cacher.types import Generation, Token, top_tokens
+from cacher.types import Generation, Token
 
 if TYPE_CHECKING:
     from cacher.state import State
@@ -42,11 +42,9 @@ class Stream:
         while self._open and batch is not None and not row.ended:
             step, top = self._step(batch)
             state._head = len(state)
-            last = row.pieces[-1] if row.pieces else ""
-            if row.take(step):
-                return self._token(step, row.pieces[-1], top)
-            if row.pieces and row.pieces[-1] != last:
-                return Token(row.pieces[-1][len(last) :], -1, len(state), 0.0, 0.0)
+            token = row.show(step, top)
+            if token is not None:
+                return token
         self.close()
         raise StopIteration
 
@@ -65,11 +63,6 @@ class Stream:
             raise
         batch.remove(number)
         return steps[0], top
-
-    def _token(self, step: Step, text: str, top: tuple[tuple[int, float], ...]) -> Token:
-        _row, _finish, position, token_id, probability, logprob, entropy = step
-        shown = top_tokens(top, self._state.model._tokenizer)
-        return Token(text, token_id, position, probability, logprob, entropy, shown)
 
     def close(self) -> None:
         """End the run; what was generated stays in the state."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from cacher.tokenizer import Tokenizer
 
-FinishReason = Literal["stop_sequence", "eos", "context_length", "time"]
+FinishReason = Literal["stop_sequence", "eos", "context_length", "time", "cancelled"]
 
 
 class TopToken(NamedTuple):
@@ -64,7 +64,8 @@ class Generation:
         probabilities: The model's own probability of each token (temperature 1, nothing cut off).
         logprobs: Their natural logarithms.
         finished: False when `max_tokens` ended the run.
-        finish_reason: ``"stop_sequence"``, ``"eos"``, ``"context_length"``, ``"time"``, or None.
+        finish_reason: ``"stop_sequence"``, ``"eos"``, ``"context_length"``, ``"time"``,
+            ``"cancelled"``, or None.
         stop_sequence: The stop sequence that was matched.
         seed: The seed in force; None when nothing was drawn (temperature 0).
         stream_index: Which of several continuations this is.
@@ -241,6 +242,41 @@ class ModelStats:
     tokens_reused: int
     pages_evicted: int
     forwards: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """Counters of an engine, since it was made.
+
+    Attributes:
+        running: Requests that have joined and not left, now.
+        waiting: Requests that wait to join, now.
+        kv_bytes: Bytes of KV entries in memory, now.
+        kv_budget_bytes: Bytes of them at most.
+        finished: Requests that ran to their end.
+        cancelled: Requests that were ended before.
+        rejected: Requests refused because too many were waiting.
+        failed: Requests that ended with an exception.
+        tokens: Tokens generated.
+        passes: Forward passes.
+        prefix_lookups: Requests whose prompt was looked for among what is computed.
+        prefix_hits: Those of which a part was found.
+        prefix_tokens: Tokens found.
+    """
+
+    running: int
+    waiting: int
+    kv_bytes: int
+    kv_budget_bytes: int
+    finished: int
+    cancelled: int
+    rejected: int
+    failed: int
+    tokens: int
+    passes: int
+    prefix_lookups: int
+    prefix_hits: int
+    prefix_tokens: int
 
 
 @dataclass(frozen=True, slots=True)

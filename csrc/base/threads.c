@@ -59,9 +59,9 @@ static int64_t now_ns(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* Bars the workers from the caller's core, whenever the caller has come to another: the scheduler likes to wake a thread
- * where it last ran, and two threads that take turns on one core look to it like one that fits there, for seconds on
- * end.  The workers may use all other cores that the caller may use now. */
+/* Bars the workers from the caller's core, whenever the caller has come to another: the scheduler likes to wake a
+ * thread where it last ran, and two threads that take turns on one core look to it like one that fits there, for
+ * seconds on end.  The workers may use all other cores that the caller may use now. */
 static void leave_core_to_caller(cch_threads *t) {
 #if defined(__linux__)
     cpu_set_t cores;

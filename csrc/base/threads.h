@@ -1,10 +1,10 @@
 /* threads - a small pool of workers for one forward pass at a time.
  *
- * A job is one function called once with each index, one per thread; results must not depend on how the function splits
- * the work, so that any number of threads gives the same bits (thread law).  Workers spin briefly for the next job
- * (a forward pass issues hundreds, microseconds apart), then sleep until woken; on Linux their affinity keeps them off
- * the core where the caller runs.  The caller waits for nobody who has not begun: it runs that worker's index itself, so
- * a job may not wait for another index of itself.
+ * A job is one function called once with each index, one per thread; results must not depend on how the function
+ * splits the work, so that any number of threads gives the same bits (thread law).  Workers spin briefly for the next
+ * job (a forward pass issues hundreds, microseconds apart), then sleep until woken; on Linux their affinity keeps them
+ * off the core where the caller runs.  The caller waits for nobody who has not begun: it runs that worker's index
+ * itself, so a job may not wait for another index of itself.
  */
 #ifndef CCH_BASE_THREADS_H
 #define CCH_BASE_THREADS_H

@@ -106,17 +106,17 @@ done:
     return status;
 }
 
-cch_status cch_batch_add(cch_batch *batch, cch_state *state, const cch_sampling *sampling, int32_t n_ctx,
-                         int32_t *out_row, cch_error *err) {
-    cch_sampling defaults = CCH_SAMPLING_INIT;
+/* Wants the lock. */
+static cch_status refuse_while_running(const cch_batch *batch, cch_error *err) {
+    if (batch->running) CCH_FAIL(err, CCH_E_BUSY, -1, "the batch is in the middle of a step");
+    return CCH_OK;
+}
+
+/* Takes the row, also on failure. */
+static cch_status join(cch_batch *batch, cch_batch_row *row, int32_t *out_row, cch_error *err) {
     cch_status status = CCH_OK;
-    cch_batch_row *row = NULL;
-    *out_row = -1;
-    if (state->model != batch->model)
-        CCH_FAIL(err, CCH_E_MISMATCH, -1, "the state belongs to another model than the batch");
-    CCH_RETURN_IF(make_row(batch, state, sampling != NULL ? sampling : &defaults, n_ctx, &row, err));
     pthread_mutex_lock(&batch->lock);
-    if (batch->running) CCH_THROW(err, CCH_E_BUSY, -1, "the batch is in the middle of a step");
+    CCH_TRY(refuse_while_running(batch, err));
     if (batch->n_rows >= (size_t)batch->max_rows)
         CCH_THROW(err, CCH_E_ARGUMENT, -1, "the batch has %zu rows already, allowed: at most %d", batch->n_rows,
                   batch->max_rows);
@@ -128,6 +128,56 @@ cch_status cch_batch_add(cch_batch *batch, cch_state *state, const cch_sampling 
 done:
     pthread_mutex_unlock(&batch->lock);
     free_row(row);
+    return status;
+}
+
+static cch_status add(cch_batch *batch, cch_state *state, const cch_sampling *sampling, int32_t n_ctx, bool reads,
+                      int32_t *out_row, cch_error *err) {
+    cch_batch_row *row = NULL;
+    *out_row = -1;
+    if (state->model != batch->model)
+        CCH_FAIL(err, CCH_E_MISMATCH, -1, "the state belongs to another model than the batch");
+    CCH_RETURN_IF(make_row(batch, state, sampling, n_ctx, &row, err));
+    row->reads = reads;
+    return join(batch, row, out_row, err);
+}
+
+cch_status cch_batch_add(cch_batch *batch, cch_state *state, const cch_sampling *sampling, int32_t n_ctx,
+                         int32_t *out_row, cch_error *err) {
+    const cch_sampling defaults = CCH_SAMPLING_INIT;
+    return add(batch, state, sampling != NULL ? sampling : &defaults, n_ctx, false, out_row, err);
+}
+
+cch_status cch_batch_add_reader(cch_batch *batch, cch_state *state, int32_t *out_row, cch_error *err) {
+    const cch_sampling defaults = CCH_SAMPLING_INIT;
+    return add(batch, state, &defaults, 0, true, out_row, err);
+}
+
+static cch_status give(cch_batch *batch, int32_t id, const float *logits, cch_error *err) {
+    CCH_RETURN_IF(refuse_while_running(batch, err));
+    for (size_t i = 0; i < batch->n_rows; i++) {
+        cch_batch_row *row = batch->rows[i];
+        if (row->id != id || row->reads || row->n_new > 0) continue;
+        memcpy(row->logits, logits, (size_t)batch->model->config.vocab_size * sizeof *logits);
+        row->given = true;
+        return CCH_OK;
+    }
+    CCH_FAIL(err, CCH_E_ARGUMENT, id, "no row %d waits for its first token", id);
+}
+
+cch_status cch_batch_give(cch_batch *batch, int32_t row, const float *logits, cch_error *err) {
+    pthread_mutex_lock(&batch->lock);
+    cch_status status = give(batch, row, logits, err);
+    pthread_mutex_unlock(&batch->lock);
+    return status;
+}
+
+cch_status cch_batch_set_chunk(cch_batch *batch, int32_t chunk_tokens, cch_error *err) {
+    CCH_RETURN_IF(cch_work_check(chunk_tokens, 0, err));
+    pthread_mutex_lock(&batch->lock);
+    cch_status status = refuse_while_running(batch, err);
+    if (status == CCH_OK) cch_work_set_chunk(&batch->work, chunk_tokens);
+    pthread_mutex_unlock(&batch->lock);
     return status;
 }
 
@@ -160,6 +210,12 @@ size_t cch_batch_len(const cch_batch *batch) {
     return n;
 }
 
+int32_t cch_batch_read(const cch_batch *batch, int32_t row) {
+    for (size_t i = 0; i < batch->n_rows; i++)
+        if (batch->rows[i]->id == row) return batch->rows[i]->n_read;
+    return 0;
+}
+
 const float *cch_batch_logits_view(const cch_batch *batch, int32_t row) {
     for (size_t i = 0; i < batch->n_rows; i++)
         if (batch->rows[i]->id == row) return batch->rows[i]->drawn == batch->step ? batch->rows[i]->logits : NULL;
@@ -178,7 +234,7 @@ static cch_status ask_in_order(cch_batch *batch, cch_error *err) {
         cch_batch_row *row = batch->rows[i];
         int32_t len = cch_state_len(row->state);
         row->complete = false;
-        if (full(row) || len == 0) continue;
+        if (len == 0 || row->given || (full(row) && !row->reads)) continue;
         CCH_RETURN_IF(cch_state_index_pages(row->state, err));
         batch->asks[n] = (cch_ask){.state = row->state, .upto = len, .out_first = len - 1, .dst = row->logits};
         batch->asking[n++] = row;
@@ -221,6 +277,7 @@ static cch_status compute(cch_batch *batch, cch_error *err) {
         CCH_RETURN_IF(cch_work_pass(&batch->work, batch->asks, batch->n_asks, &rows, err));
     }
     for (size_t i = 0; i < batch->n_asks; i++) {
+        batch->asking[i]->n_read = batch->asks[i].reached;
         batch->asking[i]->complete = batch->asks[i].reached == batch->asks[i].upto;
         served += batch->asking[i]->complete;
     }
@@ -233,7 +290,8 @@ static cch_status compute(cch_batch *batch, cch_error *err) {
             memcpy(row->logits, bos, (size_t)batch->model->config.vocab_size * sizeof *bos);
             row->complete = true;
         }
-        if (row->complete) batch->drawing[batch->n_drawing++] = row;
+        row->complete |= row->given;
+        if (row->complete && !row->reads) batch->drawing[batch->n_drawing++] = row;
     }
     return CCH_OK;
 }
@@ -315,10 +373,12 @@ static bool is_eos(const cch_config *c, int32_t token_id) {
 static void append(cch_batch *batch, cch_step *out, size_t *out_n) {
     for (size_t i = 0; i < batch->n_rows; i++) {
         cch_batch_row *row = batch->rows[i];
-        if (row->leaves || (!row->complete && !full(row))) continue;
+        if (row->leaves || (!row->complete && (row->reads || !full(row)))) continue;
         cch_step *step = &out[(*out_n)++];
         *step = (cch_step){.row = row->id, .position = cch_state_len(row->state)};
-        if (full(row)) {
+        if (row->reads) {
+            step->finish = CCH_FINISH_READ;
+        } else if (full(row)) {
             step->finish = CCH_FINISH_CONTEXT;
         } else {
             step->sampled = row->sampled;
@@ -327,6 +387,7 @@ static void append(cch_batch *batch, cch_step *out, size_t *out_n) {
             else
                 cch_state_push(row->state, row->sampled.token_id, batch->work.top_k > 0 ? &row->sampled.logprob : NULL);
             row->n_new++;
+            row->given = false;
             row->drawn = batch->step;
         }
         row->leaves = step->finish != CCH_RUNNING;

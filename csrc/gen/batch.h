@@ -21,11 +21,14 @@ typedef struct cch_batch_row {
     cch_sampling sampling;
     int32_t limit;          /* tokens of a full state */
     int32_t n_new;          /* tokens drawn so far */
+    int32_t n_read;         /* leading tokens that the last pass left ready */
     int32_t *history;       /* owned [n_ctx of the model]: the state's tokens, if the sampling reads them; else NULL */
     int32_t n_history;
     float *logits;          /* owned [vocab_size] */
     uint64_t drawn;         /* the step that drew from logits */
     bool leaves;            /* asked to leave during a step */
+    bool reads;             /* nothing is drawn for it */
+    bool given;             /* logits hold the prediction after its last token: nothing needs to be computed */
     cch_ask ask;            /* of the running step */
     bool complete;          /* its logits are there: it gets a token in this step */
     cch_sampled sampled;

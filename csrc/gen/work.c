@@ -18,14 +18,18 @@ cch_status cch_work_check(int32_t chunk_tokens, int32_t store_top_k, cch_error *
     return CCH_OK;
 }
 
+void cch_work_set_chunk(cch_work *work, int32_t chunk_tokens) {
+    work->chunk_tokens = chunk_tokens == 0 ? DEFAULT_CHUNK : chunk_tokens;
+}
+
 void cch_work_init(cch_work *work, cch_model *model, int32_t chunk_tokens, int32_t store_top_k,
                    const volatile int *cancel) {
     int32_t vocab = model->config.vocab_size;
     *work = (cch_work){.model = model,
-                       .chunk_tokens = chunk_tokens == 0 ? DEFAULT_CHUNK : chunk_tokens,
                        .top_k = store_top_k < vocab ? store_top_k : vocab,
                        .cancel = cancel,
                        .ld = ((size_t)vocab + CCH_LANES - 1) / CCH_LANES * CCH_LANES};
+    cch_work_set_chunk(work, chunk_tokens);
 }
 
 void cch_work_deinit(cch_work *work) {

@@ -30,6 +30,8 @@ cch_status cch_work_check(int32_t chunk_tokens, int32_t store_top_k, cch_error *
 void cch_work_init(cch_work *work, cch_model *model, int32_t chunk_tokens, int32_t store_top_k,
                    const volatile int *cancel);
 void cch_work_deinit(cch_work *work);
+/* As in cch_work_init. */
+void cch_work_set_chunk(cch_work *work, int32_t chunk_tokens);
 
 /* Logits [vocab_size] after a lone BOS, or zeros for a model without BOS: what an empty state predicts.  View, owned by
  * the model, made once.   E_MEMORY, E_CANCELLED. */

@@ -225,6 +225,10 @@ CCH_API cch_status cch_state_new(cch_model *model, cch_state **out, cch_error *e
 /* A second state with the same tokens that shares all pages: constant time and space. */
 CCH_API cch_status cch_state_fork(cch_state *state, cch_state **out, cch_error *err);
 CCH_API void cch_state_free(cch_state *state);
+/* States share pages of equal prefixes only with states of the same salt, 0 at first; forks inherit it.  Never changes
+ * a result: it hides from one user what another has computed.
+ *   E_ARGUMENT (the state holds tokens), E_BUSY. */
+CCH_API cch_status cch_state_set_salt(cch_state *state, uint64_t salt, cch_error *err);
 /* View. */
 CCH_API cch_model *cch_state_model_view(const cch_state *state);
 
@@ -374,7 +378,8 @@ typedef struct cch_batch_options {
 typedef enum cch_finish {
     CCH_RUNNING = 0,
     CCH_FINISH_EOS = 1,     /* EOS was drawn; it is not added to the state */
-    CCH_FINISH_CONTEXT = 2  /* the state is full */
+    CCH_FINISH_CONTEXT = 2, /* the state is full */
+    CCH_FINISH_READ = 3     /* all its tokens are read: the end of a row that only reads */
 } cch_finish;
 
 typedef struct cch_step {
@@ -393,6 +398,15 @@ CCH_API void cch_batch_free(cch_batch *batch);
  *   E_ARGUMENT (sampling, n_ctx, too many rows), E_BUSY (also during a step), E_MISMATCH, E_MEMORY. */
 CCH_API cch_status cch_batch_add(cch_batch *batch, cch_state *state, const cch_sampling *sampling, int32_t n_ctx,
                                  int32_t *out_row, cch_error *err);
+/* Lets a state join whose tokens are only to be read, in turn with the other rows; its row leaves when they are.
+ *   As cch_batch_add. */
+CCH_API cch_status cch_batch_add_reader(cch_batch *batch, cch_state *state, int32_t *out_row, cch_error *err);
+/* The prediction after the row's last token, logits [vocab_size] f32 (copied), known from an earlier call: the row's
+ * next token is drawn from it without a forward pass.  For a row that has drawn nothing yet.
+ *   E_ARGUMENT (unknown row, or it has drawn), E_BUSY (during a step). */
+CCH_API cch_status cch_batch_give(cch_batch *batch, int32_t row, const float *logits, cch_error *err);
+/* From now on a step's forward pass has at most this many tokens; 0 = 512.   E_ARGUMENT, E_BUSY (during a step). */
+CCH_API cch_status cch_batch_set_chunk(cch_batch *batch, int32_t chunk_tokens, cch_error *err);
 /* Lets a row leave; unknown rows are ignored.  Any thread at any time: during a step it gets no token any more and
  * leaves at its end. */
 CCH_API void cch_batch_remove(cch_batch *batch, int32_t row);
@@ -405,6 +419,9 @@ CCH_API void cch_batch_remove(cch_batch *batch, int32_t row);
 CCH_API cch_status cch_batch_step(cch_batch *batch, cch_step *out, size_t *out_n, cch_error *err);
 /* Rows in the batch.  Any thread at any time. */
 CCH_API size_t cch_batch_len(const cch_batch *batch);
+/* How many leading tokens of `row` the steps so far have found or made ready; 0 for an unknown row.  Not during a
+ * step. */
+CCH_API int32_t cch_batch_read(const cch_batch *batch, int32_t row);
 /* Logits the last step drew `row`'s token from: [vocab_size] f32; NULL when it drew none for the row, or the row has
  * left.  View, valid until the next call on the batch.  Not during a step. */
 CCH_API const float *cch_batch_logits_view(const cch_batch *batch, int32_t row);

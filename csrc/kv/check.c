@@ -55,7 +55,9 @@ static const char *page_fault(const cch_pool *pool, const cch_page *page) {
     if (page->kv == NULL && page->n_kv > 0) return "is ready without a block";
     if (page->known && page->n_tokens != CCH_PAGE_TOKENS) return "is known but not full";
     if (page->known && page->prev != NULL && !page->prev->known) return "is known behind an unknown page";
-    if (page->known && cch_prefix_find(&pool->known, page->prev, page->tokens) != page) return "is known but not found";
+    if (page->prev != NULL && page->prev->salt != page->salt) return "has another salt than the page before it";
+    if (page->known && cch_prefix_find(&pool->known, page->prev, page->salt, page->tokens) != page)
+        return "is known but not found";
     if (page->live == 0 && !page->known) return "is cached but not known";
     if (page->refs == 0 && page->n_kv == 0) return "is kept for nothing";
     if (page->from == NULL) return page->from_n == 0 ? NULL : "copies from nobody";

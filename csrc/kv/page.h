@@ -14,7 +14,7 @@
  *   owner      a state whose tail the page is, a page whose prev it is, or a page that still has to copy from it (its
  *              borrower).  refs counts owners.
  *   full       n_tokens == 16.
- *   known      full and in the pool's map under (prev, tokens): found again when the same prefix comes.
+ *   known      full and in the pool's map under (prev, salt, tokens): found again when the same prefix comes.
  *   ready      slots [0, n_kv) have their KV entries in `kv`; a page without `kv` has n_kv == 0.
  *   live       reachable from a state: `live` counts the owners that are states or live pages, and is not 0.
  *   cached     not live: kept only because its prefix may come again.
@@ -34,7 +34,7 @@
  *   5. kv_bytes == (pages with kv) * page_bytes.  Pages with kv are on one of two lists: live ones by last use, cached
  *      ones by the time they stopped being live, successors before their prev.  Unused slots of a kv block hold zeros
  *      or old finite values.
- *   6. Equal known pages (same prev, same tokens) exist once.
+ *   6. Equal known pages (same prev, same salt, same tokens) exist once; the salt of a page is that of its prev.
  *   7. from != NULL implies kv == NULL, 0 < from_n <= n_tokens, the same prev, and that `from` copies from nobody.
  *
  * KV block of a page: for each layer and KV head, first K then V:
@@ -62,6 +62,7 @@ struct cch_page {
     cch_page *from;                     /* shared: the original of a copy whose KV entries are still to come, or NULL */
     int32_t refs, live, borrowers;
     int32_t index;                      /* position of slot 0 is 16 * index */
+    uint64_t salt;                      /* of the states that may share it; that of prev */
     int32_t tokens[CCH_PAGE_TOKENS];
     uint8_t n_tokens, n_kv, from_n;
     bool known;

@@ -125,8 +125,9 @@ void cch_page_discard(cch_page *page) {
     cch_free(page);
 }
 
-void cch_page_link(cch_pool *pool, cch_page *page, cch_page *prev) {
+void cch_page_link(cch_pool *pool, cch_page *page, cch_page *prev, uint64_t salt) {
     page->refs = page->live = 1;
+    page->salt = salt;
     page->prev = prev;
     page->index = prev != NULL ? prev->index + 1 : 0;
     if (prev != NULL) cch_page_ref(pool, prev);
@@ -147,7 +148,7 @@ void cch_page_unref(cch_pool *pool, cch_page *page) {
 }
 
 cch_page *cch_page_settle(cch_pool *pool, cch_page *page) {
-    cch_page *twin = cch_prefix_find(&pool->known, page->prev, page->tokens);
+    cch_page *twin = cch_prefix_find(&pool->known, page->prev, page->salt, page->tokens);
     if (twin != NULL && cch_page_ready(twin) >= cch_page_ready(page)) {
         cch_page_ref(pool, twin);
         cch_page_unref(pool, page);

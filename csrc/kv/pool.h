@@ -53,8 +53,8 @@ cch_status cch_page_make(int32_t top_k, cch_page **out, cch_error *err);
 /* Frees a page that never was in the tree.  NULL is a no-op. */
 void cch_page_discard(cch_page *page);
 /* Puts a made page into the tree behind prev (may be NULL), to which it takes a reference; the caller owns the one
- * reference to the page. */
-void cch_page_link(cch_pool *pool, cch_page *page, cch_page *prev);
+ * reference to the page.  salt: that of prev, unless it is NULL. */
+void cch_page_link(cch_pool *pool, cch_page *page, cch_page *prev, uint64_t salt);
 void cch_page_ref(cch_pool *pool, cch_page *page);
 /* Gives a reference back; pages that nobody needs any more are freed, along the whole chain, without recursion.
  * NULL is a no-op. */

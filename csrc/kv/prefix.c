@@ -4,8 +4,8 @@
 
 #define FIRST_BUCKETS 256
 
-static size_t hash(const cch_page *prev, const int32_t *tokens) {
-    uint64_t h = (uint64_t)(uintptr_t)prev * 0x9e3779b97f4a7c15u;
+static size_t hash(const cch_page *prev, uint64_t salt, const int32_t *tokens) {
+    uint64_t h = ((uint64_t)(uintptr_t)prev ^ salt) * 0x9e3779b97f4a7c15u;
     for (int i = 0; i < CCH_PAGE_TOKENS; i++) {
         h = (h ^ (uint32_t)tokens[i]) * 0xff51afd7ed558ccdu;
         h ^= h >> 32;
@@ -13,8 +13,8 @@ static size_t hash(const cch_page *prev, const int32_t *tokens) {
     return (size_t)h;
 }
 
-static cch_page **bucket(const cch_prefix_map *map, const cch_page *prev, const int32_t *tokens) {
-    return &map->buckets[hash(prev, tokens) & (map->n_buckets - 1)];
+static cch_page **bucket(const cch_prefix_map *map, const cch_page *prev, uint64_t salt, const int32_t *tokens) {
+    return &map->buckets[hash(prev, salt, tokens) & (map->n_buckets - 1)];
 }
 
 cch_status cch_prefix_init(cch_prefix_map *map, cch_error *err) {
@@ -30,14 +30,18 @@ void cch_prefix_deinit(cch_prefix_map *map) {
     map->buckets = NULL;
 }
 
-cch_page *cch_prefix_find(const cch_prefix_map *map, const cch_page *prev, const int32_t *tokens) {
-    for (cch_page *page = *bucket(map, prev, tokens); page != NULL; page = page->map_next)
-        if (page->prev == prev && memcmp(page->tokens, tokens, sizeof page->tokens) == 0) return page;
+static bool equal(const cch_page *page, const cch_page *prev, uint64_t salt, const int32_t *tokens) {
+    return page->prev == prev && page->salt == salt && memcmp(page->tokens, tokens, sizeof page->tokens) == 0;
+}
+
+cch_page *cch_prefix_find(const cch_prefix_map *map, const cch_page *prev, uint64_t salt, const int32_t *tokens) {
+    for (cch_page *page = *bucket(map, prev, salt, tokens); page != NULL; page = page->map_next)
+        if (equal(page, prev, salt, tokens)) return page;
     return NULL;
 }
 
 static void link_page(cch_prefix_map *map, cch_page *page) {
-    cch_page **at = bucket(map, page->prev, page->tokens);
+    cch_page **at = bucket(map, page->prev, page->salt, page->tokens);
     page->map_next = *at;
     *at = page;
 }
@@ -63,7 +67,7 @@ void cch_prefix_add(cch_prefix_map *map, cch_page *page) {
 }
 
 void cch_prefix_remove(cch_prefix_map *map, cch_page *page) {
-    cch_page **at = bucket(map, page->prev, page->tokens);
+    cch_page **at = bucket(map, page->prev, page->salt, page->tokens);
     while (*at != page) at = &(*at)->map_next;
     *at = page->map_next;
     page->map_next = NULL;

@@ -26,6 +26,7 @@ static cch_status make(cch_model *model, cch_pool *pool, int32_t vocab_size, int
     state->n_ctx = n_ctx;
     lock(state);
     if (like != NULL) {
+        state->salt = like->salt;
         state->tail = like->tail;
         atomic_init(&state->length, cch_state_len(like));
         state->ready = like->ready;
@@ -88,6 +89,18 @@ void cch_state_free(cch_state *state) {
     if (state != NULL) unref(state);
 }
 
+cch_status cch_state_set_salt(cch_state *state, uint64_t salt, cch_error *err) {
+    cch_status status = CCH_OK;
+    CCH_RETURN_IF(cch_state_acquire(state, err));
+    if (cch_state_len(state) > 0)
+        CCH_THROW(err, CCH_E_ARGUMENT, -1, "a state of %d tokens cannot get a salt, allowed: an empty one",
+                  cch_state_len(state));
+    state->salt = salt;
+done:
+    cch_state_release(state);
+    return status;
+}
+
 cch_model *cch_state_model_view(const cch_state *state) { return state->model; }
 
 int32_t cch_state_len(const cch_state *state) { return atomic_load_explicit(&state->length, memory_order_relaxed); }
@@ -123,7 +136,7 @@ static cch_page *find_filled(const cch_state *state, const int32_t *ids, size_t 
     if (used + n < CCH_PAGE_TOKENS) return NULL;
     memcpy(tokens, state->tail->tokens, used * sizeof *tokens);
     memcpy(tokens + used, ids, (CCH_PAGE_TOKENS - used) * sizeof *tokens);
-    cch_page *twin = cch_prefix_find(&state->pool->known, state->tail->prev, tokens);
+    cch_page *twin = cch_prefix_find(&state->pool->known, state->tail->prev, state->salt, tokens);
     if (twin == NULL || cch_page_ready(twin) < cch_page_ready(state->tail)) return NULL;
     return twin;
 }
@@ -143,7 +156,7 @@ static cch_page *follow(const cch_state *state, const int32_t *ids, size_t n, si
         at = twin;
     }
     while (n - *out_taken >= CCH_PAGE_TOKENS) {
-        cch_page *next = cch_prefix_find(&state->pool->known, at, ids + *out_taken);
+        cch_page *next = cch_prefix_find(&state->pool->known, at, state->salt, ids + *out_taken);
         if (next == NULL) break;
         *out_reused += cch_page_ready(next);
         *out_taken += CCH_PAGE_TOKENS;
@@ -173,7 +186,7 @@ static void own_tail(cch_state *state, int32_t used, cch_page **fresh) {
     cch_page *old = state->tail;
     if (!writable(old, used)) {
         cch_page *copy = pop(fresh);
-        cch_page_link(state->pool, copy, old->prev);
+        cch_page_link(state->pool, copy, old->prev, state->salt);
         memcpy(copy->tokens, old->tokens, (size_t)used * sizeof *copy->tokens);
         copy->n_tokens = (uint8_t)used;
         if (copy->scores != NULL) cch_scores_copy(copy, old, used);
@@ -204,7 +217,7 @@ static void extend(cch_state *state, const int32_t *ids, size_t n, cch_page **fr
             own_tail(state, used, fresh);
         } else {
             cch_page *page = pop(fresh);
-            cch_page_link(state->pool, page, state->tail);
+            cch_page_link(state->pool, page, state->tail, state->salt);
             set_tail(state, page);
         }
         size_t m = (size_t)(CCH_PAGE_TOKENS - used);

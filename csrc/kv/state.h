@@ -26,6 +26,7 @@ struct cch_state {
     cch_model *model;         /* shared */
     cch_pool *pool;           /* borrowed from model */
     int32_t vocab_size, n_ctx;
+    uint64_t salt;            /* of its pages */
     cch_page *tail;           /* shared: one reference is ours; NULL when length is 0 */
     atomic_int length;        /* tail->index * 16 < length <= tail->index * 16 + tail->n_tokens */
     cch_page **pages;         /* owned [pages_cap]: borrowed pages; entries [0, n_pages) were right once */

@@ -89,6 +89,7 @@ static int module_exec(PyObject *self) {
     if (PyModule_AddIntConstant(self, "PAGE_TOKENS", CCH_PAGE_TOKENS) < 0) return -1;
     if (PyModule_AddIntConstant(self, "FINISH_EOS", CCH_FINISH_EOS) < 0) return -1;
     if (PyModule_AddIntConstant(self, "FINISH_CONTEXT", CCH_FINISH_CONTEXT) < 0) return -1;
+    if (PyModule_AddIntConstant(self, "FINISH_READ", CCH_FINISH_READ) < 0) return -1;
     return PyModule_AddStringConstant(self, "__version__", CCH_VERSION);
 }
 

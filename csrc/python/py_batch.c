@@ -58,10 +58,13 @@ static PyObject *batch_add(PyObject *object, PyObject *args) {
     cch_sampling sampling;
     int n_ctx = 0;
     if (!PyArg_ParseTuple(args, "O!O|i:add", module->state_type, &state, &tuple, &n_ctx)) return NULL;
-    if (cch_py_sampling(tuple, &sampling) < 0 || refuse_while_stepping(self)) return NULL;
+    bool reads = tuple == Py_None;
+    if ((!reads && cch_py_sampling(tuple, &sampling) < 0) || refuse_while_stepping(self)) return NULL;
     int32_t row = 0;
     cch_error err = {0};
-    cch_status status = cch_batch_add(self->batch, ((cch_py_state *)state)->state, &sampling, n_ctx, &row, &err);
+    cch_state *joining = ((cch_py_state *)state)->state;
+    cch_status status = reads ? cch_batch_add_reader(self->batch, joining, &row, &err)
+                              : cch_batch_add(self->batch, joining, &sampling, n_ctx, &row, &err);
     if (status != CCH_OK) return cch_py_raise(module, status, &err);
     PyObject *number = PyLong_FromLong(row);
     if (number == NULL) cch_batch_remove(self->batch, row);
@@ -88,14 +91,36 @@ static PyObject *step_list(const cch_step *steps, size_t n) {
     return list;
 }
 
-static PyObject *batch_step(PyObject *object, PyObject *unused) {
-    (void)unused;
+static PyObject *batch_give(PyObject *object, PyObject *args) {
     batch *self = (batch *)object;
-    if (refuse_while_stepping(self)) return NULL;
+    int row = 0;
+    Py_buffer logits;
+    if (!PyArg_ParseTuple(args, "iy*:give", &row, &logits)) return NULL;
+    const cch_py_module *module = cch_py_module_of(object);
+    PyObject *result = NULL;
+    cch_error err = {0};
+    cch_status status = CCH_OK;
+    if (logits.len != (Py_ssize_t)sizeof(float) * self->vocab_size)
+        PyErr_Format(module->errors[CCH_E_ARGUMENT], "logits have %zd bytes, allowed: 4 for each of %d tokens",
+                     logits.len, (int)self->vocab_size);
+    else if ((status = cch_batch_give(self->batch, row, logits.buf, &err)) != CCH_OK)
+        cch_py_raise(module, status, &err);
+    else
+        result = Py_NewRef(Py_None);
+    PyBuffer_Release(&logits);
+    return result;
+}
+
+static PyObject *batch_step(PyObject *object, PyObject *args) {
+    batch *self = (batch *)object;
+    int chunk_tokens = 0;
+    if (!PyArg_ParseTuple(args, "|i:step", &chunk_tokens) || refuse_while_stepping(self)) return NULL;
+    cch_error err = {0};
+    if (chunk_tokens != 0 && cch_batch_set_chunk(self->batch, chunk_tokens, &err) != CCH_OK)
+        return cch_py_raise(cch_py_module_of(object), err.code, &err);
     cch_step *steps = PyMem_New(cch_step, cch_batch_len(self->batch) + 1);
     if (steps == NULL) return PyErr_NoMemory();
     cch_py_call call;
-    cch_error err = {0};
     size_t n = 0;
     self->stepping = true;
     cch_py_call_begin(&call, &self->cancel, NULL);
@@ -105,6 +130,13 @@ static PyObject *batch_step(PyObject *object, PyObject *unused) {
     PyObject *list = ok ? step_list(steps, n) : NULL;
     PyMem_Free(steps);
     return list;
+}
+
+static PyObject *batch_read(PyObject *object, PyObject *args) {
+    batch *self = (batch *)object;
+    int row = 0;
+    if (!PyArg_ParseTuple(args, "i:read", &row) || refuse_while_stepping(self)) return NULL;
+    return PyLong_FromLong(cch_batch_read(self->batch, row));
 }
 
 static PyObject *batch_logits(PyObject *object, PyObject *args) {
@@ -157,10 +189,12 @@ static Py_ssize_t batch_length(PyObject *object) {
 }
 
 static PyMethodDef batch_methods[] = {
-    {"add", batch_add, METH_VARARGS, PyDoc_STR("add(state, sampling, n_ctx=0) -> row")},
+    {"add", batch_add, METH_VARARGS, PyDoc_STR("add(state, sampling, n_ctx=0) -> row; sampling None: it only reads")},
+    {"give", batch_give, METH_VARARGS, PyDoc_STR("give(row, logits): of an earlier call, to draw from first")},
     {"remove", batch_remove, METH_VARARGS, PyDoc_STR("remove(row)")},
-    {"step", batch_step, METH_NOARGS,
-     PyDoc_STR("step() -> [(row, finish, position, token_id, probability, logprob, entropy)]")},
+    {"step", batch_step, METH_VARARGS,
+     PyDoc_STR("step(chunk_tokens=0) -> [(row, finish, position, token_id, probability, logprob, entropy)]")},
+    {"read", batch_read, METH_VARARGS, PyDoc_STR("read(row) -> how many of its tokens have been read")},
     {"logits", batch_logits, METH_VARARGS, PyDoc_STR("logits(row) -> Array [vocab] of the last step, or None")},
     {"top", batch_top, METH_VARARGS, PyDoc_STR("top(row, k) -> ((id, logprob), ...) of the last step, or None")},
     {"cancel", batch_cancel, METH_NOARGS, PyDoc_STR("cancel(): end the step that runs in another thread")},

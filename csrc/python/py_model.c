@@ -91,14 +91,17 @@ static PyObject *model_tokenizer(PyObject *object, PyObject *unused) {
     return cch_py_tokenizer_take(cch_py_module_of(object), cch_tokenizer_ref(tok));
 }
 
-static PyObject *model_state(PyObject *object, PyObject *unused) {
-    (void)unused;
+static PyObject *model_state(PyObject *object, PyObject *args) {
     const cch_py_module *module = cch_py_module_of(object);
+    unsigned long long salt = 0;
     cch_state *state = NULL;
     cch_error err = {0};
+    if (!PyArg_ParseTuple(args, "|K:state", &salt)) return NULL;
     cch_status status = cch_state_new(((cch_py_model *)object)->model, &state, &err);
-    if (status != CCH_OK) return cch_py_raise(module, status, &err);
-    return cch_py_state_take(module, state);
+    if (status == CCH_OK) status = cch_state_set_salt(state, salt, &err);
+    if (status == CCH_OK) return cch_py_state_take(module, state);
+    cch_state_free(state);
+    return cch_py_raise(module, status, &err);
 }
 
 /* The states of a tuple as an array for the core; the tuple keeps them alive.  NULL with TypeError or MemoryError. */
@@ -204,7 +207,7 @@ static PyMethodDef model_methods[] = {
     {"info", model_info, METH_NOARGS, PyDoc_STR("info() -> dict of fixed facts")},
     {"stats", model_stats, METH_NOARGS, PyDoc_STR("stats() -> dict of counters")},
     {"tokenizer", model_tokenizer, METH_NOARGS, PyDoc_STR("tokenizer() -> Tokenizer or None")},
-    {"state", model_state, METH_NOARGS, PyDoc_STR("state() -> new empty State")},
+    {"state", model_state, METH_VARARGS, PyDoc_STR("state(salt=0) -> new empty State, sharing pages within its salt")},
     {"eval", model_eval, METH_VARARGS,
      PyDoc_STR("eval(states, store_top_k=0, chunk_tokens=0, progress=None): bring states up to date together")},
     {"set_threads", model_set_threads, METH_VARARGS, PyDoc_STR("set_threads(n)")},

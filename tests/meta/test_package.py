@@ -29,6 +29,7 @@ def test_importing_is_light() -> None:
 
 def test_exports_are_sorted_complete_and_there() -> None:
     assert cacher.__all__ == sorted(cacher.__all__)
+    assert all(hasattr(cacher, name) for name in cacher.__all__)  # what is late comes now
     public = {
         name
         for name, value in vars(cacher).items()

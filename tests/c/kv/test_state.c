@@ -159,6 +159,39 @@ TEST(equal_prefixes_are_shared_without_being_asked) {
     toy_close(&model);
 }
 
+TEST(pages_are_shared_within_a_salt_only) {
+    cch_model model;
+    cch_error err;
+    int32_t ids[40];
+    cch_model_stats stats;
+    toy_open(&model, 100);
+    for (int32_t i = 0; i < 40; i++) ids[i] = i % TOY_VOCAB;
+    cch_state *states[4];
+    for (int i = 0; i < 4; i++) {
+        states[i] = toy_state(&model);
+        CHECK_OK(cch_state_set_salt(states[i], (uint64_t)i % 2, &err), err);
+        CHECK_OK(cch_state_append(states[i], ids, 40, &err), err);
+        CHECK(toy_eval(&model, states[i]));
+    }
+    CHECK(states[0]->tail->prev == states[2]->tail->prev && states[1]->tail->prev == states[3]->tail->prev);
+    CHECK(states[0]->tail->prev != states[1]->tail->prev);
+    cch_state *fork = NULL;
+    CHECK_OK(cch_state_fork(states[1], &fork, &err), err);
+    CHECK_OK(cch_state_truncate(fork, 5, &err), err);
+    CHECK_OK(cch_state_append(fork, ids + 5, 35, &err), err);
+    CHECK(fork->tail->prev == states[1]->tail->prev); /* inherited */
+    int32_t common = 0;
+    CHECK_OK(cch_state_common_prefix(states[0], states[1], &common, &err), err);
+    CHECK_EQ(common, 40);
+    CHECK_STATUS(cch_state_set_salt(fork, 3, &err), CCH_E_ARGUMENT, err, "empty");
+    CHECK_OK(cch_pool_check(model.pool, &err), err);
+    cch_pool_stats(model.pool, &stats);
+    CHECK_EQ(stats.pages_live, 2 * 2 + 4 + 1);
+    cch_state_free(fork);
+    for (int i = 0; i < 4; i++) cch_state_free(states[i]);
+    toy_close(&model);
+}
+
 TEST(a_fork_that_diverges_copies_one_page_once) {
     cch_error err;
     cch_model model;

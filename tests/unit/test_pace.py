@@ -1,0 +1,45 @@
+"""The chunk beside running rows follows what passes cost."""
+
+from __future__ import annotations
+
+from cacher.pace import FREE_CHUNK, LEAST_CHUNK, Pace
+
+
+def simulate(pace: Pace, cost: float, passes: int) -> list[float]:
+    """Passes over 4 rows that generate and prompts without end; a prompt token takes `cost` s."""
+    stretches = []
+    for _ in range(passes):
+        chunk = pace.chunk(4, 1)
+        seconds = 0.01 + cost * (chunk - 4)
+        pace.took(seconds, chunk, 4, 1)
+        stretches.append(seconds / 0.01)
+    return stretches
+
+
+def test_a_pass_that_reads_stays_near_the_stretch_allowed() -> None:
+    for cost in (1e-5, 1e-4, 3e-4):
+        pace = Pace()
+        stretches = simulate(pace, cost, 500)
+        assert max(stretches[50:]) < 2
+        assert sum(s > 1 for s in stretches) > 400  # prompts do get read
+        if cost * FREE_CHUNK > 0.01:
+            assert sorted(stretches)[250] > 1.3  # and as fast as is allowed
+
+
+def test_the_chunk_recovers_after_a_disturbance() -> None:
+    pace = Pace()
+    simulate(pace, 1e-4, 200)
+    before = pace.chunk(4, 1)
+    for _ in range(20):
+        chunk = pace.chunk(4, 1)
+        pace.took(1.0, chunk, 4, 1)
+    assert pace.chunk(4, 1) <= 4 + LEAST_CHUNK
+    simulate(pace, 1e-4, 200)
+    assert pace.chunk(4, 1) > before / 2
+
+
+def test_nobody_generating_means_large_chunks() -> None:
+    pace = Pace()
+    assert pace.chunk(0, 3) == FREE_CHUNK
+    assert pace.chunk(300, 0) == 300
+    assert pace.chunk(2, 1) == 2  # first a pass without reading: what is usual is not known yet
