@@ -17,6 +17,12 @@ A message holds the value that was wrong, where it came from and what is allowed
     │   ├── ContextOverflowError           more tokens than the context holds
     │   ├── ModelMismatchError             states or files of different models were combined
     │   ├── MergeConflictError             states cannot be merged as asked
+    │   ├── CheckpointNotFoundError        the state has no checkpoint of that name
+    │   ├── RevisionNotAvailableError      the state cannot go back to that revision
+    │   ├── StateNotFoundError             there is no state of that id
+    │   ├── StateExistsError               there is a state of that id already
+    │   ├── StateImportError(ValueError)   exported states are damaged or of another format
+    │   │   └── ImportTooLargeError        they are larger than allowed
     │   └── StateFileError(ValueError)     a state file is damaged or of another format
     ├── FileError(OSError)                 a file could not be read or written
     ├── BudgetError(MemoryError)           the byte budget for KV pages is too small
@@ -107,6 +113,30 @@ class MergeConflictError(StateError):
     def __init__(self, message: str, keys: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.keys = keys
+
+
+class CheckpointNotFoundError(StateError):
+    """The state has no checkpoint of that name."""
+
+
+class RevisionNotAvailableError(StateError):
+    """The state cannot go back to that revision."""
+
+
+class StateNotFoundError(StateError):
+    """There is no state of that id."""
+
+
+class StateExistsError(StateError):
+    """There is a state of that id already."""
+
+
+class StateImportError(StateError, ValueError):
+    """Exported states are damaged or of another format."""
+
+
+class ImportTooLargeError(StateImportError):
+    """Exported states are larger than allowed."""
 
 
 class StateFileError(StateError, ValueError):

@@ -127,6 +127,7 @@ def merge(
     ids = _merged_tokens(states, strategy, separator)
     if ids:
         merged._lay(ids)
+    merged._begun()
     return merged
 
 

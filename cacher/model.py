@@ -126,6 +126,7 @@ class Model:
         state = State(self, self._core.state(salt), full, metadata, state_id, salt)
         if text is not None:
             state._lay(text)
+        state._begun(text, config)
         return state
 
     def restore(self, path: str | PathLike[str], *, allow_mismatch: bool = False) -> State:
@@ -234,7 +235,7 @@ class Model:
             self._core.eval([state._core for state in group], store_top_k, chunk_tokens)
             for state in group:
                 state._head = len(state)
-                state._changed()
+                state._changed("forward")
 
     def _own(self, states: Iterable[State]) -> list[State]:
         own = list(states)

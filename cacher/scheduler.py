@@ -373,7 +373,7 @@ class Scheduler:
         if row is None:
             if error is None and not request.leaving:
                 state._head = len(state)
-                state._changed()
+                state._changed("forward")
         elif len(state) > row.start or row.finished:
             state._head = len(state)
             state._changed()

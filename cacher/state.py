@@ -13,6 +13,7 @@ from cacher.analysis import Inspection
 from cacher.checks import JsonObject, integer
 from cacher.errors import ContextOverflowError, ParameterError
 from cacher.generate import Generating
+from cacher.history import Mark, Op, Remembering
 from cacher.identity import Identity
 from cacher.params import StateConfig
 from cacher.progress import Progress, reading
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from cacher.history import Change
     from cacher.lineage import Merged
     from cacher.model import Model
     from cacher.types import MergeConflict
@@ -28,9 +30,11 @@ if TYPE_CHECKING:
     Text = str | Iterable[int] | NDArray[np.integer]
 
 NO_METADATA = JsonObject("metadata", {})
+NO_MARKS: Mapping[str, Mark] = {}
+NOTHING_GIVEN: tuple[str | None, Mapping[str, object]] = (None, {})
 
 
-class State(Generating, Inspection):
+class State(Generating, Inspection, Remembering):
     """A token sequence of a model; made by `Model.state`, `fork`, `Model.restore`, `cacher.merge`.
 
     Like a tape with a head: text is laid on the tape, and the model reads it when something is
@@ -45,10 +49,7 @@ class State(Generating, Inspection):
         True
     """
 
-    __slots__ = (
-        "_config", "_core", "_created", "_forked_from", "_head", "_identity", "_merged",
-        "_metadata", "_model", "_modified", "_revision", "_salt",
-    )  # fmt: skip
+    __slots__ = ("_forked_from", "_identity", "_merged", "_metadata", "_model", "_salt")
 
     def __init__(
         self,
@@ -71,6 +72,10 @@ class State(Generating, Inspection):
         self._forked_from: Identity | None = None
         self._merged: Merged | None = None
         self._created = self._modified = time.time()
+        self._given = NOTHING_GIVEN
+        self._marks = NO_MARKS
+        self._past: tuple[Change, ...] | None = None
+        self._first_tokens = self._first_head = 0
 
     # ---- what it holds
 
@@ -83,11 +88,6 @@ class State(Generating, Inspection):
     def config(self) -> StateConfig:
         """Defaults of its generations; replace keys with ``edit(config=...)``."""
         return self._config
-
-    @property
-    def revision(self) -> int:
-        """Starts at 1 and grows by 1 with every change."""
-        return self._revision
 
     @property
     def id(self) -> str:
@@ -164,7 +164,7 @@ class State(Generating, Inspection):
             'Hello world'
         """
         self._lay(text)
-        self._changed()
+        self._changed("edit")
         return self
 
     def forward(self, text: Text | None = None, *, progress: Progress = None) -> State:
@@ -194,7 +194,7 @@ class State(Generating, Inspection):
         except BaseException:  # Ctrl-C, too
             self._core.truncate(length)
             raise
-        self._changed()
+        self._changed("forward")
         return self
 
     def _lay(self, text: Text) -> None:
@@ -220,10 +220,6 @@ class State(Generating, Inspection):
         with reading(progress, len(self) - self._core.ready()) as callback:
             self._core.eval(self._store_top_k, chunk_tokens, callback)
         self._head = len(self)
-
-    def _changed(self) -> None:
-        self._revision += 1
-        self._modified = time.time()
 
     # ---- branching
 
@@ -268,25 +264,19 @@ class State(Generating, Inspection):
         copy._forked_from = self._identity
         copy._merged = None
         copy._created = copy._modified = time.time()
+        copy._given = self._given
+        copy._marks = NO_MARKS
+        copy._past = None
+        copy._first_tokens, copy._first_head = len(core), copy._head
         return copy
 
-    def rollback(self, to: int) -> State:
-        """Take tokens back.  Returns the state.
-
-        Args:
-            to: How many leading tokens to keep; negative: how many to take back.
-
-        Raises:
-            ParameterError: More than there are.
-
-        Example:
-            >>> import cacher
-            >>> cacher.load("tales").state("Hello world").rollback(-1).text
-            'Hello'
-        """
-        length = len(self)
-        to = integer("to", to, -length, length)
-        return self.truncate(to if to >= 0 else length + to)
+    def _twin(self) -> State:
+        """Return the same state once more: what happens to one, the other does not see."""
+        twin = State.__new__(State)
+        for name in (*State.__slots__, *Remembering.__slots__):
+            setattr(twin, name, getattr(self, name))
+        twin._core = self._core.fork()
+        return twin
 
     def truncate(self, n_tokens: int) -> State:
         """Keep the first `n_tokens`.  Returns the state.
@@ -299,10 +289,7 @@ class State(Generating, Inspection):
             >>> cacher.load("tales").state("Hello world").truncate(1).text
             'Hello'
         """
-        n_tokens = integer("n_tokens", n_tokens, 0, len(self))
-        self._core.truncate(n_tokens)
-        self._head = min(self._head, n_tokens)
-        self._changed()
+        self._shorten(integer("n_tokens", n_tokens, 0, len(self)), "edit")
         return self
 
     def edit(
@@ -343,9 +330,11 @@ class State(Generating, Inspection):
         for piece in (text, append_text):
             if piece is not None:
                 draft._lay(piece)
-        self._core, self._head = draft._core, draft._head
-        self._config, self._metadata = draft._config, draft._metadata
-        self._changed()
+        others = (text, append_text, truncate_to, metadata)
+        only_config = config is not None and all(other is None for other in others)
+        op: Op = "config" if only_config else "edit"
+        self._become(draft._core, draft._head, draft._config, op)
+        self._metadata = draft._metadata
         return self
 
     # ---- keeping
@@ -370,6 +359,19 @@ class State(Generating, Inspection):
         from cacher.statefile import save
 
         save(self, path)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return what there is to know of the state, as plain JSON.
+
+        Example:
+            >>> import cacher
+            >>> shown = cacher.load("tales").state("Hello world").to_dict()
+            >>> shown["text"], shown["token_count"], shown["head_position"]
+            ('Hello world', 2, 0)
+        """
+        from cacher.document import describe
+
+        return describe(self)
 
     def evict(self) -> None:
         """Drop the state's KV entries; they come back, bit for bit, when needed.

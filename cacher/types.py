@@ -8,6 +8,8 @@ from math import exp
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from cacher.tokenizer import Tokenizer
 
 FinishReason = Literal["stop_sequence", "eos", "context_length", "time", "cancelled"]
@@ -315,3 +317,42 @@ class MergeConflict:
     key: str
     values: tuple[object, ...]
     chosen: object
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A change of a state.
+
+    Attributes:
+        revision: The state's revision from then on.
+        op: ``"create"``, ``"fork"``, ``"merge"``, ``"import"``, ``"forward"``, ``"generate"``,
+            ``"config"``, ``"edit"`` or ``"rollback"``.
+        at: When it happened (UTC).
+        token_count: How many tokens the state held after it.
+        head_position: Where its head was after it.
+        detail: What else is known: where a fork comes from, where a rollback went.
+    """
+
+    revision: int
+    op: str
+    at: datetime
+    token_count: int
+    head_position: int
+    detail: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A moment of a state, remembered under a name.
+
+    Attributes:
+        name: Its name.
+        revision: The state's revision at that moment.
+        token_count: How many tokens it held.
+        created_at: When the checkpoint was made (UTC).
+    """
+
+    name: str
+    revision: int
+    token_count: int
+    created_at: datetime
