@@ -107,6 +107,52 @@ def built_in() -> list[str]:
     return sorted(n for n in found if os.path.exists(os.path.join(BUILT_IN, n, "config.json")))
 
 
+def offline() -> bool:
+    """Whether the hub's own variable forbids the network."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def cached(name: str) -> Path | None:
+    """Return the folder of a model that was downloaded before, found without the hub's package.
+
+    Example:
+        >>> from cacher import hub
+        >>> hub.cached("nobody/has-this-model") is None
+        True
+    """
+    from pathlib import Path
+
+    if not HUB_ID.fullmatch(name):
+        return None
+    repository = Path(_cache_folder(), f"models--{name.replace('/', '--')}")
+    try:
+        commit = (repository / "refs" / "main").read_text().strip()
+    except OSError:
+        return None
+    folder = repository / "snapshots" / os.path.basename(commit)
+    there = (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+    return folder if there else None
+
+
+def cached_ids() -> list[str]:
+    """Return the ids of the models in the hub's cache."""
+    root = _cache_folder()
+    found = os.listdir(root) if os.path.isdir(root) else []
+    names = (n.removeprefix("models--").replace("--", "/") for n in found if n[:8] == "models--")
+    return sorted(name for name in names if cached(name) is not None)
+
+
+def _cache_folder() -> str:
+    """Where the hub's package keeps what it downloads, by its variables."""
+    variables = os.environ
+    home = variables.get("HF_HOME") or os.path.join(
+        variables.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache"),
+        "huggingface",
+    )
+    folder = variables.get("HF_HUB_CACHE") or variables.get("HUGGINGFACE_HUB_CACHE")
+    return os.path.expanduser(folder or os.path.join(home, "hub"))
+
+
 def _model_id(name: str | os.PathLike[str]) -> str:
     text = os.fsdecode(name)
     is_id = isinstance(name, str) and (text in built_in() or not os.path.isdir(text))

@@ -55,7 +55,8 @@ class Model:
         facts: dict[str, Any] = self._core.info()
         tokenizer = self._core.tokenizer()
         self._tokenizer = None if tokenizer is None else Tokenizer(tokenizer)
-        self._default_config = StateConfig()
+        #: Configuration of states that say nothing else.
+        self.default_config = StateConfig()
         #: As given to `cacher.load`: the model id of every state.
         self.name = string("name", name)
         #: Most tokens of a state.
@@ -121,7 +122,7 @@ class Model:
             >>> len(cacher.load("tales").state("Hello world"))
             2
         """
-        full = self._default_config.updated(config)
+        full = self.default_config.updated(config)
         salt = 0 if cache_salt is None else salt_of(cache_salt)
         state = State(self, self._core.state(salt), full, metadata, state_id, salt)
         if text is not None:

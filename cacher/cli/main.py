@@ -10,10 +10,10 @@ import sys
 from collections.abc import Sequence
 
 from cacher import __version__
-from cacher.cli import run, story
+from cacher.cli import run, serve, story
 from cacher.errors import CacherError
 
-COMMANDS = (story, run)
+COMMANDS = (story, run, serve)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,0 +1,55 @@
+"""``cacher serve``: the HTTP server."""
+
+from __future__ import annotations
+
+import argparse
+
+from cacher.errors import MissingExtraError
+
+LEVELS = ("debug", "info", "warning", "error", "critical")
+KEEP_ALIVE_SECONDS = 30
+GRACEFUL_SECONDS = 30
+
+
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command and its options."""
+    parser = commands.add_parser(
+        "serve", help="serve states over HTTP",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen at; 0 is any")
+    parser.add_argument("--reload", action="store_true", help="start again when a file changes")
+    parser.add_argument("--log-level", choices=LEVELS, help="default: CACHER_LOG_LEVEL")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until a signal; 0 when it ended as asked."""
+    import os
+
+    if arguments.log_level is not None:
+        os.environ["CACHER_LOG_LEVEL"] = arguments.log_level  # for what reloading starts, too
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise MissingExtraError(
+            f"the server needs {error.name}, which is not installed: pip install 'cacher[server]'"
+        ) from None
+    from cacher.config import settings  # a wrong value ends here, in one line
+
+    uvicorn.run(
+        "cacher.main:app",
+        host=arguments.host,
+        port=arguments.port,
+        reload=arguments.reload,
+        loop="uvloop",
+        http="cacher.server.protocol:DeadlineProtocol",
+        ws="none",
+        access_log=False,
+        log_level=(arguments.log_level or settings.LOG_LEVEL).lower(),
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        server_header=False,
+    )
+    return 0

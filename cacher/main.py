@@ -1,0 +1,17 @@
+"""The application that serves all: ``uvicorn cacher.main:app`` or ``python -m cacher.main``."""
+
+from __future__ import annotations
+
+import sys
+
+from cacher.config import settings
+from cacher.server.app import create_app
+from cacher.server.journal import configure_logging
+
+configure_logging(settings)
+app = create_app(settings)
+
+if __name__ == "__main__":
+    from cacher.cli.main import main
+
+    sys.exit(main(["serve", *(["--reload"] if settings.DEBUG else []), *sys.argv[1:]]))

@@ -1,0 +1,82 @@
+"""A state's configuration as requests send it."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from cacher.schemas.base import OrNull, Request
+
+MAX_JSON_BYTES = 16 * 1024
+MAX_SEED = 2**63 - 1
+
+Temperature = Annotated[float, Field(ge=0, le=10)]
+TopP = Annotated[float, Field(ge=0, le=1)]
+StopSequences = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=16)
+]
+
+
+def seed_field(description: str) -> Any:
+    """A seed: null draws a fresh one, absent inherits."""
+    return Field(None, ge=0, le=MAX_SEED, description=description, examples=[42])
+
+
+def check_json_size(name: str, value: object) -> None:
+    """Refuse what takes more than 16 KiB as JSON.
+
+    Raises:
+        ValueError: It does.
+    """
+    size = len(json.dumps(value))
+    if size > MAX_JSON_BYTES:
+        raise ValueError(f"{name} takes {size} bytes as JSON, allowed: {MAX_JSON_BYTES}")
+
+
+class ConfigChanges(Request):
+    """Keys of a state's configuration; null means back to the default, but for seed.
+
+    Keys that are not known are kept and echoed; they have no effect.
+    """
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={"examples": [{"temperature": 0.7, "top_p": 0.9, "seed": 42}]},
+    )
+    temperature: OrNull[Temperature | None] = Field(None, description="0 to 10; 0 is greedy.")
+    top_p: OrNull[TopP | None] = Field(None, description="0 to 1; 1 is off.")
+    seed: int | None = seed_field("null: a fresh one for every call.")
+    context_size: OrNull[int | None] = Field(
+        None, ge=1, le=1_048_576, description="Most tokens of the state."
+    )
+    store_logits: OrNull[Literal["none", "top_k", "full"] | None] = Field(
+        None, description="What is kept of every prediction."
+    )
+    top_k_logits: OrNull[int | None] = Field(
+        None, ge=1, le=1000, description="How many logits top_k keeps."
+    )
+    stop_sequences: OrNull[StopSequences | None] = Field(
+        None, description="Of requests that send none."
+    )
+    context_strategy: OrNull[Literal["stop", "slide"] | None] = Field(
+        None, description="What happens when the context is full."
+    )
+    top_k: OrNull[int | None] = Field(None, ge=0, le=1000, description="0 is off.")
+    min_p: OrNull[float | None] = Field(None, ge=0, le=1, description="0 is off.")
+    no_repeat_ngram_size: OrNull[int | None] = Field(None, ge=0, le=10, description="0 is off.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_the_default(cls, value: Any) -> Any:
+        return value  # here null says something: back to the default
+
+    @model_validator(mode="after")
+    def _not_too_large(self) -> Self:
+        check_json_size("config", self.sent())
+        return self
+
+    def sent(self) -> dict[str, Any]:
+        """Return the keys as they were sent, null included."""
+        return self.model_dump(exclude_unset=True)

@@ -1,0 +1,152 @@
+"""The application: routes, layers of safety, what is shared."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from cacher.config import Settings
+from cacher.errors import DeviceError
+from cacher.server import errors
+from cacher.server.errors import Answer
+from cacher.server.gate import Gate
+from cacher.server.guard import Guard
+from cacher.server.journal import Journal, log
+from cacher.server.operations import add
+from cacher.server.routes import models, service
+from cacher.server.services import Services
+
+OPERATIONS = (*service.OPERATIONS, *models.OPERATIONS)
+DESCRIPTION = """Language-model states that live on the server: create one, continue it, branch it,
+look inside it, without sending its text again.  Equal requests with equal seeds have equal answers.
+
+Every path is served with and without `/v1`, and with and without a slash at its end."""
+
+
+class OneSlash:
+    """Takes one slash off the end of a path: both spellings are one route, without a redirect."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] == "http" and scope["path"].endswith("/") and scope["path"] != "/":
+            scope["path"] = scope["path"][:-1]
+        await self.app(scope, receive, send)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Return an application.
+
+    Args:
+        settings: What it serves, and to whom.
+
+    Raises:
+        DeviceError: The settings ask for a device that is not there.
+
+    Example:
+        >>> from cacher.config import Settings
+        >>> from cacher.server.app import create_app
+        >>> create_app(Settings()).title
+        'Cacher API v3'
+    """
+    if settings.DEVICE != "cpu":
+        raise DeviceError(
+            f"CACHER_DEVICE is {settings.DEVICE!r}, which is not available: this version computes "
+            "on the CPU, allowed: 'cpu'"
+        )
+    services = Services(settings)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await services.open()
+        try:
+            yield
+        finally:
+            await services.close()
+
+    app = FastAPI(
+        title=settings.API_TITLE,
+        version=settings.API_VERSION,
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+        middleware=_layers(settings, services),
+        exception_handlers={
+            HTTPException: _routing_error,
+            RequestValidationError: _schema_error,
+            **dict.fromkeys(errors.ANSWERED, _package_error),
+        },
+        strict_content_type=False,
+    )
+    app.state.services = services
+    for operation in OPERATIONS:
+        add(app, services, operation)
+    return app
+
+
+def _layers(settings: Settings, services: Services) -> list[Middleware]:
+    """Outermost first."""
+    layers = [Middleware(OneSlash), Middleware(Journal, metrics=services.metrics)]
+    if settings.ENABLE_CORS:
+        layers.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=settings.ALLOWED_ORIGINS,
+                allow_credentials="*" not in settings.ALLOWED_ORIGINS,
+                allow_methods=["GET", "POST", "PATCH", "DELETE"],
+                allow_headers=["*"],
+                expose_headers=["X-Request-ID", "Retry-After"],
+            )
+        )
+    return [*layers, Middleware(Gate, settings=settings), Middleware(Guard, settings=settings)]
+
+
+async def _package_error(_request: Request, error: Exception) -> Response:
+    answer = errors.answer(error)
+    if answer is None:
+        raise error
+    if answer.status >= 500 or isinstance(error.__cause__, OSError):
+        log.error("%s: %s", type(error).__name__, error)
+    return answer.response()
+
+
+async def _schema_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return errors.validation(error.errors()).response()
+
+
+async def _routing_error(request: Request, error: Exception) -> Response:
+    """What the router says: no such path, or not with this method."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return Answer(404, "route_not_found", "Not Found").response()
+    if error.status_code == 405:
+        allowed = ", ".join(sorted(_methods(request)))
+        return Answer(
+            405, "method_not_allowed", "Method Not Allowed", None, {"Allow": allowed}
+        ).response()
+    if error.status_code == 400:  # FastAPI could not read the body
+        return errors.refused("The body is no JSON", kind="json_invalid").answer.response()
+    return Answer(error.status_code, "http_error", str(error.detail)).response()
+
+
+def _methods(request: Request) -> set[str]:
+    found: set[str] = set()
+    for route in request.app.routes:
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE:
+            found |= getattr(route, "methods", None) or set()
+    return found

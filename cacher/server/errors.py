@@ -1,0 +1,136 @@
+"""From exceptions to answers: the one place that knows status, code and body of each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from cacher import errors
+
+MAX_SHOWN_ERRORS = 20
+MAX_SHOWN_INPUT = 256  # characters of a refused value that are sent back
+
+
+class ApiError(errors.CacherError):
+    """A request that HTTP alone can get wrong: what has no meaning in-process.
+
+    Args:
+        status: HTTP status.
+        code: The stable word for programs.
+        detail: The sentence for people, or a list of problems.
+    """
+
+    def __init__(self, status: int, code: str, detail: object) -> None:
+        super().__init__(detail)
+        self.answer = Answer(status, code, detail)
+
+
+class Answer(NamedTuple):
+    """What an error looks like over HTTP."""
+
+    status: int
+    code: str
+    detail: object
+    context: Mapping[str, object] | None = None
+    headers: Mapping[str, str] | None = None
+
+    @property
+    def body(self) -> dict[str, object]:
+        """The documented shape."""
+        body = {"detail": self.detail, "code": self.code}
+        return body if self.context is None else {**body, "context": self.context}
+
+    def response(self) -> Response:
+        """Return it as a response."""
+        return Response(
+            orjson.dumps(self.body), self.status, self.headers, media_type="application/json"
+        )
+
+    async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request with it."""
+        await self.response()(scope, receive, send)
+
+
+#: Exceptions that have an answer; all others are faults of ours.
+ANSWERED = (errors.CacherError, TimeoutError)
+
+INTERNAL = Answer(500, "internal_error", "Internal server error")
+RETRY = {"Retry-After": "1"}
+
+# An exception is answered by the first class that it is an instance of.
+_TABLE: list[tuple[type[Exception], int, str]] = [
+    (errors.ModelNotFoundError, 400, "model_not_found"),
+    (errors.ContextOverflowError, 400, "context_overflow"),
+    (errors.EmptyStateError, 400, "empty_state"),
+    (errors.TokenIdError, 400, "invalid_token_id"),
+    (errors.MergeConflictError, 400, "merge_conflict"),
+    (errors.StateFileError, 400, "import_invalid"),
+    (errors.ModelMismatchError, 400, "import_invalid"),
+    (errors.StateBusyError, 503, "busy"),
+    (errors.BudgetError, 503, "busy"),
+]
+
+
+def validation(problems: Sequence[Mapping[str, Any]]) -> Answer:
+    """Return the answer to a request that does not fit its schema.
+
+    Args:
+        problems: As pydantic lists them: ``type``, ``loc``, ``msg``, ``input``.
+    """
+    shown = [_problem(problem) for problem in problems[:MAX_SHOWN_ERRORS]]
+    return Answer(422, "validation_error", shown)
+
+
+def refused(message: str, *where: str | int, kind: str = "value_error") -> ApiError:
+    """Return the exception for one value that breaks what the schema cannot say."""
+    problem = {"type": kind, "loc": where or ("body",), "msg": message}
+    return ApiError(422, "validation_error", [problem])
+
+
+def _problem(problem: Mapping[str, Any]) -> dict[str, object]:
+    shown = {key: problem[key] for key in ("type", "loc", "msg")}
+    if shown["type"] == "json_invalid" and "ctx" in problem:
+        shown["msg"] = f"The body is no JSON: {problem['ctx']['error']}"
+    value = problem.get("input", ...)
+    if isinstance(value, (str, int, float, bool)) or value is None:
+        text = value if isinstance(value, str) else repr(value)
+        shown["input"] = value if len(text) <= MAX_SHOWN_INPUT else text[:MAX_SHOWN_INPUT] + "..."
+        if isinstance(value, int) and not -(2**63) <= value < 2**64:
+            shown["input"] = str(value)[:MAX_SHOWN_INPUT]
+    return shown
+
+
+def answer(error: Exception) -> Answer | None:
+    """Return how an exception is answered; None for a fault of ours."""
+    if isinstance(error, ApiError):
+        return error.answer
+    for kind, status, code in _TABLE:
+        if isinstance(error, kind):
+            headers = RETRY if status == 503 else None
+            keys = getattr(error, "keys", ())
+            context = {"keys": list(keys)} if code == "merge_conflict" and keys else None
+            return Answer(status, code, str(error), context, headers)
+    if isinstance(error, errors.FileError):
+        reason = os.strerror(error.errno) if error.errno else "it cannot be read or written"
+        return Answer(503, "storage_failed", f"The state's file: {reason}")
+    if isinstance(error, (errors.ModelError, errors.TokenizerError)) and not isinstance(
+        error, errors.EncodingError
+    ):
+        return Answer(
+            400,
+            "model_not_found",
+            "The model cannot be loaded: its files are damaged, incomplete or of a kind that is "
+            "not supported. The server's log has the details",
+        )
+    if isinstance(error, errors.MissingExtraError):
+        return Answer(400, "model_not_found", str(error))
+    if isinstance(error, TimeoutError):
+        return Answer(503, "timeout", "The request took too long", None, RETRY)
+    if isinstance(error, (errors.ParameterError, errors.EncodingError)):
+        return refused(str(error)).answer
+    return None

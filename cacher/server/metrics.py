@@ -1,0 +1,74 @@
+"""Counters for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from cacher.types import ModelStats
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 100)
+TOKEN_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5)
+
+Gauges = Callable[[], Iterable[tuple[str, ModelStats]]]
+
+
+class Metrics:
+    """What an application counts; each application has its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "cacher_requests_total", "Requests", ["route", "method", "status"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._seconds = Histogram(
+            "cacher_request_seconds", "Time of a request, streams to their end", ["route"],
+            buckets=SECONDS, registry=self.registry,
+        )  # fmt: skip
+        self.first_token = Histogram(
+            "cacher_first_token_seconds", "Time to the first token of a stream",
+            buckets=SECONDS, registry=self.registry,
+        )  # fmt: skip
+        self.token = Histogram(
+            "cacher_token_seconds", "Time between two tokens of a stream",
+            buckets=TOKEN_SECONDS, registry=self.registry,
+        )  # fmt: skip
+
+    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count a request that has ended."""
+        self._requests.labels(route, method if method.isalpha() else "other", str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def watch(self, models: Gauges) -> None:
+        """Show the counters of the models that are loaded when somebody asks."""
+        self.registry.register(_Models(models))
+
+    def text(self) -> bytes:
+        """Return all of it in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+class _Models(Collector):
+    def __init__(self, models: Gauges) -> None:
+        self._models = models
+
+    def collect(self) -> Iterator[Metric]:
+        pages = GaugeMetricFamily("cacher_kv_pages", "KV pages", labels=["model", "kind"])
+        kv = GaugeMetricFamily("cacher_kv_bytes", "Bytes of KV entries", labels=["model"])
+        tokens = CounterMetricFamily(
+            "cacher_tokens", "Tokens computed, or found computed", labels=["model", "how"]
+        )
+        evicted = CounterMetricFamily("cacher_kv_pages_evicted", "Pages evicted", labels=["model"])
+        for model_id, stats in self._models():
+            pages.add_metric([model_id, "live"], stats.pages_live)
+            pages.add_metric([model_id, "cached"], stats.pages_cached)
+            pages.add_metric([model_id, "shared"], stats.pages_shared)
+            kv.add_metric([model_id], stats.kv_bytes)
+            tokens.add_metric([model_id, "computed"], stats.tokens_computed)
+            tokens.add_metric([model_id, "reused"], stats.tokens_reused)
+            evicted.add_metric([model_id], stats.pages_evicted)
+        yield from (pages, kv, tokens, evicted)

@@ -1,0 +1,224 @@
+"""The table of operations, and how an entry of it becomes a route.
+
+An operation is written once, under its shortest path.  It is served at every spelling: with and
+without ``/v1``, and under ``/analyze`` as under ``/analysis``.  What differs between the two
+dialects is asked of `Call.prefixed`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from copy import copy
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import orjson
+from annotated_types import Le
+from fastapi import Body, FastAPI, Path, Query, Request
+from pydantic import BaseModel, create_model
+from starlette.responses import Response
+
+from cacher.schemas.base import ErrorBody, ValidationErrorBody
+from cacher.server.guard import JsonRoute
+from cacher.server.journal import Visit, visit
+from cacher.server.services import Services
+from cacher.server.streaming import Records, RecordStream, form_of
+
+PREFIX = "/v1"
+WORDS = ("/analysis", "/analyze")
+JSON = "application/json"
+PATH_PARAMETERS = {
+    "state_id": "Id of the state.",
+    "model_id": "Id of the model; it may contain slashes.",
+}
+STATUS_TEXTS = {
+    400: "The request is well formed and cannot be carried out.",
+    401: "An API key is required, and missing or wrong.",
+    404: "There is no such thing.",
+    413: "The body is too large.",
+    415: "The body is compressed.",
+    429: "Too many requests; Retry-After says when to come again.",
+    500: "A fault of the server.",
+    503: "Busy, or the request took too long; it may be tried again.",
+}
+
+Handler = Callable[..., Awaitable[object]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One thing the server can do.
+
+    Attributes:
+        method: GET, POST, PATCH or DELETE.
+        path: The unprefixed one, ``/analysis`` for the word that has two.
+        handler: Called with a `Call`, the parameters of the path by name, and ``body`` and
+            ``query`` where the operation has them.  Its docstring is the documentation.
+        tag: Its group in the documentation.
+        body: Schema of the body.
+        optional: Whether the body may be left out.
+        query: Schema of the query.
+        returns: Schema of the answer.
+        content: What else it answers, by media type, for the documentation.
+        request_content: What it reads where that is no JSON of a schema.
+        versioned: Whether it is served under ``/v1``, too.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    tag: str
+    body: type[BaseModel] | None = None
+    optional: bool = False
+    query: type[BaseModel] | None = None
+    returns: Any = None
+    content: Mapping[str, Any] = field(default_factory=dict)
+    request_content: Mapping[str, Any] = field(default_factory=dict)
+    versioned: bool = True
+
+    def paths(self) -> Iterator[str]:
+        """Yield every spelling."""
+        spellings = [self.path]
+        if self.path.startswith(WORDS[0] + "/"):
+            spellings.append(WORDS[1] + self.path.removeprefix(WORDS[0]))
+        for prefix in ("", PREFIX) if self.versioned else ("",):
+            for path in spellings:
+                yield prefix + path
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a handler knows of its request besides the arguments.
+
+    Attributes:
+        services: Everything that requests share.
+        request: The request itself.
+        visit: Its id and tenant.
+        prefixed: Whether it came to a ``/v1`` path: dialect V.
+    """
+
+    services: Services
+    request: Request
+    visit: Visit
+    prefixed: bool
+
+    def stream(self, records: Records) -> Response:
+        """Return a response that streams, in the format that the client accepts."""
+        settings = self.services.settings
+        return RecordStream(
+            records,
+            form_of(self.request.headers.get("accept", "")),
+            together=settings.STREAM_CHUNK_SIZE,
+            idle_s=settings.IDLE_TIMEOUT,
+            timeout_s=settings.REQUEST_TIMEOUT,
+            metrics=self.services.metrics,
+        )
+
+
+def add(app: FastAPI, services: Services, operation: Operation) -> None:
+    """Serve an operation at all its paths."""
+    endpoint = _endpoint(services, operation)
+    summary, _, description = inspect.cleandoc(operation.handler.__doc__ or "").partition("\n")
+    for path in operation.paths():
+        slug = re.sub(r"\W+", "_", f"{operation.method.lower()}{path}").strip("_")
+        app.router.add_api_route(
+            path,
+            endpoint,
+            methods=[operation.method],
+            response_model=operation.returns,
+            responses=_responses(operation),
+            summary=summary.rstrip("."),
+            description=description.strip() or summary,
+            tags=[operation.tag],
+            operation_id=slug,
+            openapi_extra=_request_content(operation),
+            route_class_override=JsonRoute,
+        )
+
+
+def _endpoint(services: Services, operation: Operation) -> Handler:
+    timeout = services.settings.REQUEST_TIMEOUT
+
+    async def endpoint(request: Request, **arguments: Any) -> Response:
+        if operation.optional and arguments["body"] is None:
+            assert operation.body is not None
+            arguments["body"] = operation.body()
+        prefixed = request.scope["path"].startswith(PREFIX + "/")
+        call = Call(services, request, visit(request.scope), prefixed)
+        async with asyncio.timeout(timeout):
+            result = await operation.handler(call, **arguments)
+        return result if isinstance(result, Response) else json_response(result)
+
+    endpoint.__signature__ = _signature(operation, services)  # type: ignore[attr-defined]
+    return endpoint
+
+
+def _signature(operation: Operation, services: Services) -> inspect.Signature:
+    """What FastAPI reads: the parameters of the path, the query, the body."""
+    kind = inspect.Parameter.KEYWORD_ONLY
+    parameters = [inspect.Parameter("request", kind, annotation=Request)]
+    for name in re.findall(r"{(\w+)", operation.path):
+        described = Annotated[str, Path(description=PATH_PARAMETERS[name])]
+        parameters.append(inspect.Parameter(name, kind, annotation=described))
+    if operation.query is not None:
+        query = Annotated[operation.query, Query()]  # type: ignore[name-defined]
+        parameters.append(inspect.Parameter("query", kind, annotation=query))
+    if operation.body is not None:
+        schema: Any = bounded(operation.body, services.settings.MAX_TOKENS_PER_REQUEST)
+        default: Any = inspect.Parameter.empty
+        if operation.optional:
+            schema, default = schema | None, None
+        body = Annotated[schema, Body()]
+        parameters.append(inspect.Parameter("body", kind, annotation=body, default=default))
+    return inspect.Signature(parameters)
+
+
+def bounded(schema: type[BaseModel], limit: int) -> type[BaseModel]:
+    """Return a schema whose numbers of new tokens go to `limit`.
+
+    Example:
+        >>> from cacher.schemas.generation import GenerateToken
+        >>> bounded(GenerateToken, 7).model_json_schema()["properties"]["max_tokens"]["anyOf"][0]
+        {'maximum': 7, 'minimum': 1, 'type': 'integer'}
+    """
+    names = getattr(schema, "limited", ())
+    if not names:
+        return schema
+    fields: dict[str, Any] = {}
+    for name in names:
+        info = copy(schema.model_fields[name])
+        info.metadata = [*info.metadata, Le(limit)]
+        fields[name] = (info.annotation, info)
+    return create_model(schema.__name__, __base__=schema, __doc__=schema.__doc__, **fields)
+
+
+def json_response(value: object) -> Response:
+    """Return a JSON answer; floats are written so that they read back to the same bits."""
+    return Response(orjson.dumps(value, _plain, orjson.OPT_SERIALIZE_NUMPY), media_type=JSON)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, (tuple, set, frozenset)):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} is no JSON")
+
+
+def _responses(operation: Operation) -> dict[int | str, dict[str, Any]]:
+    found: dict[int | str, dict[str, Any]] = {
+        status: {"model": ErrorBody, "description": text} for status, text in STATUS_TEXTS.items()
+    }
+    found[422] = {"model": ValidationErrorBody, "description": "The request breaks its schema."}
+    if operation.content:
+        found[200] = {"content": dict(operation.content)}
+    return found
+
+
+def _request_content(operation: Operation) -> dict[str, Any] | None:
+    if not operation.request_content:
+        return None
+    return {"requestBody": {"required": True, "content": dict(operation.request_content)}}

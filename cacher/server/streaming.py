@@ -1,0 +1,199 @@
+"""Streams: an iterator of records becomes lines of JSON, plain text, or server-sent events.
+
+One record is sent as soon as it is there.  What waits between the model and a slow reader is
+bounded by the iterator (the engine computes at most 16 tokens ahead) and the connection's own
+buffer.  When the client leaves, the iterator is closed at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Any, NamedTuple
+
+import orjson
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from cacher.server import errors
+from cacher.server.metrics import Metrics
+
+log = logging.getLogger("cacher.server")
+
+Record = Mapping[str, Any]
+Records = AsyncGenerator[Record, None]
+
+
+class Form(NamedTuple):
+    """A format of streams.
+
+    Attributes:
+        media_type: Its content type.
+        encode: Makes bytes of a record.
+        end: What follows the last record.
+    """
+
+    media_type: str
+    encode: Callable[[Record], bytes]
+    end: bytes = b""
+
+
+def _line(record: Record) -> bytes:
+    return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _event(record: Record) -> bytes:
+    return b"data: " + _line(record) + b"\n"
+
+
+def _text(record: Record) -> bytes:
+    if "error" in record:
+        return b"\n" + _line(record)
+    token: str = record["token"]
+    return token.encode()
+
+
+LINES = Form("application/x-ndjson", _line)
+FORMS = {
+    "application/x-ndjson": LINES,
+    "text/plain": Form("text/plain; charset=utf-8", _text),
+    "text/event-stream": Form("text/event-stream", _event, b"data: [DONE]\n\n"),
+}
+
+
+def form_of(accept: str) -> Form:
+    """Return the format that an Accept header prefers, JSON lines for anything else.
+
+    Example:
+        >>> from cacher.server.streaming import form_of
+        >>> form_of("text/event-stream, */*;q=0.5").media_type
+        'text/event-stream'
+    """
+    wanted = []
+    for item in accept.split(","):
+        media_type, *parameters = (part.strip().lower() for part in item.split(";"))
+        quality = 1.0
+        for parameter in parameters:
+            name, _, value = parameter.partition("=")
+            if name == "q":
+                try:
+                    quality = float(value)
+                except ValueError:
+                    quality = 0.0
+        wanted.append((-quality, media_type))
+    wanted.sort(key=lambda pair: pair[0])
+    for negative, media_type in wanted:
+        if negative < 0 and media_type in FORMS:
+            return FORMS[media_type]
+    return LINES
+
+
+class RecordStream(Response):
+    """A response that sends records as they come.
+
+    Args:
+        records: The records; closed when the response ends, however it ends.
+        form: How they are written.
+        together: How many are flushed together.
+        idle_s: Seconds a reader may stand still.
+        timeout_s: Seconds until the stream is ended with an error.
+        metrics: Where times are counted.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        form: Form,
+        *,
+        together: int,
+        idle_s: float,
+        timeout_s: float,
+        metrics: Metrics,
+    ) -> None:
+        super().__init__(media_type=form.media_type)
+        del self.headers["content-length"]
+        self.headers["Cache-Control"] = "no-store"
+        self._records = records
+        self._form = form
+        self._together = together
+        self._idle_s = idle_s
+        self._timeout_s = timeout_s
+        self._metrics = metrics
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        """Send all records, or stop when the client leaves.
+
+        Raises:
+            Exception: Whatever ends the records before the first: nothing has been sent then.
+        """
+        pump = asyncio.create_task(self._pump(send))
+        left = asyncio.create_task(_left(receive))
+        try:
+            await asyncio.wait({pump, left}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            left.cancel()
+            pump.cancel()
+            await asyncio.gather(pump, left, return_exceptions=True)
+            await self._records.aclose()
+        if not pump.cancelled() and (error := pump.exception()) is not None:
+            raise error
+
+    async def _pump(self, send: Send) -> None:
+        waiting: list[bytes] = []
+        begun = False
+        last = time.perf_counter()
+        histogram = self._metrics.first_token
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                async for record in self._records:
+                    now = time.perf_counter()
+                    histogram.observe(now - last)
+                    histogram, last = self._metrics.token, now
+                    waiting.append(self._form.encode(record))
+                    if not begun:
+                        begun = True
+                        await self._begin(send)
+                    if len(waiting) >= self._together:
+                        await self._send(send, b"".join(waiting))
+                        waiting.clear()
+            end = self._form.end
+        except StalledReader:
+            log.warning("a reader stood still for %g s: its stream is ended", self._idle_s)
+            return
+        except Exception as error:
+            if not begun:
+                raise
+            answer = errors.answer(error)
+            if answer is None:
+                log.exception("fault in a stream")
+            end = self._form.encode({"error": (answer or errors.INTERNAL).body})
+        if not begun:
+            await self._begin(send)
+        await self._send(send, b"".join(waiting) + end, more=False)
+
+    async def _begin(self, send: Send) -> None:
+        await send(
+            {
+                "type": "http.response.start",
+                "status": self.status_code,
+                "headers": self.raw_headers,
+            }
+        )
+
+    async def _send(self, send: Send, part: bytes, *, more: bool = True) -> None:
+        try:
+            async with asyncio.timeout(self._idle_s):
+                await send({"type": "http.response.body", "body": part, "more_body": more})
+        except TimeoutError:
+            raise StalledReader from None
+
+
+class StalledReader(Exception):  # noqa: N818 - an event, and nobody's error
+    """The client takes nothing any more; the connection is of no use."""
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,1 @@
+"""The application over ASGI and over a real socket."""

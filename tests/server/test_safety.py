@@ -1,0 +1,195 @@
+"""Who may come in, and what: checklist 121 to 123, and the bounds of every request."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import hashlib
+import json
+import logging
+import socket
+from typing import Any
+
+import httpx
+import pytest
+
+from cacher.config import Settings
+from cacher.server import protocol
+from cacher.server.app import create_app
+from cacher.server.journal import configure_logging
+from tests.server.conftest import in_memory, over_socket
+
+KEYS = Settings.from_env({"CACHER_API_KEYS": "secret-1, ann:secret-2"}).API_KEYS
+
+
+def go(test: Any) -> None:
+    asyncio.run(test())
+
+
+def test_121_keys() -> None:
+    async def run() -> None:
+        async with in_memory(API_KEY_REQUIRED=True, API_KEYS=KEYS) as http:
+            for headers in (
+                {}, {"X-API-Key": "wrong"}, {"X-API-Key": ""}, {"X-API-Key": "ann"},
+                {"Authorization": "Bearer wrong"}, {"Authorization": "Basic secret-1"},
+            ):  # fmt: skip
+                for path in ("/test", "/v1/models/", "/nope", "/docs", "/metrics"):
+                    answer = await http.get(path, headers=headers)
+                    body = {"detail": "Invalid or missing API key", "code": "unauthorized"}
+                    assert (answer.status_code, answer.json()) == (401, body)
+            for path in ("/health", "/v1/health/"):
+                assert (await http.get(path)).status_code == 200
+            for headers in ({"X-API-Key": "secret-1"}, {"Authorization": "bearer secret-2"}):
+                assert (await http.get("/test", headers=headers)).status_code == 200
+
+    go(run)
+
+
+def test_keys_are_not_kept_in_clear() -> None:
+    assert [key.tenant for key in KEYS] == ["", "ann"]
+    assert "secret" not in repr(Settings(API_KEYS=KEYS))
+    digest = hashlib.sha256(b"secret-2").hexdigest()
+    assert Settings.from_env({"CACHER_API_KEYS": f"ann:sha256${digest}"}).API_KEYS == KEYS[1:]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_122_a_body_of_5_mib(http: httpx.Client, chunked: bool) -> None:
+    body = b'{"text": "' + b"x" * (5 * 2**20) + b'"}'
+    parts = (body[i : i + 65536] for i in range(0, len(body), 65536))
+    answer = http.post("/tokenize", content=parts if chunked else body)
+    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+    assert http.get("/test").status_code == 200
+
+
+def test_123_faults_tell_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        app = create_app(Settings())
+        app.state.services.registry.available = lambda: 1 / 0
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+            answer = await http.get("/models", headers={"X-Request-ID": "fault"})
+            body = {"detail": "Internal server error", "code": "internal_error"}
+            assert (answer.status_code, answer.json()) == (500, body)
+            assert answer.headers["x-request-id"] == "fault"
+
+    logging.getLogger("cacher").propagate = True
+    go(run)
+    assert "ZeroDivisionError" in caplog.text
+    assert "fault" in caplog.text
+
+
+def test_compressed_bodies_are_not_taken(http: httpx.Client) -> None:
+    body = gzip.compress(b'{"text": "x"}')
+    answer = http.post("/tokenize", content=body, headers={"Content-Encoding": "gzip"})
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_encoding")
+
+
+@pytest.mark.parametrize("depth", [65, 1000, 100_000])
+def test_deep_json_is_refused(http: httpx.Client, depth: int) -> None:
+    for left, right in ((b"[", b"]"), (b'{"a":', b"}")):
+        answer = http.post("/tokenize", content=left * depth + b"1" + right * depth)
+        assert (answer.status_code, answer.json()["code"]) == (422, "validation_error")
+    flat = json.dumps({"text": "x", "more": [[]] * 1000})
+    assert http.post("/tokenize", content=flat).status_code == 200
+
+
+def test_refused_values_are_shown_shortened(http: httpx.Client) -> None:
+    answer = http.post("/tokenize", json={"text": "x", "model_id": "-" * 100_000})
+    assert answer.status_code == 422
+    assert len(answer.content) < 1000
+
+
+def test_hosts() -> None:
+    async def run() -> None:
+        async with in_memory(ALLOWED_HOSTS=("good.example", "*.fine.example")) as http:
+            for host, status in (
+                ("good.example", 200), ("GOOD.example:80", 200), ("a.fine.example", 200),
+                ("bad.example", 400), ("fine.example", 400), ("good.example.bad", 400),
+            ):  # fmt: skip
+                answer = await http.get("/test", headers={"Host": host})
+                assert answer.status_code == status, host
+        async with in_memory() as http:
+            answer = await http.get("/test", headers={"Host": "a b"})
+            assert (answer.status_code, answer.json()["code"]) == (400, "invalid_host")
+
+    go(run)
+
+
+def test_origins() -> None:
+    asking = {"Origin": "http://page.example", "Access-Control-Request-Method": "POST"}
+
+    async def run() -> None:
+        async with in_memory() as http:
+            answer = await http.options("/tokenize", headers=asking)
+            assert answer.status_code == 200
+            assert answer.headers["access-control-allow-origin"] == "*"
+            assert "access-control-allow-credentials" not in answer.headers
+        keys: dict[str, Any] = {"API_KEY_REQUIRED": True, "API_KEYS": KEYS}
+        async with in_memory(ALLOWED_ORIGINS=("http://page.example",), **keys) as http:
+            answer = await http.options("/tokenize", headers=asking)  # needs no key
+            assert answer.headers["access-control-allow-origin"] == "http://page.example"
+            assert answer.headers["access-control-allow-credentials"] == "true"
+            answer = await http.get("/test", headers=asking)  # refused, readably
+            assert answer.status_code == 401
+            assert answer.headers["access-control-allow-origin"] == "http://page.example"
+            answer = await http.options("/test", headers={**asking, "Origin": "http://x.example"})
+            assert "access-control-allow-origin" not in answer.headers
+        async with in_memory(ENABLE_CORS=False) as http:
+            assert (await http.options("/test", headers=asking)).status_code == 405
+
+    go(run)
+
+
+def test_rates() -> None:
+    async def run() -> None:
+        async with in_memory(RATE_LIMIT="2/minute", API_KEYS=KEYS) as http:
+            ann = {"X-API-Key": "secret-2"}
+            for headers in ({}, ann):
+                codes = [(await http.get("/test", headers=headers)).status_code for _ in range(3)]
+                assert codes == [200, 200, 429]
+            answer = await http.get("/test")
+            assert answer.json()["code"] == "rate_limited"
+            assert 1 <= int(answer.headers["retry-after"]) <= 60
+            assert (await http.get("/health")).status_code == 200
+
+    go(run)
+
+
+def test_headers_have_a_deadline_and_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEADER_SECONDS", 0.2)
+    with over_socket() as address:
+        host, port = address.removeprefix("http://").split(":")
+        for begun in (b"", b"GET /test HTTP/1.1\r\nHost: a\r\nX-Slow: "):
+            with socket.create_connection((host, int(port)), timeout=10) as slow:
+                slow.sendall(begun)
+                assert slow.recv(1000) == b""
+        with socket.create_connection((host, int(port)), timeout=10) as fat:
+            fat.sendall(b"GET /test HTTP/1.1\r\nX-Fat: " + b"x" * (protocol.MAX_HEADER_BYTES + 1))
+            assert fat.recv(1000).startswith(b"HTTP/1.1 431 ")
+        with httpx.Client(base_url=address) as http:
+            assert [http.get("/test").status_code for _ in range(3)] == [200] * 3
+
+
+def test_a_body_has_a_deadline() -> None:
+    with over_socket(IDLE_TIMEOUT=0.2) as address:
+        host, port = address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as slow:
+            slow.sendall(b"POST /tokenize HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{")
+            assert slow.recv(1000).startswith(b"HTTP/1.1 408 ")
+
+
+def test_logs_have_a_line_per_request(capsys: pytest.CaptureFixture[str]) -> None:
+    async def run() -> None:
+        settings = Settings(LOG_FORMAT="json")
+        configure_logging(settings)
+        app = create_app(settings)
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+            await http.get("/test?x=%0Ainjected", headers={"X-Request-ID": "logged"})
+
+    go(run)
+    (line,) = capsys.readouterr().err.splitlines()
+    record = json.loads(line)
+    assert record["event"] == "request"
+    assert (record["method"], record["path"], record["status"]) == ("GET", "/test", 200)
+    assert record["id"] == "logged"
