@@ -69,6 +69,7 @@ from cacher.types import (
 
 if typing.TYPE_CHECKING:
     from cacher.engine import Engine, EngineStream
+    from cacher.registry import register_model
 
 __all__ = [
     "Beam",
@@ -132,12 +133,17 @@ __all__ = [
     "import_states",
     "load",
     "merge",
+    "register_model",
     "sampling_distribution",
     "tree",
 ]
 
 # What is imported when it is first used, since it is slow to import.
-_LATE = {"Engine": "cacher.engine", "EngineStream": "cacher.engine"}
+_LATE = {
+    "Engine": "cacher.engine",
+    "EngineStream": "cacher.engine",
+    "register_model": "cacher.registry",
+}
 
 
 def __getattr__(name: str) -> object:

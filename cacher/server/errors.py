@@ -73,6 +73,8 @@ _TABLE: list[tuple[type[Exception], int, str]] = [
     (errors.ModelMismatchError, 400, "import_invalid"),
     (errors.StateBusyError, 503, "busy"),
     (errors.BudgetError, 503, "busy"),
+    (errors.QueueFullError, 503, "busy"),
+    (errors.EngineClosedError, 503, "busy"),
 ]
 
 

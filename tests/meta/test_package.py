@@ -18,7 +18,17 @@ from cacher import _core
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted(f"cacher.{m.name}" for m in pkgutil.iter_modules(cacher.__path__) if not m.ispkg)
-HEAVY = ("numpy", "fastapi", "httpx", "huggingface_hub", "tqdm", "torch", "asyncio", "IPython")
+HEAVY = (
+    "numpy",
+    "fastapi",
+    "pydantic",
+    "httpx",
+    "huggingface_hub",
+    "tqdm",
+    "torch",
+    "asyncio",
+    "IPython",
+)
 
 
 def test_importing_is_light() -> None:

@@ -49,7 +49,7 @@ def test_keys_are_not_kept_in_clear() -> None:
     assert [key.tenant for key in KEYS] == ["", "ann"]
     assert "secret" not in repr(Settings(API_KEYS=KEYS))
     digest = hashlib.sha256(b"secret-2").hexdigest()
-    assert Settings.from_env({"CACHER_API_KEYS": f"ann:sha256${digest}"}).API_KEYS == KEYS[1:]
+    assert KEYS[1:] == Settings.from_env({"CACHER_API_KEYS": f"ann:sha256${digest}"}).API_KEYS
 
 
 @pytest.mark.parametrize("chunked", [False, True])
