@@ -10,6 +10,7 @@ import typing
 
 from cacher import hub
 from cacher._core import __version__
+from cacher.attention import AttentionAnalysis, AttentionPattern, HeadImportance
 from cacher.branches import Tree, TreeNode, tree
 from cacher.errors import (
     BudgetError,
@@ -22,8 +23,10 @@ from cacher.errors import (
     EngineClosedError,
     FileError,
     GenerationCancelled,
+    HeadOutOfRangeError,
     ImportTooLargeError,
     InternalError,
+    LayerOutOfRangeError,
     MergeConflictError,
     MissingExtraError,
     ModelError,
@@ -32,6 +35,7 @@ from cacher.errors import (
     ModelNotFoundError,
     ParameterError,
     QueueFullError,
+    ResponseTooLargeError,
     RevisionNotAvailableError,
     StateBusyError,
     StateError,
@@ -40,16 +44,27 @@ from cacher.errors import (
     StateImportError,
     StateNotFoundError,
     TokenIdError,
+    TokenIndexOutOfRangeError,
     TokenizerError,
     UnsupportedModelError,
 )
 from cacher.hub import load
+from cacher.kv import CacheData, CacheInspection, CacheLayer, KVStats
 from cacher.lineage import diff, merge
 from cacher.model import Model
 from cacher.params import BeamParams, SamplingParams, StateConfig
 from cacher.sampling import sampling_distribution
 from cacher.state import State
+from cacher.tokeninfo import TokenInfo
 from cacher.tokenizer import StreamDecoder, Tokenizer
+from cacher.tokens import (
+    AnalyzedToken,
+    Correlation,
+    HistogramBin,
+    NGram,
+    TokenAnalysis,
+    TopLogit,
+)
 from cacher.transfer import export_states, import_states
 from cacher.types import (
     Beam,
@@ -66,23 +81,32 @@ from cacher.types import (
     Token,
     TopToken,
 )
+from cacher.vectors import Embedding
 
 if typing.TYPE_CHECKING:
     from cacher.engine import Engine, EngineStream
     from cacher.registry import register_model
 
 __all__ = [
+    "AnalyzedToken",
+    "AttentionAnalysis",
+    "AttentionPattern",
     "Beam",
     "BeamNode",
     "BeamParams",
     "BeamSearch",
     "BudgetError",
+    "CacheData",
+    "CacheInspection",
+    "CacheLayer",
     "CacherError",
     "Checkpoint",
     "CheckpointNotFoundError",
     "ContextOverflowError",
+    "Correlation",
     "DeviceError",
     "Diff",
+    "Embedding",
     "EmptyStateError",
     "EncodingError",
     "Engine",
@@ -93,8 +117,13 @@ __all__ = [
     "FileError",
     "Generation",
     "GenerationCancelled",
+    "HeadImportance",
+    "HeadOutOfRangeError",
+    "HistogramBin",
     "ImportTooLargeError",
     "InternalError",
+    "KVStats",
+    "LayerOutOfRangeError",
     "MergeConflict",
     "MergeConflictError",
     "MissingExtraError",
@@ -105,8 +134,10 @@ __all__ = [
     "ModelMismatchError",
     "ModelNotFoundError",
     "ModelStats",
+    "NGram",
     "ParameterError",
     "QueueFullError",
+    "ResponseTooLargeError",
     "RevisionNotAvailableError",
     "SamplingParams",
     "State",
@@ -119,9 +150,13 @@ __all__ = [
     "StateNotFoundError",
     "StreamDecoder",
     "Token",
+    "TokenAnalysis",
     "TokenIdError",
+    "TokenIndexOutOfRangeError",
+    "TokenInfo",
     "Tokenizer",
     "TokenizerError",
+    "TopLogit",
     "TopToken",
     "Tree",
     "TreeNode",

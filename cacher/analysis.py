@@ -8,40 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import exp
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cacher import _core
+from cacher.attention import AttentionLooks
 from cacher.checks import integer
-from cacher.errors import EmptyStateError, ParameterError
+from cacher.errors import ParameterError
+from cacher.kv import KVLooks
+from cacher.looking import array
+from cacher.tokeninfo import TokenInfoLooks
+from cacher.tokens import TokenLooks
 from cacher.types import Token, TopToken, top_tokens
+from cacher.vectors import VectorLooks
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from cacher.display import Picture
-    from cacher.model import Model
 
 
-def _array(source: _core.Array) -> NDArray[Any]:
-    import numpy as np
-
-    return np.asarray(source)
-
-
-class Inspection:
+class Inspection(AttentionLooks, KVLooks, TokenInfoLooks, TokenLooks, VectorLooks):
     """The looking half of `cacher.State`."""
 
     __slots__ = ()
-
-    if TYPE_CHECKING:
-        _core: _core.State
-
-        @property
-        def model(self) -> Model: ...  # noqa: D102
-        @property
-        def _store_top_k(self) -> int: ...
-        def __len__(self) -> int: ...
 
     # ---- probabilities
 
@@ -65,8 +55,8 @@ class Inspection:
         if first is None:
             if n is not None:
                 raise ParameterError(f"n is {n} without first: say where the positions begin")
-            return _array(self._core.next_logits(self._store_top_k))
-        return _array(self._core.logits(*self._range(first, n)))
+            return array(self._core.next_logits(self._store_top_k))
+        return array(self._core.logits(*self._range(first, n)))
 
     def top_tokens(self, n: int = 5) -> list[TopToken]:
         """Return the likeliest next tokens (temperature 1, nothing cut off), most probable first.
@@ -98,18 +88,19 @@ class Inspection:
             >>> cacher.load("tales").state("Hello world").logprobs().shape
             (2,)
         """
+        return self._logprobs(0, len(self))
+
+    def _logprobs(self, first: int, n: int) -> NDArray[np.float32]:
         import numpy as np
 
-        length = len(self)
-        stored = _array(self._core.scores(0, length, 0)[0])
+        stored = array(self._core.scores(first, n, 0)[0])
         if np.isnan(stored).any() and self._store_top_k:
             self._core.eval(self._store_top_k)
-            stored = _array(self._core.scores(0, length, 0)[0])
+            stored = array(self._core.scores(first, n, 0)[0])
         missing = np.flatnonzero(np.isnan(stored))
         if missing.size:
-            first = int(missing[0])
-            logprobs = _array(self._core.analyze(first, length - first)[0])
-            stored[first:] = logprobs
+            known = int(missing[0])
+            stored[known:] = array(self._core.analyze(first + known, n - known)[0])
         return stored
 
     def entropy(self) -> NDArray[np.float32]:
@@ -122,7 +113,7 @@ class Inspection:
             >>> bool((cacher.load("tales").state("Hello world").entropy() >= 0).all())
             True
         """
-        return _array(self._core.analyze(0, len(self))[1])
+        return array(self._core.analyze(0, len(self))[1])
 
     def ranks(self) -> NDArray[np.int32]:
         """Return each token's place among the predictions, 1 = most probable: int32 [tokens].
@@ -134,13 +125,13 @@ class Inspection:
             >>> bool((cacher.load("tales").state("Hello world").ranks() >= 1).all())
             True
         """
-        return _array(self._core.analyze(0, len(self))[2])
+        return array(self._core.analyze(0, len(self))[2])
 
     def __iter__(self) -> Iterator[Token]:
         """Give the state's tokens with their probabilities."""
         ids = self._core.tokens().tolist()
         tokenizer = self.model._tokenizer
-        pieces = tokenizer.pieces(ids) if tokenizer else [""] * len(ids)
+        pieces = self._pieces()
         logprobs = self.logprobs().tolist()
         for position, token_id in enumerate(ids):
             logprob = logprobs[position]
@@ -160,102 +151,6 @@ class Inspection:
         _logprob, ids, logits = self._core.scores(position, 1, n)
         pairs = zip(ids.tolist()[0], logits.tolist()[0], strict=True)
         return tuple((i, value - lse) for i, value in pairs if i >= 0)
-
-    # ---- the model's insides
-
-    def attention(
-        self, layer: int, head: int | None = None, *, first: int = 0, n: int | None = None
-    ) -> NDArray[np.float32]:
-        """Return softmax attention, recomputed: exactly what generation saw.
-
-        Args:
-            layer: 0 to n_layers - 1.
-            head: 0 to n_heads - 1; None is all heads.
-            first: First attending token.
-            n: Attending tokens; None is all from `first`.
-
-        Returns:
-            float32 [n_heads, n, first + n], or with `head` [n, first + n]: row = attending token,
-            column = attended token, zero above the diagonal, each row summing to 1.
-
-        Raises:
-            EmptyStateError: The state holds no tokens.
-            ParameterError: A layer, head or position is out of range.
-
-        Example:
-            >>> import cacher
-            >>> cacher.load("tales").state("Hello world").attention(0).shape
-            (8, 2, 2)
-        """
-        info = self.model.info
-        layer = integer("layer", layer, 0, info.n_layers - 1)
-        chosen = -1 if head is None else integer("head", head, 0, info.n_heads - 1)
-        weights = _array(self._core.attention(layer, chosen, *self._filled_range(first, n)))
-        return weights if head is None else weights.reshape(weights.shape[1:])
-
-    def kv(
-        self, layer: int, *, first: int = 0, n: int | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return the keys (after rotation) and values of a layer.
-
-        Args:
-            layer: 0 to n_layers - 1.
-            first: First token.
-            n: Tokens; None is all from `first`.
-
-        Returns:
-            Two arrays, float32 [n_kv_heads, n, head_dim].
-
-        Raises:
-            EmptyStateError: The state holds no tokens.
-            ParameterError: A layer or position is out of range.
-
-        Example:
-            >>> import cacher
-            >>> keys, values = cacher.load("tales").state("Hello world").kv(0)
-            >>> keys.shape
-            (4, 2, 32)
-        """
-        layer = integer("layer", layer, 0, self.model.info.n_layers - 1)
-        keys, values = self._core.kv(layer, *self._filled_range(first, n))
-        return _array(keys), _array(values)
-
-    def embedding(self, layer: int = -1, token_index: int | None = None) -> NDArray[np.float32]:
-        """Return hidden states.
-
-        Args:
-            layer: 0 (input of the first layer) to n_layers (output of the last); -1: after the
-                final norm.
-            token_index: One token, negative from the end; None is all.
-
-        Returns:
-            float32 [tokens, hidden_size], or with `token_index` [hidden_size].
-
-        Raises:
-            EmptyStateError: The state holds no tokens.
-            ParameterError: A layer or token is out of range.
-
-        Example:
-            >>> import cacher
-            >>> cacher.load("tales").state("Hello world").embedding(token_index=-1).shape
-            (256,)
-        """
-        layer = integer("layer", layer, -1, self.model.info.n_layers)
-        first, n = self._filled_range(0, None)
-        if token_index is None:
-            return _array(self._core.hidden(layer, first, n))
-        at = integer("token_index", token_index, -n, n - 1) % n
-        return _array(self._core.hidden(layer, at, 1)).reshape(-1)
-
-    def _filled_range(self, first: int, n: int | None) -> tuple[int, int]:
-        if not len(self):
-            raise EmptyStateError("the state holds no tokens to look at")
-        return self._range(first, n)
-
-    def _range(self, first: int, n: int | None) -> tuple[int, int]:
-        length = len(self)
-        first = integer("first", first, 0, length)
-        return first, length - first if n is None else integer("n", n, 0, length - first)
 
     # ---- pictures
 

@@ -23,19 +23,44 @@ def shown(value: object) -> str:
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
 
 
-def integer(name: str, value: object, low: int, high: int) -> int:
+def integer(
+    name: str,
+    value: object,
+    low: int,
+    high: int,
+    *,
+    error: type[ParameterError] = ParameterError,
+) -> int:
     """Return an integer from low to high: a Python or NumPy one, not a boolean.
 
     Raises:
         TypeError: Not an integer.
-        ParameterError: Outside the range.
+        ParameterError: Outside the range; `error` says which kind of it.
     """
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
     number = int(value.__index__())
     if not low <= number <= high:
-        raise ParameterError(f"{name} is {shown(number)}, allowed: {low} to {high}")
+        raise error(f"{name} is {shown(number)}, allowed: {low} to {high}")
     return number
+
+
+def inclusive(name: str, value: object, n: int, *, error: type[ParameterError]) -> range:
+    """Return the indices from first to last of a pair, both included; last is clipped to n - 1.
+
+    Raises:
+        TypeError: Not a list or tuple of integers.
+        ParameterError: Not two integers with 0 <= first <= last; `error` when first is n or more.
+    """
+    if not isinstance(value, (list, tuple)):
+        raise TypeError(f"{name} must be a pair of integers, got {type(value).__name__}")
+    if len(value) != 2:
+        raise ParameterError(f"{name} has {len(value)} entries, allowed: first and last")
+    first = integer(f"the first of {name}", value[0], 0, MAX_INT64)
+    last = integer(f"the last of {name}", value[1], first, MAX_INT64)
+    if first >= n:
+        raise error(f"the first of {name} is {first}, allowed: 0 to {n - 1}")
+    return range(first, min(last, n - 1) + 1)
 
 
 def number(name: str, value: object, low: float, high: float, *, open_low: bool = False) -> float:

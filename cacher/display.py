@@ -11,6 +11,8 @@ from html import escape
 from math import exp, isnan, log
 from typing import TYPE_CHECKING
 
+from cacher.tokens import perplexity
+
 if TYPE_CHECKING:
     from cacher.analysis import Inspection
     from cacher.model import Model
@@ -99,9 +101,9 @@ def state_html(state: Inspection) -> str:
     if len(shown) < len(tokens):
         body = f"[{len(tokens) - len(shown)} tokens before] " + body
     caption = f"{len(tokens)} tokens of {state.model.name}"
-    if len(tokens) > 1:
-        mean = sum(token.logprob for token in tokens[1:]) / (len(tokens) - 1)
-        caption += f", perplexity {exp(min(-mean, 700.0)):.1f}"
+    surprise = perplexity([token.logprob for token in tokens])
+    if surprise is not None:
+        caption += f", perplexity {surprise:.1f}"
     return _box(body or "(empty)", f"{caption}; red: a surprise, green: certain")
 
 

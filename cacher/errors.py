@@ -4,7 +4,11 @@ A message holds the value that was wrong, where it came from and what is allowed
 
     CacherError
     ├── ParameterError(ValueError)         a value is outside its range
-    │   └── TokenIdError                   a token id is outside the vocabulary
+    │   ├── TokenIdError                   a token id is outside the vocabulary
+    │   ├── LayerOutOfRangeError           the model has no such layer
+    │   ├── HeadOutOfRangeError            the model has no such head
+    │   ├── TokenIndexOutOfRangeError      the state holds no such token
+    │   └── ResponseTooLargeError          a result would hold more than a limit of the call allows
     ├── ModelError
     │   ├── ModelNotFoundError             no built-in model, folder or hub id of that name
     │   ├── ModelFormatError(ValueError)   a model file is damaged or of another format
@@ -57,6 +61,22 @@ class ParameterError(CacherError, ValueError):
 
 class TokenIdError(ParameterError):
     """A token id is outside the vocabulary."""
+
+
+class LayerOutOfRangeError(ParameterError):
+    """The model has no such layer."""
+
+
+class HeadOutOfRangeError(ParameterError):
+    """The model has no such head."""
+
+
+class TokenIndexOutOfRangeError(ParameterError):
+    """The state holds no such token."""
+
+
+class ResponseTooLargeError(ParameterError):
+    """A result would hold more than a limit of the call allows."""
 
 
 class ModelError(CacherError):

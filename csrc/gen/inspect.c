@@ -4,6 +4,7 @@
  * By the laws it is what generation saw, bit for bit.  The run lock is held from the first pass to the last, so that
  * nothing is evicted in between.
  */
+#include <math.h>
 #include <string.h>
 
 #include "gen/eval.h"
@@ -13,6 +14,7 @@ typedef struct inspection {
     cch_work work;
     const cch_eval_options *options;
     int32_t first, n;
+    int32_t at, rows; /* of the running pass: positions first + [at, at + rows) */
     bool begun;
     cch_error *err;
 } inspection;
@@ -31,8 +33,8 @@ static cch_status prepare(inspection *in, float *dst) {
     return cch_eval_asks(&in->work, &ask, 1, in->options, true, in->err);
 }
 
-/* Holds the state and the run lock, and prepares.  Every begin has an end, also when it fails. */
-static cch_status begin(inspection *in, float *dst) {
+/* Holds the state and the run lock.  Every hold or begin has an end, also when it fails. */
+static cch_status hold(inspection *in) {
     static const cch_eval_options defaults = CCH_EVAL_OPTIONS_INIT;
     cch_state *state = in->state;
     if (in->options == NULL) in->options = &defaults;
@@ -45,6 +47,12 @@ static cch_status begin(inspection *in, float *dst) {
     }
     in->begun = true;
     cch_work_init(&in->work, state->model, in->options->chunk_tokens, 0, in->options->cancel);
+    return CCH_OK;
+}
+
+/* Holds and prepares. */
+static cch_status begin(inspection *in, float *dst) {
+    CCH_RETURN_IF(hold(in));
     return prepare(in, dst);
 }
 
@@ -55,14 +63,15 @@ static void end(inspection *in) {
     cch_state_release(in->state);
 }
 
-/* Passes over the positions with a probe; visit(arg, at, n) takes the results of positions [first + at, ... + n). */
+/* Passes over the positions with a probe; visit (may be NULL) takes the results of each. */
 static cch_status probe_positions(inspection *in, const cch_probe *probe,
                                   void (*visit)(void *arg, int32_t at, int32_t n), void *arg) {
-    for (int32_t at = 0; at < in->n; at += in->work.chunk_tokens) {
-        int32_t n = in->n - at < in->work.chunk_tokens ? in->n - at : in->work.chunk_tokens;
-        cch_span span = {in->state->pages, in->first + at, n, false, 0};
+    int32_t most = in->work.chunk_tokens;
+    for (in->at = 0; in->at < in->n; in->at += in->rows) {
+        in->rows = in->n - in->at < most ? in->n - in->at : most;
+        cch_span span = {in->state->pages, in->first + in->at, in->rows, false, 0};
         CCH_RETURN_IF(cch_forward(in->state->model, &span, 1, NULL, probe, in->options->cancel, in->err));
-        visit(arg, at, n);
+        if (visit != NULL) visit(arg, in->at, in->rows);
     }
     return CCH_OK;
 }
@@ -75,7 +84,7 @@ cch_status cch_state_logits(cch_state *state, int32_t first, int32_t n, float *d
     return status;
 }
 
-/* ---- what the model thought of the tokens ---- */
+/* ---- what the model predicted ---- */
 
 enum { ANALYZED_ROWS = 32 }; /* logits held at once */
 
@@ -88,7 +97,7 @@ static cch_status predictions(inspection *in, int32_t pos, int32_t n, float *blo
     if (pos == 0) return cch_work_bos_logits(&in->work, out, in->err);
     cch_ask ask = {.state = in->state, .upto = pos - 1 + *out_rows, .out_first = pos - 1, .dst = block};
     cch_eval_options options = *in->options;
-    options.progress = NULL; /* all has been reported */
+    options.progress = NULL; /* analyze reports */
     return cch_eval_asks(&in->work, &ask, 1, &options, true, in->err);
 }
 
@@ -98,34 +107,61 @@ static int32_t rank_of(const float *logits, int32_t vocab, int32_t id) {
     return rank;
 }
 
-static cch_status analyze(inspection *in, float *logprob, float *entropy, int32_t *rank) {
+/* Writes what is asked of the i-th position, given the logits [vocab] it was predicted with. */
+static cch_status take_prediction(const inspection *in, const cch_predictions *out, int32_t i, const float *logits) {
+    const cch_state *state = in->state;
+    int32_t pos = in->first + i, vocab = state->vocab_size, k = out->k, id = -1;
+    cch_logits_summary summary;
+    CCH_RETURN_IF(cch_logits_summarize(state->model->kern, logits, vocab, NULL, &summary, in->err));
+    if (pos < cch_state_len(state)) id = state->pages[pos / CCH_PAGE_TOKENS]->tokens[pos % CCH_PAGE_TOKENS];
+    if (out->logprob != NULL) out->logprob[i] = id < 0 ? NAN : (float)cch_logits_logprob(logits, &summary, id);
+    if (out->rank != NULL) out->rank[i] = id < 0 ? 0 : rank_of(logits, vocab, id);
+    if (out->entropy != NULL) out->entropy[i] = (float)summary.entropy;
+    if (out->lse != NULL) out->lse[i] = (double)summary.max + summary.log_sum;
+    if (out->logits != NULL) memcpy(out->logits + (size_t)i * (size_t)vocab, logits, (size_t)vocab * sizeof *logits);
+    if (k > 0) {
+        size_t at = (size_t)i * (size_t)k;
+        cch_top_logits(logits, vocab, k, out->top_ids + at, out->top_logits + at, NULL);
+    }
+    return CCH_OK;
+}
+
+static cch_status analyze(inspection *in, const cch_predictions *out) {
     cch_status status = CCH_OK;
+    const cch_eval_options *options = in->options;
     cch_error *err = in->err;
-    int32_t vocab = in->state->vocab_size, rows;
+    size_t vocab = (size_t)in->state->vocab_size;
+    int32_t rows;
     float *block = NULL;
     const float *logits;
-    cch_logits_summary summary;
-    CCH_NEW(block, (size_t)ANALYZED_ROWS * (size_t)vocab, err);
+    CCH_NEW(block, (size_t)ANALYZED_ROWS * vocab, err);
+    CCH_TRY(cch_state_index_pages(in->state, err));
     for (int32_t at = 0; at < in->n; at += rows) {
         CCH_TRY(predictions(in, in->first + at, in->n - at, block, &logits, &rows));
-        for (int32_t i = at; i < at + rows; i++, logits += vocab) {
-            int32_t pos = in->first + i, id = in->state->pages[pos / CCH_PAGE_TOKENS]->tokens[pos % CCH_PAGE_TOKENS];
-            CCH_TRY(cch_logits_summarize(in->state->model->kern, logits, vocab, NULL, &summary, err));
-            if (logprob != NULL) logprob[i] = (float)cch_logits_logprob(logits, &summary, id);
-            if (entropy != NULL) entropy[i] = (float)summary.entropy;
-            if (rank != NULL) rank[i] = rank_of(logits, vocab, id);
-        }
+        for (int32_t i = 0; i < rows; i++) CCH_TRY(take_prediction(in, out, at + i, logits + (size_t)i * vocab));
+        if (options->progress != NULL) options->progress(options->progress_arg, at + rows, in->n);
     }
 done:
     cch_free(block);
     return status;
 }
 
-cch_status cch_state_analyze(cch_state *state, int32_t first, int32_t n, float *logprob, float *entropy, int32_t *rank,
+static cch_status check_predictions(const cch_state *state, int32_t first, int32_t n, int32_t k, cch_error *err) {
+    int32_t len = cch_state_len(state);
+    if (first < 0 || n < 0 || first > len || n > len + 1 - first)
+        CCH_FAIL(err, CCH_E_ARGUMENT, first, "predictions [%d, %d + %d) were asked for, the state has %d", first, first,
+                 n, len + 1);
+    if (k < 0 || k > state->vocab_size)
+        CCH_FAIL(err, CCH_E_ARGUMENT, -1, "k is %d, allowed: 0 to the vocabulary's %d", k, state->vocab_size);
+    return CCH_OK;
+}
+
+cch_status cch_state_analyze(cch_state *state, int32_t first, int32_t n, const cch_predictions *out,
                              const cch_eval_options *options, cch_error *err) {
     inspection in = {.state = state, .options = options, .first = first, .n = n, .err = err};
-    cch_status status = begin(&in, NULL);
-    if (status == CCH_OK && n > 0) status = analyze(&in, logprob, entropy, rank);
+    cch_status status = hold(&in);
+    if (status == CCH_OK) status = check_predictions(state, first, n, out->k, err);
+    if (status == CCH_OK && n > 0) status = analyze(&in, out);
     end(&in);
     return status;
 }
@@ -146,20 +182,33 @@ static void copy_attention(void *arg, int32_t at, int32_t n) {
                rows * v->context * sizeof *v->dst);
 }
 
-static cch_status attend(inspection *in, int32_t layer, int32_t head, float *dst) {
+static cch_status check_head(const cch_config *c, int32_t head, cch_error *err) {
+    if (head < -1 || head >= c->n_heads)
+        CCH_FAIL(err, CCH_E_ARGUMENT, -1, "head is %d, allowed: 0 to %d, or -1 for all", head, c->n_heads - 1);
+    return CCH_OK;
+}
+
+/* New block for the attention of one pass, all heads or one: [heads, rows of the pass, context].   E_MEMORY. */
+static cch_status attention_block(const inspection *in, int32_t head, float **out, cch_error *err) {
     cch_status status = CCH_OK;
-    const cch_config *c = &in->state->model->config;
-    cch_error *err = in->err;
+    size_t heads = head >= 0 ? 1 : (size_t)in->state->model->config.n_heads, floats;
+    size_t rows = (size_t)(in->n < in->work.chunk_tokens ? in->n : in->work.chunk_tokens);
+    size_t context = (size_t)(in->first + in->n);
+    if (!cch_mul(heads * rows, context, &floats))
+        CCH_FAIL(err, CCH_E_MEMORY, -1, "attention of %zu x %zu positions does not fit memory", rows, context);
+    CCH_NEW(*out, floats, err);
+done:
+    return status;
+}
+
+static cch_status attend(inspection *in, int32_t layer, int32_t head, float *dst) {
     float *block = NULL;
-    size_t rows = (size_t)(in->n < in->work.chunk_tokens ? in->n : in->work.chunk_tokens), floats;
+    const cch_config *c = &in->state->model->config;
     attention_visit v = {NULL, dst, head >= 0 ? 1 : (size_t)c->n_heads, (size_t)in->n, (size_t)(in->first + in->n)};
     cch_probe probe = {.attention_layer = layer, .attention_head = head, .ld_attention = v.context, .stop_early = true};
-    if (!cch_mul(v.heads * rows, v.context, &floats))
-        CCH_FAIL(err, CCH_E_MEMORY, -1, "attention of %zu x %zu positions does not fit memory", rows, v.context);
-    CCH_NEW(block, floats, err);
+    CCH_RETURN_IF(attention_block(in, head, &block, in->err));
     v.src = probe.attention = block;
-    CCH_TRY(probe_positions(in, &probe, copy_attention, &v));
-done:
+    cch_status status = probe_positions(in, &probe, copy_attention, &v);
     cch_free(block);
     return status;
 }
@@ -170,10 +219,44 @@ cch_status cch_state_attention(cch_state *state, int32_t layer, int32_t head, in
     const cch_config *c = &state->model->config;
     if (layer < 0 || layer >= c->n_layers)
         CCH_FAIL(err, CCH_E_ARGUMENT, -1, "layer is %d, allowed: 0 to %d", layer, c->n_layers - 1);
-    if (head < -1 || head >= c->n_heads)
-        CCH_FAIL(err, CCH_E_ARGUMENT, -1, "head is %d, allowed: 0 to %d, or -1 for all", head, c->n_heads - 1);
+    CCH_RETURN_IF(check_head(c, head, err));
     cch_status status = begin(&in, NULL);
     if (status == CCH_OK && n > 0) status = attend(&in, layer, head, dst);
+    end(&in);
+    return status;
+}
+
+typedef struct layers_visit {
+    const inspection *in;
+    cch_attention_visit visit;
+    void *arg;
+    const float *src;
+} layers_visit;
+
+static void show_layer(void *arg, int32_t layer) {
+    const layers_visit *v = arg;
+    v->visit(v->arg, layer, v->in->at, v->in->rows, v->src);
+}
+
+static cch_status attend_layers(inspection *in, int32_t head, cch_attention_visit visit, void *arg) {
+    float *block = NULL;
+    layers_visit v = {in, visit, arg, NULL};
+    cch_probe probe = {.attention_layer = -1, .attention_head = head, .ld_attention = (size_t)(in->first + in->n),
+                       .stop_early = true, .attended = show_layer, .arg = &v};
+    CCH_RETURN_IF(attention_block(in, head, &block, in->err));
+    v.src = probe.attention = block;
+    cch_status status = probe_positions(in, &probe, NULL, NULL);
+    cch_free(block);
+    return status;
+}
+
+cch_status cch_state_attention_layers(cch_state *state, int32_t head, int32_t first, int32_t n,
+                                      cch_attention_visit visit, void *arg, const cch_eval_options *options,
+                                      cch_error *err) {
+    inspection in = {.state = state, .options = options, .first = first, .n = n, .err = err};
+    CCH_RETURN_IF(check_head(&state->model->config, head, err));
+    cch_status status = begin(&in, NULL);
+    if (status == CCH_OK && n > 0) status = attend_layers(&in, head, visit, arg);
     end(&in);
     return status;
 }

@@ -295,6 +295,19 @@ typedef struct cch_eval_options {
 CCH_API cch_status cch_eval(cch_model *model, cch_state *const *states, size_t n, const cch_eval_options *options,
                             float *logits, cch_error *err);
 
+/* The distributions that tokens were predicted with.  Each pointer may be NULL; with k > 0 top_ids and top_logits are
+ * given. */
+typedef struct cch_predictions {
+    float *logprob;    /* [n]: of the token that is there, as in cch_state_scores; NaN where none is yet */
+    int32_t *rank;     /* [n]: of that token, from 1, ties by lower id; 0 where none is yet */
+    float *entropy;    /* [n]: of the distribution, in nats */
+    int32_t k;         /* 0..vocab_size */
+    int32_t *top_ids;  /* [n, k]: the largest logits, largest first, ties by lower id */
+    float *top_logits; /* [n, k] */
+    double *lse;       /* [n]: log(sum(exp(logits))), which turns logits into log-probabilities */
+    float *logits;     /* [n, vocab_size] */
+} cch_predictions;
+
 /* Looking into a state.  These recompute positions [first, first + n) as generation saw them; KV entries that are
  * missing up to there are computed first.  n 0 is allowed.  options may be NULL, store_top_k is not used.   dst is
  * unspecified on failure.   E_ARGUMENT (a range or index the state or model does not have), and as cch_eval. */
@@ -302,15 +315,22 @@ CCH_API cch_status cch_eval(cch_model *model, cch_state *const *states, size_t n
 /* Logits after each of the tokens: dst [n, vocab_size]. */
 CCH_API cch_status cch_state_logits(cch_state *state, int32_t first, int32_t n, float *dst,
                                     const cch_eval_options *options, cch_error *err);
-/* What the model thought of the tokens themselves: logprob [n] as in cch_state_scores; entropy [n] of the distribution
- * each was predicted with, in nats; rank [n] of the token among the predictions, from 1, ties by lower id.  Each may be
- * NULL.   E_ARGUMENT also for logits that are no numbers. */
-CCH_API cch_status cch_state_analyze(cch_state *state, int32_t first, int32_t n, float *logprob, float *entropy,
-                                     int32_t *rank, const cch_eval_options *options, cch_error *err);
+/* What the model predicted at positions [first, first + n), which may reach one behind the last token: the token to
+ * come.  All of it comes from a single pass.   E_ARGUMENT also for k and for logits that are no numbers. */
+CCH_API cch_status cch_state_analyze(cch_state *state, int32_t first, int32_t n, const cch_predictions *out,
+                                     const cch_eval_options *options, cch_error *err);
 /* Softmax attention of query positions [first, first + n) over keys [0, first + n): dst [n_heads, n, first + n] f32
  * (head >= 0: only that head, dst [1, n, first + n]), zero above the diagonal.  layer 0..n_layers-1. */
 CCH_API cch_status cch_state_attention(cch_state *state, int32_t layer, int32_t head, int32_t first, int32_t n,
                                        float *dst, const cch_eval_options *options, cch_error *err);
+/* Called with the attention of one layer for rows [at, at + n) of those asked for: weights [n_heads or 1, n, context]
+ * as in cch_state_attention, borrowed for the call.  In the calling thread; calls that run the model give E_BUSY. */
+typedef void (*cch_attention_visit)(void *arg, int32_t layer, int32_t at, int32_t n, const float *weights);
+/* As cch_state_attention for every layer in a single pass: for at most chunk_tokens rows at a time, layer after layer
+ * goes to visit, and none is held longer. */
+CCH_API cch_status cch_state_attention_layers(cch_state *state, int32_t head, int32_t first, int32_t n,
+                                              cch_attention_visit visit, void *arg, const cch_eval_options *options,
+                                              cch_error *err);
 /* Hidden states of positions [first, first + n): dst [n, hidden_size].  layer 0 = input of the first layer, ...,
  * n_layers = output of the last, -1 = after the final norm. */
 CCH_API cch_status cch_state_hidden(cch_state *state, int32_t layer, int32_t first, int32_t n, float *dst,

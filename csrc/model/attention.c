@@ -125,7 +125,7 @@ static bool worth_threads(const cch_model *model, const cch_queries *blocks, siz
 void cch_attention(const cch_model *model, int32_t layer, const cch_queries *blocks, size_t n_blocks, const float *qkv,
                    size_t ld, float *out, size_t ldo, const cch_attention_work *work, const cch_probe *probe,
                    size_t n_probe_rows) {
-    bool probed = probe != NULL && probe->attention != NULL && probe->attention_layer == layer;
+    bool probed = cch_probes_attention(probe, layer);
     job j = {.model = model, .layer = layer, .blocks = blocks, .n_blocks = n_blocks,
              .n_tasks = n_blocks * (size_t)model->config.n_kv_heads, .qkv = qkv, .out = out, .ld = ld, .ldo = ldo,
              .work = work, .probe = probed ? probe : NULL, .probe_rows = n_probe_rows};

@@ -161,6 +161,7 @@ static void write_output(const pass *p, float *hidden_out) {
 static void attend(pass *p, int32_t l, size_t batch_rows) {
     cch_model *m = p->model;
     cch_attention(m, l, p->blocks, p->n_blocks, p->qkv, p->ld_qkv, p->att, p->ld_att, p->work, p->probe, batch_rows);
+    if (cch_probes_attention(p->probe, l) && p->probe->attended != NULL) p->probe->attended(p->probe->arg, l);
     matmul(p, &m->weights.layers[l].o, p->att, p->ld_att, p->delta, p->ld);
 }
 
@@ -184,7 +185,8 @@ static int32_t last_stage(const pass *p) {
     const cch_probe *probe = p->probe;
     int32_t stage = -1;
     if (probe == NULL || !probe->stop_early) return INT32_MAX;
-    if (probe->attention != NULL) stage = 2 * probe->attention_layer + 1;
+    int32_t attended = probe->attention_layer < 0 ? p->model->config.n_layers - 1 : probe->attention_layer;
+    if (probe->attention != NULL) stage = 2 * attended + 1;
     if (probe->hidden != NULL && probe->hidden_layer < 0) return INT32_MAX;
     if (probe->hidden != NULL && 2 * probe->hidden_layer > stage) stage = 2 * probe->hidden_layer;
     return stage;

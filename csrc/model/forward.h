@@ -25,13 +25,19 @@ typedef struct cch_span {
 
 /* What an inspection wants to see; all pointers may be NULL. */
 typedef struct cch_probe {
-    int32_t attention_layer, attention_head; /* head -1 = all */
+    int32_t attention_layer, attention_head; /* layer -1 = each in turn, head -1 = all */
     float *attention;        /* [n_heads or 1, rows, ld_attention]: probabilities of each batch row; zero elsewhere */
     size_t ld_attention;     /* >= longest context of the batch */
+    void (*attended)(void *arg, int32_t layer); /* called when `attention` holds a layer */
+    void *arg;
     int32_t hidden_layer;    /* 0 = input of the first layer .. n_layers = output of the last; -1 = after final norm */
     float *hidden;           /* [rows, hidden_size] */
     bool stop_early;         /* nothing after the probed layer is needed */
 } cch_probe;
+
+static inline bool cch_probes_attention(const cch_probe *probe, int32_t layer) {
+    return probe != NULL && probe->attention != NULL && (probe->attention_layer < 0 || probe->attention_layer == layer);
+}
 
 /* hidden_out [sum of n_out, hidden_size]: hidden states after the final norm, spans in order; may be NULL when all
  * n_out are 0 (then the last layer stops once its K and V are written).

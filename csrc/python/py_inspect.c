@@ -112,3 +112,46 @@ PyObject *cch_py_state_kv(PyObject *object, PyObject *args) {
     Py_DECREF(value_array);
     return NULL;
 }
+
+/* ---- attention of all layers ---- */
+
+typedef struct layers_call {
+    cch_py_call *call;
+    const cch_py_module *module;
+    PyObject *visit; /* borrowed from the caller's arguments */
+    Py_ssize_t heads, context;
+} layers_call;
+
+static void show_layer(void *arg, int32_t layer, int32_t at, int32_t n, const float *weights) {
+    layers_call *v = arg;
+    if (v->call->failed) return;
+    cch_py_call_enter(v->call);
+    float *data = NULL;
+    Py_ssize_t shape[3] = {v->heads, n, v->context};
+    PyObject *result = NULL, *array = cch_py_array_new(v->module, 'f', 3, shape, &data);
+    if (array != NULL) {
+        memcpy(data, weights, (size_t)v->heads * (size_t)n * (size_t)v->context * sizeof *data);
+        result = PyObject_CallFunction(v->visit, "iiO", (int)layer, (int)at, array);
+    }
+    Py_XDECREF(array);
+    Py_XDECREF(result);
+    cch_py_call_leave(v->call, result == NULL);
+}
+
+PyObject *cch_py_state_attention_layers(PyObject *object, PyObject *args) {
+    cch_py_state *self = (cch_py_state *)object;
+    const cch_py_module *module = cch_py_module_of(object);
+    PyObject *visit = NULL;
+    int head = 0, first = 0, n = 0, chunk_tokens = 0;
+    if (!PyArg_ParseTuple(args, "Oiii|i:attention_layers", &visit, &head, &first, &n, &chunk_tokens) ||
+        !cch_py_range(module, self->state, first, n))
+        return NULL;
+    cch_py_call call;
+    cch_error err = {0};
+    layers_call v = {&call, module, visit, head >= 0 ? 1 : info_of(self).n_heads, (Py_ssize_t)first + n};
+    cch_py_call_begin(&call, &self->cancel, NULL);
+    cch_eval_options options = cch_py_eval_options(&call, chunk_tokens, 0);
+    cch_status status = cch_state_attention_layers(self->state, head, first, n, show_layer, &v, &options, &err);
+    if (!cch_py_call_end(&call, module, status, &err)) return NULL;
+    Py_RETURN_NONE;
+}

@@ -1,17 +1,20 @@
 /* py_scores - State methods for what a state remembers of its own evaluation, and for what can be recomputed of it. */
 #include "python/pycommon.h"
 
+static bool check_k(const cch_py_module *module, const cch_state *state, int k) {
+    cch_model_info info;
+    cch_model_get_info(cch_state_model_view(state), &info);
+    if (k >= 0 && k <= info.vocab_size) return true;
+    PyErr_Format(module->errors[CCH_E_ARGUMENT], "k is %d, allowed: 0 to the vocabulary's %d", k, info.vocab_size);
+    return false;
+}
+
 PyObject *cch_py_state_scores(PyObject *object, PyObject *args) {
     cch_state *state = ((cch_py_state *)object)->state;
     const cch_py_module *module = cch_py_module_of(object);
     int first = 0, n = 0, k = 0;
     if (!PyArg_ParseTuple(args, "iii:scores", &first, &n, &k)) return NULL;
-    cch_model_info info;
-    cch_model_get_info(cch_state_model_view(state), &info);
-    if (!cch_py_range(module, state, first, n)) return NULL;
-    if (k < 0 || k > info.vocab_size)
-        return PyErr_Format(module->errors[CCH_E_ARGUMENT], "k is %d, allowed: 0 to the vocabulary's %d", k,
-                            info.vocab_size);
+    if (!cch_py_range(module, state, first, n) || !check_k(module, state, k)) return NULL;
     Py_ssize_t shape[2] = {n, k};
     float *logprob = NULL, *logits = NULL;
     int32_t *ids = NULL;
@@ -98,23 +101,39 @@ PyObject *cch_py_state_restore_lse(PyObject *object, PyObject *args) {
 PyObject *cch_py_state_analyze(PyObject *object, PyObject *args) {
     cch_py_state *self = (cch_py_state *)object;
     const cch_py_module *module = cch_py_module_of(object);
-    int first = 0, n = 0;
-    if (!PyArg_ParseTuple(args, "ii:analyze", &first, &n) || !cch_py_range(module, self->state, first, n)) return NULL;
-    Py_ssize_t shape = n;
-    float *logprob = NULL, *entropy = NULL;
-    int32_t *rank = NULL;
-    PyObject *result = NULL, *arrays[3] = {NULL, NULL, NULL};
-    arrays[0] = cch_py_array_new(module, 'f', 1, &shape, &logprob);
-    arrays[1] = arrays[0] ? cch_py_array_new(module, 'f', 1, &shape, &entropy) : NULL;
-    arrays[2] = arrays[1] ? cch_py_array_new(module, 'i', 1, &shape, &rank) : NULL;
-    if (arrays[2] != NULL) {
-        cch_py_call call;
-        cch_error err = {0};
-        cch_py_call_begin(&call, &self->cancel, NULL);
-        cch_eval_options options = cch_py_eval_options(&call, 0, 0);
-        cch_status status = cch_state_analyze(self->state, first, n, logprob, entropy, rank, &options, &err);
-        if (cch_py_call_end(&call, module, status, &err)) result = PyTuple_Pack(3, arrays[0], arrays[1], arrays[2]);
+    int first = 0, n = 0, k = 0, with_logits = 0;
+    if (!PyArg_ParseTuple(args, "ii|ip:analyze", &first, &n, &k, &with_logits)) return NULL;
+    /* The prediction of the token to come may be among them: one more than there are tokens. */
+    int behind = first >= 0 && n > 0 && n - 1 == cch_state_len(self->state) - first;
+    if (!cch_py_range(module, self->state, first, n - behind) || !check_k(module, self->state, k)) return NULL;
+    cch_model_info info;
+    cch_model_get_info(cch_state_model_view(self->state), &info);
+    cch_predictions out = {.k = k};
+    Py_ssize_t top[2] = {n, k}, all[2] = {with_logits ? n : 0, info.vocab_size};
+    const struct {
+        char type;
+        int n_dims;
+        const Py_ssize_t *shape;
+        void *data;
+    } parts[] = {
+        {'f', 1, top, &out.logprob}, {'f', 1, top, &out.entropy},    {'i', 1, top, &out.rank},
+        {'i', 2, top, &out.top_ids}, {'f', 2, top, &out.top_logits}, {'d', 1, top, &out.lse},
+        {'f', 2, all, &out.logits},
+    };
+    enum { PARTS = sizeof parts / sizeof *parts };
+    PyObject *result = PyTuple_New(PARTS);
+    for (int i = 0; i < PARTS && result != NULL; i++) {
+        PyObject *array = cch_py_array_new(module, parts[i].type, parts[i].n_dims, parts[i].shape, parts[i].data);
+        if (array == NULL) Py_CLEAR(result);
+        else PyTuple_SET_ITEM(result, i, array);
     }
-    for (int i = 0; i < 3; i++) Py_XDECREF(arrays[i]);
+    if (result == NULL) return NULL;
+    if (!with_logits) out.logits = NULL;
+    cch_py_call call;
+    cch_error err = {0};
+    cch_py_call_begin(&call, &self->cancel, NULL);
+    cch_eval_options options = cch_py_eval_options(&call, 0, 0);
+    cch_status status = cch_state_analyze(self->state, first, n, &out, &options, &err);
+    if (!cch_py_call_end(&call, module, status, &err)) Py_CLEAR(result);
     return result;
 }

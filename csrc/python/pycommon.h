@@ -154,6 +154,7 @@ PyObject *cch_py_state_analyze(PyObject *self, PyObject *args);
 PyObject *cch_py_state_next_logits(PyObject *self, PyObject *args);
 PyObject *cch_py_state_logits(PyObject *self, PyObject *args);
 PyObject *cch_py_state_attention(PyObject *self, PyObject *args);
+PyObject *cch_py_state_attention_layers(PyObject *self, PyObject *args);
 PyObject *cch_py_state_hidden(PyObject *self, PyObject *args);
 PyObject *cch_py_state_kv(PyObject *self, PyObject *args);
 PyObject *cch_py_state_beam(PyObject *self, PyObject *args);

@@ -30,7 +30,13 @@ def operations(model: cacher.Model, path: Path) -> dict[str, Callable[[], object
         "save": lambda: state.save(path),
         "restore": lambda: model.restore(path),
         "numbers": lambda: (state.logits(), state.logprobs(), state.entropy(), state.top_tokens()),
-        "insides": lambda: (state.attention(0), state.kv(1), state.embedding()),
+        "insides": lambda: (state.attention(0), state.kv(1), state.hidden()),
+        "analyses": lambda: (
+            state.analyze_tokens(include_logits=True, top=3),
+            state.analyze_attention(),
+            state.head_importance(),
+            state.inspect_cache(format="list"),
+        ),
         "picture": lambda: state._repr_html_(),
     }
 

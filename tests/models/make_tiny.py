@@ -139,9 +139,9 @@ def write_safetensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
     path.write_bytes(len(text).to_bytes(8, "little") + text + body)
 
 
-def make_tiny(name: str, folder: Path) -> Path:
-    """Write model ``name`` of CONFIGS below ``folder`` and return its own folder."""
-    config = CONFIGS[name] | {"vocab_size": VOCAB, "bos_token_id": 0, "eos_token_id": 1}
+def make_tiny(name: str, folder: Path, **changes: Any) -> Path:
+    """Write model ``name`` of CONFIGS, changed, below ``folder`` and return its own folder."""
+    config = CONFIGS[name] | {"vocab_size": VOCAB, "bos_token_id": 0, "eos_token_id": 1} | changes
     rng = np.random.default_rng(20260101)
     target = folder / name
     target.mkdir(parents=True, exist_ok=True)

@@ -108,16 +108,6 @@ def test_keys_explain_attention(tiny_folder) -> None:  # type: ignore[no-untyped
     assert part.tobytes() == np.ascontiguousarray(keys[:, 1:2]).tobytes()
 
 
-def test_embeddings_of_all_layers(story: State) -> None:
-    model = story.model
-    inputs = story.embedding(0)
-    assert inputs.shape == (9, 256)
-    assert inputs[4].tobytes() == model.embedding_input(story.token_ids[4]).tobytes()
-    final = story.embedding()
-    assert story.embedding(-1, -1).tobytes() == final[8].tobytes()
-    assert story.embedding(6).shape == (9, 256)
-
-
 def test_arrays_own_their_memory_and_are_not_copies(story: State) -> None:
     weights = story.attention(0)
     assert not weights.flags.owndata, "a view of the core's block"
@@ -133,10 +123,9 @@ def test_arrays_own_their_memory_and_are_not_copies(story: State) -> None:
         lambda s: s.attention(6), lambda s: s.attention(-1), lambda s: s.attention(0, 8),
         lambda s: s.attention(0, -2), lambda s: s.attention(0, 0, first=10),
         lambda s: s.kv(6), lambda s: s.kv(0, first=2, n=8), lambda s: s.kv(0, first=-1),
-        lambda s: s.embedding(7), lambda s: s.embedding(-2), lambda s: s.embedding(0, 9),
-        lambda s: s.embedding(0, -10), lambda s: s.logits(10), lambda s: s.logits(0, 10),
-        lambda s: s.logits(0, -1), lambda s: s.model.embedding_input(4096),
-        lambda s: s.model.embedding_input(-1),
+        lambda s: s.hidden(7), lambda s: s.hidden(0, first=10), lambda s: s.hidden(0, n=10),
+        lambda s: s.logits(10), lambda s: s.logits(0, 10), lambda s: s.logits(0, -1),
+        lambda s: s.model.embedding_input(4096), lambda s: s.model.embedding_input(-1),
     ],
 )  # fmt: skip
 def test_what_is_out_of_range_is_refused(story: State, look) -> None:  # type: ignore[no-untyped-def]
@@ -146,7 +135,7 @@ def test_what_is_out_of_range_is_refused(story: State, look) -> None:  # type: i
 
 def test_an_empty_state_has_nothing_to_look_at(model: cacher.Model) -> None:
     empty = model.state()
-    for look in (lambda: empty.attention(0), lambda: empty.kv(0), lambda: empty.embedding()):
+    for look in (lambda: empty.attention(0), lambda: empty.kv(0), lambda: empty.hidden()):
         with pytest.raises(EmptyStateError):
             look()
     assert empty.logprobs().shape == empty.entropy().shape == (0,)
