@@ -67,12 +67,13 @@ class Tokenizer:
         'Hello world'
     """
 
-    __slots__ = ("_core",)
+    __slots__ = ("_core", "_texts")
 
     def __init__(self, core: _core.Tokenizer) -> None:
         if not isinstance(core, _core.Tokenizer):
             raise TypeError("a tokenizer is made by Tokenizer.open or cacher.load")
         self._core = core
+        self._texts: dict[int, str] = {}
 
     @classmethod
     def open(cls, path: str | PathLike[str]) -> Tokenizer:
@@ -140,6 +141,13 @@ class Tokenizer:
             'Hello'
         """
         return self._core.decode(ids, skip_special)
+
+    def _text_of(self, token_id: int) -> str:
+        """Return the text of one id, remembered: streams show the same few again and again."""
+        text = self._texts.get(token_id)
+        if text is None:
+            text = self._texts[token_id] = self._core.decode([token_id])
+        return text
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """Return the text that each id adds; joined, they are the text of all.

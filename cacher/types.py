@@ -50,7 +50,7 @@ class Token:
 def top_tokens(pairs: tuple[tuple[int, float], ...], tokenizer: Tokenizer | None) -> list[TopToken]:
     """Return records for (id, log-probability) pairs."""
     return [
-        TopToken(tokenizer.decode([i]) if tokenizer else "", i, exp(logprob), logprob)
+        TopToken(tokenizer._text_of(i) if tokenizer else "", i, exp(logprob), logprob)
         for i, logprob in pairs
     ]
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "gen/eval.h"
+#include "kv/scores.h"
 
 #define DEFAULT_ROWS 256
 #define MAX_ROWS 4096
@@ -220,6 +221,36 @@ const float *cch_batch_logits_view(const cch_batch *batch, int32_t row) {
     for (size_t i = 0; i < batch->n_rows; i++)
         if (batch->rows[i]->id == row) return batch->rows[i]->drawn == batch->step ? batch->rows[i]->logits : NULL;
     return NULL;
+}
+
+/* The stored prediction that the last token of the state was drawn from: its slot on the page returned, or NULL. */
+static const cch_page *drawn_from(const cch_state *state, int32_t k, int32_t *out_slot) {
+    const int32_t position = cch_state_len(state) - 2;
+    const cch_page *page = state->tail;
+    if (position < 0) return NULL;
+    if (position / CCH_PAGE_TOKENS < page->index) page = page->prev;
+    *out_slot = position % CCH_PAGE_TOKENS;
+    return cch_scores_has_top(page, *out_slot, k) ? page : NULL;
+}
+
+int32_t cch_batch_top(const cch_batch *batch, int32_t row, int32_t k, int32_t *ids, float *values, double *out_lse) {
+    const int32_t vocab = batch->model->config.vocab_size;
+    const float *logits = cch_batch_logits_view(batch, row);
+    const cch_page *page = NULL;
+    int32_t slot;
+    if (logits == NULL) return 0;
+    if (k > vocab) k = vocab;
+    pthread_mutex_lock(&batch->model->pool->lock);
+    for (size_t i = 0; i < batch->n_rows && k > 0; i++)
+        if (batch->rows[i]->id == row) page = drawn_from(batch->rows[i]->state, k, &slot);
+    if (page != NULL) {
+        const size_t at = (size_t)slot * (size_t)page->scores->k;
+        memcpy(ids, page->scores->top_ids + at, (size_t)k * sizeof *ids);
+        memcpy(values, page->scores->top_logits + at, (size_t)k * sizeof *values);
+        *out_lse = page->scores->lse[slot];
+    }
+    pthread_mutex_unlock(&batch->model->pool->lock);
+    return page != NULL ? k : cch_top_logits(logits, vocab, k, ids, values, out_lse);
 }
 
 /* ---- a step: what to compute ---- */

@@ -445,6 +445,10 @@ CCH_API int32_t cch_batch_read(const cch_batch *batch, int32_t row);
 /* Logits the last step drew `row`'s token from: [vocab_size] f32; NULL when it drew none for the row, or the row has
  * left.  View, valid until the next call on the batch.  Not during a step. */
 CCH_API const float *cch_batch_logits_view(const cch_batch *batch, int32_t row);
+/* The k largest of these logits, as cch_top_logits gives them: from what the step stored where that suffices.  Returns
+ * how many were written, 0 where cch_batch_logits_view is NULL.  Not during a step. */
+CCH_API int32_t cch_batch_top(const cch_batch *batch, int32_t row, int32_t k, int32_t *ids, float *values,
+                              double *out_lse);
 
 /* ------------------------------------------------------------------------------------------------- beams ---- */
 

@@ -165,9 +165,8 @@ static PyObject *batch_top(PyObject *object, PyObject *args) {
         PyErr_Format(cch_py_module_of(object)->errors[CCH_E_ARGUMENT], "k is %d, allowed: 1 to %d", k, MOST);
         return NULL;
     }
-    const float *logits = cch_batch_logits_view(self->batch, row);
-    if (logits == NULL) Py_RETURN_NONE;
-    int32_t n = cch_top_logits(logits, self->vocab_size, k, ids, values, &lse);
+    int32_t n = cch_batch_top(self->batch, row, k, ids, values, &lse);
+    if (n == 0) Py_RETURN_NONE;
     PyObject *top = PyTuple_New(n);
     for (int32_t i = 0; top != NULL && i < n; i++) {
         PyObject *pair = Py_BuildValue("(id)", ids[i], (double)values[i] - lse);

@@ -8,6 +8,20 @@ enum { LONG = 24 };
 static int32_t prompt_length(int i) { return i == 4 ? 0 : (i * 37 + 5) % 90 + 1; }
 static const int32_t *prompt_of(int i) { return small_ids() + i % 3; } /* some share their beginnings */
 
+/* Stored or computed, the top of a row's prediction is that of its logits. */
+static void check_top(const cch_batch *batch, int32_t row) {
+    enum { K = 3 };
+    int32_t ids[K], want_ids[K];
+    float values[K], want_values[K];
+    double lse, want_lse;
+    const float *logits = cch_batch_logits_view(batch, row);
+    CHECK(logits != NULL);
+    CHECK_EQ(cch_batch_top(batch, row, K, ids, values, &lse), K);
+    CHECK_EQ(cch_top_logits(logits, SMALL_VOCAB, K, want_ids, want_values, &want_lse), K);
+    CHECK(memcmp(ids, want_ids, sizeof ids) == 0 && memcmp(values, want_values, sizeof values) == 0);
+    CHECK(lse == want_lse);
+}
+
 /* ROWS rows that join at different steps, compared with each row alone. */
 static void compare_with_alone(cch_model *m, cch_batch_options o) {
     enum { ROWS = 7 };
@@ -33,7 +47,7 @@ static void compare_with_alone(cch_model *m, cch_batch_options o) {
             CHECK_EQ(steps[k].position, prompt_length(i) + made[i]);
             if (steps[k].finish == CCH_RUNNING) {
                 made[i]++;
-                CHECK(cch_batch_logits_view(batch, rows[i]) != NULL);
+                check_top(batch, rows[i]);
             }
             if (steps[k].finish == CCH_RUNNING && made[i] < LONG) continue;
             finished[i] = steps[k].finish == CCH_FINISH_EOS;
