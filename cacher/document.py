@@ -241,7 +241,7 @@ def _restore_beginning(state: State, document: dict[str, Any], metadata: dict[st
     config = get(metadata, "config", dict, None)
     if "history" not in document and "text" not in metadata and "config" not in metadata:
         text, config = get(document, "text", str, None), get(document, "config", dict, None)
-    state.model._default_config.updated(config)  # as suspicious as any other
+    state.model.default_config.updated(config)  # as suspicious as any other
     state._given = (text, config or {})
 
 

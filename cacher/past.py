@@ -126,10 +126,10 @@ def _mark(state: State, entry: dict[str, Any]) -> Mark:
         seconds(entry, "created_at"),
         core,
         bounded(entry, "head_position", 0, len(core)),
-        _config(state, entry, "config") or state.model._default_config,
+        _config(state, entry, "config") or state.model.default_config,
     )
 
 
 def _config(state: State, entry: dict[str, Any], key: str) -> StateConfig | None:
     config = get(entry, key, dict, None)
-    return None if config is None else state.model._default_config.updated(config)
+    return None if config is None else state.model.default_config.updated(config)
