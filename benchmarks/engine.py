@@ -1,6 +1,6 @@
 """What the engine adds to the core, and what a long prompt does to a stream beside it.
 
-Run from the repository root on an otherwise idle machine: ``.venv/bin/python benchmarks/engine.py``.
+Run on an otherwise idle machine, from the repository root: ``python benchmarks/engine.py``.
 Each figure is the median of rounds in which what is compared takes turns.
 """
 
