@@ -11,6 +11,7 @@ import typing
 from cacher import hub
 from cacher._core import __version__
 from cacher.attention import AttentionAnalysis, AttentionPattern, HeadImportance
+from cacher.beam import BeamParams
 from cacher.branches import Tree, TreeNode, tree
 from cacher.errors import (
     BudgetError,
@@ -52,8 +53,9 @@ from cacher.hub import load
 from cacher.kv import CacheData, CacheInspection, CacheLayer, KVStats
 from cacher.lineage import diff, merge
 from cacher.model import Model
-from cacher.params import BeamParams, SamplingParams, StateConfig
+from cacher.params import SamplingParams, StateConfig
 from cacher.sampling import sampling_distribution
+from cacher.schedule import TemperatureSchedule
 from cacher.state import State
 from cacher.tokeninfo import TokenInfo
 from cacher.tokenizer import StreamDecoder, Tokenizer
@@ -149,6 +151,7 @@ __all__ = [
     "StateImportError",
     "StateNotFoundError",
     "StreamDecoder",
+    "TemperatureSchedule",
     "Token",
     "TokenAnalysis",
     "TokenIdError",

@@ -83,6 +83,17 @@ def number(name: str, value: object, low: float, high: float, *, open_low: bool 
     return plain
 
 
+def boolean(name: str, value: object) -> bool:
+    """Return True or False.
+
+    Raises:
+        TypeError: Something else.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {type(value).__name__}")
+    return value
+
+
 def string(name: str, value: object) -> str:
     """Return a string.
 

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, Unpack, cast
 
 from cacher import _core
-from cacher.beam import search
+from cacher.beam import BeamParams, search
 from cacher.checks import MAX_INT32, integer
 from cacher.params import (
-    BeamParams,
     SamplingOptions,
     SamplingParams,
     StateConfig,
@@ -122,7 +121,8 @@ class Generating:
                 a terminal or notebook; True or False: always or never; or a callback (tokens read,
                 tokens in all).
             **sampling: ``temperature``, ``top_p``, ``top_k``, ``min_p``, ``repetition_penalty``,
-                ``no_repeat_ngram_size``, ``seed``, ``min_tokens``, ``stop``, ``max_time_s``; see
+                ``no_repeat_ngram_size``, ``seed``, ``min_tokens``, ``stop``, ``max_time_s``,
+                ``temperature_schedule``, ``adaptive_top_p``, ``adaptive_top_k``; see
                 `SamplingParams`.  Each left out comes from the state's configuration.  The same
                 state, parameters and seed give the same tokens; ``seed=None`` draws a fresh seed.
 
@@ -213,6 +213,9 @@ class Generating:
         diversity_penalty: float = _BEAM.diversity_penalty,
         no_repeat_ngram_size: int = _BEAM.no_repeat_ngram_size,
         repetition_penalty: float = _BEAM.repetition_penalty,
+        top_k: int = _BEAM.top_k,
+        min_p: float = _BEAM.min_p,
+        min_tokens: int = _BEAM.min_tokens,
         stop: str | Sequence[str] | None = None,
         trace: bool = False,
     ) -> BeamSearch:
@@ -227,6 +230,9 @@ class Generating:
             diversity_penalty: How hard.
             no_repeat_ngram_size: Never repeat an n-gram of this size.
             repetition_penalty: Make tokens of the state less likely.
+            top_k: A beam goes on only with this many of its likeliest tokens.
+            min_p: And only with those of this share of the likeliest one's probability or more.
+            min_tokens: No end-of-sequence token and no stop before this many new tokens.
             stop: Strings that complete a beam.
             trace: Keep every step's beams.
 
@@ -241,6 +247,7 @@ class Generating:
         """
         params = BeamParams(
             num_beams, max_tokens, length_penalty, early_stopping, diverse_groups,
-            diversity_penalty, no_repeat_ngram_size, repetition_penalty, check_stop(stop), trace,
+            diversity_penalty, no_repeat_ngram_size, repetition_penalty, top_k, min_p, min_tokens,
+            check_stop(stop), trace,
         )  # fmt: skip
         return search(cast("State", self), params)

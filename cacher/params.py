@@ -8,8 +8,18 @@ from dataclasses import dataclass, fields, replace
 from types import EllipsisType
 from typing import Any, Literal, TypedDict
 
-from cacher.checks import MAX_INT32, MAX_INT64, JsonObject, choice, integer, number, string
+from cacher.checks import (
+    MAX_INT32,
+    MAX_INT64,
+    JsonObject,
+    boolean,
+    choice,
+    integer,
+    number,
+    string,
+)
 from cacher.errors import ParameterError
+from cacher.schedule import TemperatureSchedule, check_schedule
 
 StoreLogits = Literal["none", "top_k", "full"]
 
@@ -30,6 +40,9 @@ class SamplingOptions(TypedDict, total=False):
     min_tokens: int | None
     stop: str | Iterable[str] | None
     max_time_s: float | None
+    temperature_schedule: TemperatureSchedule | Mapping[str, object] | None
+    adaptive_top_p: bool | None
+    adaptive_top_k: bool | None
 
 
 def _seed(name: str, value: object) -> int | None:
@@ -68,6 +81,8 @@ class SamplingParams:
     """How a token is chosen.
 
     Order: repetition penalty, n-gram blocking, temperature, softmax, top_k, top_p, min_p, draw.
+    Where nothing is drawn (temperature 0), the likeliest token comes after the first two, and
+    nothing behind them has a say, adaptive or not.
 
     Attributes:
         temperature: 0 to 10; 0 is greedy (the likeliest token, ties to the lowest id).
@@ -80,6 +95,13 @@ class SamplingParams:
         min_tokens: No end-of-sequence token and no stop before this many new tokens.
         stop: Up to 16 strings; generation ends after the token that completes one of them.
         max_time_s: Seconds after which generation ends at the next token; None is no limit.
+        temperature_schedule: A `TemperatureSchedule`, or a mapping with its fields; it takes the
+            place of `temperature`.  None is off.
+        adaptive_top_p: Draw with top_p * (0.5 + 0.5 h), where h is the entropy of the step divided
+            by ln(vocabulary size): 0 where the model is certain, 1 where it knows nothing.  The
+            entropy is that of the model's own distribution, which `Token.entropy` reports:
+            temperature 1, nothing penalised or cut off.
+        adaptive_top_k: Draw with max(1, round(top_k * (0.5 + 0.5 h))), half to even; needs `top_k`.
 
     Example:
         >>> from cacher import SamplingParams
@@ -97,6 +119,9 @@ class SamplingParams:
     min_tokens: int = 0
     stop: tuple[str, ...] = ()
     max_time_s: float | None = None
+    temperature_schedule: TemperatureSchedule | None = None
+    adaptive_top_p: bool = False
+    adaptive_top_k: bool = False
 
     def __post_init__(self) -> None:
         """Check every field.
@@ -105,13 +130,17 @@ class SamplingParams:
             TypeError: A field has the wrong type.
             ParameterError: A field is outside its range.
         """
-        for name, check in _SAMPLING_CHECKS.items():
+        for name, check in SAMPLING_CHECKS.items():
             object.__setattr__(self, name, check(name, getattr(self, name)))
+        if self.adaptive_top_k and self.top_k == 0:
+            raise ParameterError("top_k is 0 (off), allowed with adaptive_top_k: at least 1")
 
     @property
     def greedy(self) -> bool:
         """Whether nothing is drawn."""
-        return self.temperature < 1e-5
+        schedule = self.temperature_schedule
+        hottest = max(schedule.start, schedule.end) if schedule else self.temperature
+        return hottest < 1e-5
 
     def with_seed(self) -> SamplingParams:
         """Return the same parameters with a seed: a fresh one where it is None."""
@@ -119,16 +148,29 @@ class SamplingParams:
             return self
         return replace(self, seed=int.from_bytes(os.urandom(8)) >> 1)
 
-    def core(self, stream: int = 0, done: int = 0) -> tuple[float | int, ...]:
-        """Return the tuple the extension takes, for a stream that has `done` new tokens."""
+    def core(
+        self, stream: int = 0, *, done: int = 0, max_tokens: int = 1
+    ) -> tuple[float | int, ...]:
+        """Return the tuple the extension takes.
+
+        Args:
+            stream: Random stream.
+            done: New tokens the run has so far.
+            max_tokens: New tokens it may have, which is what a schedule is laid over.
+        """
+        schedule = self.temperature_schedule
+        start, end, steps = self.temperature, 0.0, 0
+        if schedule is not None:
+            start, end, steps = schedule.start, schedule.end, max_tokens
         return (
-            self.temperature, self.top_k, self.top_p, self.min_p, self.repetition_penalty,
-            self.no_repeat_ngram_size, self.seed or 0, stream, max(0, self.min_tokens - done),
+            start, self.top_k, self.top_p, self.min_p, self.repetition_penalty,
+            self.no_repeat_ngram_size, self.seed or 0, stream, self.min_tokens, done,
+            end, steps, self.adaptive_top_p, self.adaptive_top_k,
         )  # fmt: skip
 
 
-_Check = Callable[[str, Any], Any]
-_SAMPLING_CHECKS: dict[str, _Check] = {
+Check = Callable[[str, Any], Any]
+SAMPLING_CHECKS: dict[str, Check] = {
     "temperature": lambda name, value: number(name, value, 0.0, 10.0),
     "top_p": lambda name, value: number(name, value, 0.0, 1.0),
     "seed": _seed,
@@ -141,86 +183,19 @@ _SAMPLING_CHECKS: dict[str, _Check] = {
     "max_time_s": lambda name, value: (
         None if value is None else number(name, value, 0.0, 1e9, open_low=True)
     ),
+    "temperature_schedule": check_schedule,
+    "adaptive_top_p": boolean,
+    "adaptive_top_k": boolean,
 }
 
 
-@dataclass(frozen=True, slots=True)
-class BeamParams:
-    """How beam search runs.
-
-    Attributes:
-        num_beams: 1 to 1024.
-        max_tokens: New tokens of a beam at most.
-        length_penalty: -5 to 5; score = logprob / length ** length_penalty.
-        early_stopping: True: stop when `num_beams` beams are complete; False: when no open beam can
-            beat the worst complete one; ``"never"``: as False, at the open beam's best length.
-        diverse_groups: Groups that are pushed apart, 1 to `num_beams`; None: `num_beams` when there
-            is a diversity penalty, else 1.
-        diversity_penalty: 0 to 100; taken off a token's score for each earlier group that chose it.
-        no_repeat_ngram_size: Never repeat an n-gram of this size; 0 is off.
-        repetition_penalty: Above 0; 1 is off.
-        stop: As in `SamplingParams`; completes a beam.
-        trace: Keep every step's beams.
-
-    Example:
-        >>> from cacher import BeamParams
-        >>> BeamParams(num_beams=3, diversity_penalty=0.5).n_groups
-        3
-    """
-
-    num_beams: int = 5
-    max_tokens: int = 50
-    length_penalty: float = 1.0
-    early_stopping: bool | Literal["never"] = True
-    diverse_groups: int | None = None
-    diversity_penalty: float = 0.0
-    no_repeat_ngram_size: int = 0
-    repetition_penalty: float = 1.0
-    stop: tuple[str, ...] = ()
-    trace: bool = False
-
-    def __post_init__(self) -> None:
-        """Check every field; raises as `SamplingParams` does."""
-        if not isinstance(self.early_stopping, bool):
-            choice("early_stopping (when not a bool)", self.early_stopping, "never")
-        beams = integer("num_beams", self.num_beams, 1, 1024)
-        checked: dict[str, object] = {
-            "num_beams": beams,
-            "max_tokens": check_max_tokens(self.max_tokens),
-            "length_penalty": number("length_penalty", self.length_penalty, -5.0, 5.0),
-            "diversity_penalty": number("diversity_penalty", self.diversity_penalty, 0.0, 100.0),
-            "stop": check_stop(self.stop),
-        }
-        if self.diverse_groups is not None:
-            checked["diverse_groups"] = integer("diverse_groups", self.diverse_groups, 1, beams)
-        for name in ("no_repeat_ngram_size", "repetition_penalty"):
-            checked[name] = _SAMPLING_CHECKS[name](name, getattr(self, name))
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
-
-    @property
-    def n_groups(self) -> int:
-        """The number of groups in force."""
-        if self.diverse_groups is not None:
-            return self.diverse_groups
-        return self.num_beams if self.diversity_penalty > 0 else 1
-
-    def core(self) -> tuple[float | int | bool, ...]:
-        """Return the tuple the extension takes."""
-        early = 2 if self.early_stopping == "never" else int(self.early_stopping)
-        return (
-            self.num_beams, self.max_tokens, self.length_penalty, early, self.n_groups,
-            self.diversity_penalty, self.no_repeat_ngram_size, self.repetition_penalty, self.trace,
-        )  # fmt: skip
-
-
-_CONFIG_CHECKS: dict[str, _Check] = {
-    **{name: _SAMPLING_CHECKS[name] for name in ("temperature", "top_p", "seed")},
+_CONFIG_CHECKS: dict[str, Check] = {
+    **{name: SAMPLING_CHECKS[name] for name in ("temperature", "top_p", "seed")},
     "context_size": lambda name, value: integer(name, value, 1, 1_048_576),
     "store_logits": lambda name, value: choice(name, value, "none", "top_k", "full"),
     "top_k_logits": lambda name, value: integer(name, value, 1, 1000),
     "stop_sequences": lambda _name, value: None if value is None else check_stop(value),
-    **{name: _SAMPLING_CHECKS[name] for name in ("top_k", "min_p", "no_repeat_ngram_size")},
+    **{name: SAMPLING_CHECKS[name] for name in ("top_k", "min_p", "no_repeat_ngram_size")},
 }
 _DEFAULTS = SamplingParams()
 NO_EXTRA = JsonObject("extra", {})
@@ -344,9 +319,9 @@ class StateConfig:
         """
         if not isinstance(options, Mapping):
             raise TypeError(f"options must be a mapping, got {type(options).__name__}")
-        if unknown := options.keys() - _SAMPLING_CHECKS.keys():
+        if unknown := options.keys() - SAMPLING_CHECKS.keys():
             raise TypeError(
-                f"unknown option {sorted(unknown)[0]!r}, allowed: {', '.join(_SAMPLING_CHECKS)}"
+                f"unknown option {sorted(unknown)[0]!r}, allowed: {', '.join(SAMPLING_CHECKS)}"
             )
         chosen: dict[str, Any] = {"temperature": self.temperature, "top_p": self.top_p}
         for name in ("top_k", "min_p", "no_repeat_ngram_size"):

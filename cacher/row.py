@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cacher import _core
 from cacher.decoding import StopMatcher, check_stops, primed_decoder
+from cacher.errors import ParameterError
 from cacher.params import SamplingParams
 from cacher.types import FinishReason, Generation, Token, top_tokens
 
@@ -26,6 +27,10 @@ class Row:
     def __init__(
         self, state: State, params: SamplingParams, max_tokens: int, stream_index: int = 0
     ) -> None:
+        if params.min_tokens > max_tokens:
+            raise ParameterError(
+                f"min_tokens is {params.min_tokens}, allowed: 0 to max_tokens ({max_tokens})"
+            )
         self.state = state
         self.params = params.with_seed()
         self.max_tokens = max_tokens
@@ -55,7 +60,9 @@ class Row:
 
     def sampling(self) -> tuple[float | int, ...]:
         """Return the core's parameters for what is left of this run."""
-        return self.params.core(self.stream_index, done=len(self.token_ids))
+        return self.params.core(
+            self.stream_index, done=len(self.token_ids), max_tokens=self.max_tokens
+        )
 
     def take(self, step: Step) -> bool:
         """Take a step of the core; true when it brought a token."""

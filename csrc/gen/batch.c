@@ -373,7 +373,7 @@ static void draw_rows(void *arg, int thread, int n_threads) {
     cch_split(batch->n_drawing, n_threads, thread, &first, &last);
     for (size_t i = first; i < last; i++) {
         cch_batch_row *row = batch->drawing[i];
-        int32_t n_banned = row->n_new < row->sampling.min_tokens ? c->n_eos : 0;
+        int32_t n_banned = row->sampling.step < row->sampling.min_tokens ? c->n_eos : 0;
         cch_status status = cch_sample_scratch(batch->model->kern, &batch->scratch[thread], row->logits, c->vocab_size,
                                                &row->sampling, row->history, cch_state_len(row->state),
                                                c->eos_token_ids, n_banned, &row->sampled, &batch->errors[thread]);
@@ -418,6 +418,7 @@ static void append(cch_batch *batch, cch_step *out, size_t *out_n) {
             else
                 cch_state_push(row->state, row->sampled.token_id, batch->work.top_k > 0 ? &row->sampled.logprob : NULL);
             row->n_new++;
+            row->sampling.step += row->sampling.step < INT32_MAX;
             row->given = false;
             row->drawn = batch->step;
         }

@@ -18,9 +18,9 @@
 typedef struct cch_batch_row {
     int32_t id;
     cch_state *state;       /* held */
-    cch_sampling sampling;
+    cch_sampling sampling;  /* its step: the next token's number in the run, which may have begun in another row */
     int32_t limit;          /* tokens of a full state */
-    int32_t n_new;          /* tokens drawn so far */
+    int32_t n_new;          /* tokens drawn since it joined */
     int32_t n_read;         /* leading tokens that the last pass left ready */
     int32_t *history;       /* owned [n_ctx of the model]: the state's tokens, if the sampling reads them; else NULL */
     int32_t n_history;

@@ -14,7 +14,7 @@ typedef struct beam_run {
     cch_state **states, **next; /* owned [n_beams]: of the open beams; NULL-filled */
     int32_t n_beams, n_states;
     float *logits;     /* owned [rows * vocab] */
-    float *penalized;  /* owned [vocab]; NULL without penalties */
+    float *penalized;  /* owned [vocab]; NULL without penalties and min_tokens */
     int32_t *history;  /* owned [prompt_len + max_tokens]: the prompt, then a beam's tokens; NULL without penalties */
     int32_t prompt_len;
     int32_t *top_ids;  /* owned [width] */
@@ -56,6 +56,7 @@ static cch_status run_init(beam_run *run, cch_state *state, const cch_beam_param
                            void *stop_arg, cch_error *err) {
     cch_status status = CCH_OK;
     int32_t max_tokens = 0;
+    bool reads_history = params->repetition_penalty != 1.0f || params->no_repeat_ngram_size > 0;
     size_t n, rows, vocab, length, floats;
     CCH_TRY(cch_beam_params_check(params, err));
     run->n_beams = params->n_beams;
@@ -75,8 +76,8 @@ static cch_status run_init(beam_run *run, cch_state *state, const cch_beam_param
     CCH_NEW(run->logits, floats, err);
     CCH_NEW(run->top_ids, (size_t)run->search.width, err);
     CCH_NEW(run->top_values, (size_t)run->search.width, err);
-    if (params->repetition_penalty != 1.0f || params->no_repeat_ngram_size > 0) {
-        CCH_NEW(run->penalized, vocab, err);
+    if (reads_history || params->min_tokens > 0) CCH_NEW(run->penalized, vocab, err);
+    if (reads_history) {
         CCH_NEW(run->history, length, err);
         CCH_TRY(cch_state_tokens(run->states[0], 0, run->prompt_len, run->history, err));
     }
@@ -84,21 +85,42 @@ done:
     return status;
 }
 
+/* Sets *steered to the logits that choices go by: row, or its penalised copy without the ids that may not come yet. */
+static cch_status steer(beam_run *run, int32_t b, const float *row, const float **steered, cch_error *err) {
+    const cch_beam_params *p = &run->search.params;
+    int32_t n = run->prompt_len + run->search.step;
+    int32_t n_banned = run->search.step < p->min_tokens ? run->info.n_eos : 0;
+    *steered = row;
+    if (run->history == NULL && n_banned == 0) return CCH_OK;
+    if (run->history != NULL)
+        cch_search_path(&run->search, run->search.open[b].node, run->history + run->prompt_len);
+    CCH_RETURN_IF(cch_logits_penalize(row, run->info.vocab_size, p->repetition_penalty, p->no_repeat_ngram_size,
+                                      run->history, n, run->info.eos_token_ids, n_banned, run->penalized, err));
+    *steered = run->penalized;
+    return CCH_OK;
+}
+
+/* The likeliest tokens of steered, into top_ids and top_values: what the search ranks, or less for top_k and min_p. */
+static int32_t select_top(beam_run *run, const float *steered) {
+    const cch_beam_params *p = &run->search.params;
+    int32_t k = p->top_k > 0 && p->top_k < run->search.width ? p->top_k : run->search.width;
+    int32_t n = cch_top_logits(steered, run->info.vocab_size, k, run->top_ids, run->top_values, NULL);
+    while (p->min_p > 0.0f && n > 1 && isfinite(run->top_values[0])) {
+        double weight, unused;
+        run->kern->exp_f64(&run->top_values[n - 1], 1, run->top_values[0], 1.0, &weight, &unused);
+        if (weight >= (double)p->min_p) break;
+        n--;
+    }
+    return n;
+}
+
 /* Offers the best continuations of open beam b, whose logits are `row`. */
 static cch_status offer(beam_run *run, int32_t b, const float *row, cch_error *err) {
-    const cch_beam_params *p = &run->search.params;
-    const float *steered = row;
-    int32_t vocab = run->info.vocab_size, node = run->search.open[b].node;
+    const float *steered;
     cch_logits_summary summary;
-    CCH_RETURN_IF(cch_logits_summarize(run->kern, row, vocab, NULL, &summary, err));
-    if (run->penalized != NULL) {
-        int32_t n = run->prompt_len + run->search.step;
-        cch_search_path(&run->search, node, run->history + run->prompt_len);
-        CCH_RETURN_IF(cch_logits_penalize(row, vocab, p->repetition_penalty, p->no_repeat_ngram_size, run->history, n,
-                                          NULL, 0, run->penalized, err));
-        steered = run->penalized;
-    }
-    int32_t n = cch_top_logits(steered, vocab, run->search.width, run->top_ids, run->top_values, NULL);
+    CCH_RETURN_IF(cch_logits_summarize(run->kern, row, run->info.vocab_size, NULL, &summary, err));
+    CCH_RETURN_IF(steer(run, b, row, &steered, err));
+    int32_t n = select_top(run, steered);
     cch_search_candidate *candidates = cch_search_offer(&run->search, b, n);
     for (int32_t i = 0; i < n; i++) {
         float raw = row[run->top_ids[i]], moved = run->top_values[i];

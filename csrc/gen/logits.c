@@ -57,6 +57,11 @@ cch_status cch_logits_summarize(const cch_kernels *kern, const float *logits, in
     return CCH_OK;
 }
 
+double cch_logits_evenness(const cch_logits_summary *summary, int32_t vocab) {
+    double even = vocab > 1 ? summary->entropy / log_f64((double)vocab) : 0.0;
+    return even < 1.0 ? even : 1.0; /* of a uniform row, rounding */
+}
+
 double cch_logits_logprob(const float *logits, const cch_logits_summary *summary, int32_t id) {
     double logprob = ((double)logits[id] - (double)summary->max) - summary->log_sum;
     return logprob > LOWEST_LOGPROB ? logprob : LOWEST_LOGPROB;

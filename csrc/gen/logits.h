@@ -25,6 +25,9 @@ typedef struct cch_logits_summary {
 cch_status cch_logits_summarize(const cch_kernels *kern, const float *logits, int32_t vocab, double *weights,
                                 cch_logits_summary *out, cch_error *err);
 
+/* How even the distribution is: entropy / ln(vocab), from 0 (certain) to 1 (uniform); 0 when vocab is 1. */
+double cch_logits_evenness(const cch_logits_summary *summary, int32_t vocab);
+
 /* Natural log-probability of token `id` under `summary` of logits; -1e9 where it is -inf. */
 double cch_logits_logprob(const float *logits, const cch_logits_summary *summary, int32_t id);
 /* Its probability. */

@@ -230,16 +230,33 @@ static cch_status penalize(const cch_kernels *kern, cch_sampler_scratch *scratch
     return CCH_OK;
 }
 
+static float scheduled(const cch_sampling *s) {
+    int32_t last = s->schedule_steps - 1;
+    if (last < 1 || s->step == 0) return s->temperature;
+    if (s->step >= last) return s->temperature_end;
+    double start = (double)s->temperature, end = (double)s->temperature_end;
+    return (float)(start + (end - start) * s->step / last);
+}
+
+static void adapt(cch_sampling *s, const cch_logits_summary *summary, int32_t vocab) {
+    double part = 0.5 + 0.5 * cch_logits_evenness(summary, vocab);
+    if (s->adaptive_top_p) s->top_p = (float)((double)s->top_p * part);
+    if (s->adaptive_top_k) s->top_k = (int32_t)larger(1.0, rint((double)s->top_k * part));
+}
+
 /* What cch_sample and cch_distribution share: summary of the raw row; the greedy choice; unless greedy, the row of
- * integer weights.  Without temperature and penalties the summary's weights serve the row, too. */
+ * integer weights.  Without temperature and penalties the summary's weights serve the row, too.  What follows the step
+ * in *s becomes its value at this step. */
 static cch_status prepare(const cch_kernels *kern, cch_sampler_scratch *scratch, const float *logits, int32_t vocab,
-                          const cch_sampling *s, const int32_t *history, int32_t n, const int32_t *banned,
-                          int32_t n_banned, cch_logits_summary *summary, int32_t *best, row *r, cch_error *err) {
+                          cch_sampling *s, const int32_t *history, int32_t n, const int32_t *banned, int32_t n_banned,
+                          cch_logits_summary *summary, int32_t *best, row *r, cch_error *err) {
     CCH_RETURN_IF(cch_sampling_check(s, err));
     CCH_RETURN_IF(cch_sampler_scratch_reserve(scratch, vocab, err));
+    s->temperature = scheduled(s);
     bool penalized = has_penalties(s, n_banned), is_raw = !penalized && s->temperature == 1.0f;
     const float *x = penalized ? scratch->logits : is_raw ? NULL : logits;
     CCH_RETURN_IF(cch_logits_summarize(kern, logits, vocab, is_raw ? scratch->weights : NULL, summary, err));
+    if (s->adaptive_top_p || s->adaptive_top_k) adapt(s, summary, vocab);
     float max = summary->max;
     *best = summary->argmax;
     if (penalized)
@@ -279,15 +296,16 @@ void cch_sampler_scratch_deinit(cch_sampler_scratch *scratch) {
 cch_status cch_sample_scratch(const cch_kernels *kern, cch_sampler_scratch *scratch, const float *logits, int32_t vocab,
                               const cch_sampling *sampling, const int32_t *history, int32_t n, const int32_t *banned,
                               int32_t n_banned, cch_sampled *out, cch_error *err) {
+    cch_sampling s = *sampling;
     cch_logits_summary summary;
     row r;
     int32_t token_id;
     *out = (cch_sampled){0};
-    CCH_RETURN_IF(prepare(kern, scratch, logits, vocab, sampling, history, n, banned, n_banned, &summary, &token_id, &r,
-                          err));
-    if (sampling->temperature >= GREEDY_BELOW) {
-        uint64_t mass, bits53 = cch_rng_bits53(sampling->seed, sampling->stream, (uint64_t)n);
-        size_t kept = cut(&r, sampling, bits53, &mass);
+    CCH_RETURN_IF(
+        prepare(kern, scratch, logits, vocab, &s, history, n, banned, n_banned, &summary, &token_id, &r, err));
+    if (s.temperature >= GREEDY_BELOW) {
+        uint64_t mass, bits53 = cch_rng_bits53(s.seed, s.stream, (uint64_t)n);
+        size_t kept = cut(&r, &s, bits53, &mass);
         kept = keep_mass(&r, kept, draw_target(bits53, mass), NULL);
         token_id = key_id(&r, r.keys[kept - 1]);
     }
@@ -314,7 +332,13 @@ cch_status cch_sampling_check(const cch_sampling *s, cch_error *err) {
     CCH_RETURN_IF(check_field("min_p", (double)s->min_p, 0.0, 1.0, false, err));
     CCH_RETURN_IF(check_field("repetition_penalty", (double)s->repetition_penalty, 0.0, 1e6, true, err));
     CCH_RETURN_IF(check_field("no_repeat_ngram_size", s->no_repeat_ngram_size, 0.0, INT32_MAX, false, err));
-    return check_field("min_tokens", s->min_tokens, 0.0, INT32_MAX, false, err);
+    CCH_RETURN_IF(check_field("min_tokens", s->min_tokens, 0.0, INT32_MAX, false, err));
+    CCH_RETURN_IF(check_field("step", s->step, 0.0, INT32_MAX, false, err));
+    CCH_RETURN_IF(check_field("temperature_end", (double)s->temperature_end, 0.0, 10.0, false, err));
+    CCH_RETURN_IF(check_field("schedule_steps", s->schedule_steps, 0.0, INT32_MAX, false, err));
+    if (s->adaptive_top_k && s->top_k == 0)
+        CCH_FAIL(err, CCH_E_ARGUMENT, -1, "top_k is 0, allowed with adaptive_top_k: at least 1");
+    return CCH_OK;
 }
 
 cch_status cch_sample(const float *logits, int32_t vocab, const cch_sampling *sampling, const int32_t *history,
@@ -330,19 +354,19 @@ cch_status cch_distribution(const float *logits, int32_t vocab, const cch_sampli
                             int32_t n, double *dst, cch_error *err) {
     cch_status status = CCH_OK;
     cch_sampler_scratch scratch = CCH_SAMPLER_SCRATCH_INIT;
+    cch_sampling s = *sampling;
     cch_logits_summary summary;
     int32_t best;
     row r;
     uint64_t mass;
     size_t kept;
-    CCH_TRY(prepare(cch_logits_kernels(), &scratch, logits, vocab, sampling, history, n, NULL, 0, &summary, &best, &r,
-                    err));
+    CCH_TRY(prepare(cch_logits_kernels(), &scratch, logits, vocab, &s, history, n, NULL, 0, &summary, &best, &r, err));
     memset(dst, 0, (size_t)vocab * sizeof *dst);
-    if (sampling->temperature < GREEDY_BELOW) {
+    if (s.temperature < GREEDY_BELOW) {
         dst[best] = 1.0;
         goto done;
     }
-    kept = cut(&r, sampling, (UINT64_C(1) << 53) - 1, &mass);
+    kept = cut(&r, &s, (UINT64_C(1) << 53) - 1, &mass);
     for (size_t i = 0; i < kept; i++)
         dst[key_id(&r, r.keys[i])] = (double)key_mass(&r, r.keys[i]) / (double)mass;
 done:

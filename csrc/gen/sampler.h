@@ -18,6 +18,7 @@
  *      first and taken when its mass is >= m.  For top_k: k blocks of 16 tokens whose largest q
  *      is >= t hold k tokens with q >= t, so the k-th largest block maximum bounds the k largest tokens from below.
  *
+ * Settings that follow the step (schedule, adaptive cuts: cch_sampling of cacher.h) become constants before this.
  * The number for position p is Philox4x32-10 of (seed, stream, p): base/rng.h.
  * Threads: pure; a scratch has one user at a time.   Tests: tests/c/gen/test_sampler.c, tests/parity.
  * cch_sampling_check, cch_sample and cch_distribution of cacher.h live here.
@@ -44,7 +45,7 @@ void cch_sampler_scratch_deinit(cch_sampler_scratch *scratch);
 
 /* cch_sample without its allocation.  The token's position is n.  history [n] may be NULL when repetition_penalty is 1
  * and no_repeat_ngram_size 0: it is not read then.  banned [n_banned]: ids that cannot be drawn (EOS before
- * min_tokens; sampling->min_tokens itself is the caller's business).  The scratch grows at its first use.
+ * min_tokens; comparing that with sampling->step is the caller's business).  The scratch grows at its first use.
  *   E_ARGUMENT (sampling, logits, nothing left to draw), E_TOKEN_ID, E_MEMORY. */
 cch_status cch_sample_scratch(const cch_kernels *kern, cch_sampler_scratch *scratch, const float *logits, int32_t vocab,
                               const cch_sampling *sampling, const int32_t *history, int32_t n, const int32_t *banned,

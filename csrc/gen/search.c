@@ -27,11 +27,15 @@ cch_status cch_beam_params_check(const cch_beam_params *p, cch_error *err) {
     CCH_RETURN_IF(check_int("early_stopping", p->early_stopping, 0, 2, err));
     CCH_RETURN_IF(check_int("n_groups", p->n_groups, 1, p->n_beams, err));
     CCH_RETURN_IF(check_int("no_repeat_ngram_size", p->no_repeat_ngram_size, 0, INT32_MAX, err));
+    CCH_RETURN_IF(check_int("top_k", p->top_k, 0, INT32_MAX, err));
+    CCH_RETURN_IF(check_int("min_tokens", p->min_tokens, 0, INT32_MAX, err));
     if (!isfinite(p->length_penalty))
         CCH_FAIL(err, CCH_E_ARGUMENT, -1, "length_penalty is %g, allowed: any finite number",
                  (double)p->length_penalty);
     if (!(p->diversity_penalty >= 0.0f) || isinf(p->diversity_penalty))
         CCH_FAIL(err, CCH_E_ARGUMENT, -1, "diversity_penalty is %g, allowed: at least 0", (double)p->diversity_penalty);
+    if (!(p->min_p >= 0.0f && p->min_p <= 1.0f))
+        CCH_FAIL(err, CCH_E_ARGUMENT, -1, "min_p is %g, allowed: 0 to 1", (double)p->min_p);
     if (!(p->repetition_penalty > 0.0f) || isinf(p->repetition_penalty))
         CCH_FAIL(err, CCH_E_ARGUMENT, -1, "repetition_penalty is %g, allowed: more than 0",
                  (double)p->repetition_penalty);
@@ -142,7 +146,7 @@ static const cch_search_candidate *next_ranked(cch_search *s, const cch_search_g
 }
 
 static bool matches_stop(cch_search *s, const cch_search_node *node) {
-    if (s->stop == NULL) return false;
+    if (s->stop == NULL || node->step < s->params.min_tokens) return false;
     if (node->parent >= 0) cch_search_path(s, node->parent, s->tokens);
     s->tokens[node->step - 1] = node->token_id;
     return s->stop(s->stop_arg, s->tokens, node->step);
@@ -178,8 +182,9 @@ static bool is_done(const cch_search *s, const cch_search_group *group, const cc
 /* Nothing can follow any open beam of the group. */
 static cch_status complete_as_they_stand(cch_search *s, cch_search_group *group, cch_error *err) {
     if (s->step == 1)
-        CCH_FAIL(err, CCH_E_ARGUMENT, -1, "no first token is possible: no_repeat_ngram_size %d forbids all of them",
-                 (int)s->params.no_repeat_ngram_size);
+        CCH_FAIL(err, CCH_E_ARGUMENT, -1,
+                 "no first token is possible: no_repeat_ngram_size %d and min_tokens %d forbid all of them",
+                 (int)s->params.no_repeat_ngram_size, (int)s->params.min_tokens);
     for (int32_t b = group->open_first; b < group->open_first + group->n_open; b++)
         complete(s, group, s->open[b].node, false);
     group->done = true;

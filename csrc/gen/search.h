@@ -20,6 +20,7 @@
  *   - `logprob` and `score` are the model's own: repetition, n-gram and diversity penalties steer which candidates are
  *     chosen and kept (`steer` below), and never show in the numbers; the diversity penalty is not carried to the next
  *     step;
+ *   - top_k and min_p, which transformers leaves to sampling, bound what a beam offers (gen/beam.c);
  *   - groups may differ in size, and an EOS drawn by an earlier group counts as a choice of that token;
  *   - a group all of whose continuations are forbidden completes its open beams as they stand.
  *

@@ -342,7 +342,15 @@ CCH_API cch_status cch_state_kv(cch_state *state, int32_t layer, int32_t first, 
 
 /* ---------------------------------------------------------------------------------------------- sampling ---- */
 
-/* Order: repetition penalty, n-gram blocking, temperature, softmax in f64, top_k, top_p, min_p, renormalise, draw. */
+/* Order: repetition penalty, n-gram blocking, temperature, softmax in f64, top_k, top_p, min_p, renormalise, draw.
+ *
+ * Settings that follow the step, computed in f64:
+ *   schedule   with schedule_steps N > 0, step i has temperature + (temperature_end - temperature) * i / (N - 1): the
+ *              first one exactly temperature (also for N = 1), those from N - 1 on exactly temperature_end;
+ *   adaptive   h = entropy / ln(vocab), 0 to 1 (0 for a vocabulary of one): adaptive_top_p makes top_p into
+ *              top_p * (0.5 + 0.5 h), adaptive_top_k makes top_k into max(1, round(top_k * (0.5 + 0.5 h))), half even.
+ * The entropy is the one that cch_sampled reports: of the model's own distribution (temperature 1, nothing penalised or
+ * removed).  The outcome is rounded to the field's type: a step draws exactly as it would with such constants. */
 typedef struct cch_sampling {
     float temperature;            /* 0..10; below 1e-5: greedy, ties to the lowest id, nothing is drawn */
     int32_t top_k;                /* 0 = off */
@@ -353,8 +361,13 @@ typedef struct cch_sampling {
     uint64_t seed;                /* the draw for position p of a stream is a pure function of (seed, stream, p) */
     uint32_t stream;
     int32_t min_tokens;           /* EOS is impossible before this many new tokens */
+    int32_t step;                 /* new tokens so far; a batch counts on from here, so that a run can be resumed */
+    float temperature_end;        /* 0..10; read with schedule_steps > 0 */
+    int32_t schedule_steps;       /* 0 = the temperature stays */
+    bool adaptive_top_p;          /* like top_p and top_k themselves, both have no say in a greedy step */
+    bool adaptive_top_k;          /* needs top_k > 0 */
 } cch_sampling;
-#define CCH_SAMPLING_INIT { 1.0f, 0, 1.0f, 0.0f, 1.0f, 0, 0, 0, 0 }
+#define CCH_SAMPLING_INIT { 1.0f, 0, 1.0f, 0.0f, 1.0f, 0, 0, 0, 0, 0, 0.0f, 0, false, false }
 
 typedef struct cch_sampled {
     int32_t token_id;
@@ -367,7 +380,7 @@ typedef struct cch_sampled {
 CCH_API cch_status cch_sampling_check(const cch_sampling *sampling, cch_error *err);
 
 /* Draws one token from logits [vocab], vocab >= 1.  history [n]: the tokens before it (its position is n >= 0); may be
- * NULL when no setting reads it.  min_tokens is not used: it needs to know what is new, and EOS.
+ * NULL when no setting reads it.  min_tokens is not used: it needs to know EOS.
  *   E_ARGUMENT (also for logits that are all -inf or hold NaN or +inf), E_TOKEN_ID (history, when a setting reads it),
  *   E_MEMORY. */
 CCH_API cch_status cch_sample(const float *logits, int32_t vocab, const cch_sampling *sampling, const int32_t *history,
@@ -463,10 +476,13 @@ typedef struct cch_beam_params {
     float diversity_penalty;      /* >= 0; used between groups */
     int32_t no_repeat_ngram_size; /* 0 = off */
     float repetition_penalty;     /* 1 = off */
+    int32_t top_k;                /* 0 = off; a beam goes on only with its k likeliest tokens, penalties counted */
+    float min_p;                  /* 0..1; 0 = off; and only with those of min_p x the likeliest's or more */
+    int32_t min_tokens;           /* no EOS, and stop is not asked, before this many new tokens */
     bool trace;                   /* keep every step's beams */
     const volatile int *cancel;   /* as in cch_eval_options */
 } cch_beam_params;
-#define CCH_BEAM_PARAMS_INIT { 5, 50, 1.0f, 1, 1, 0.0f, 0, 1.0f, false, NULL }
+#define CCH_BEAM_PARAMS_INIT { 5, 50, 1.0f, 1, 1, 0.0f, 0, 1.0f, 0, 0.0f, 0, false, NULL }
 
 typedef struct cch_beam {
     double score, logprob;

@@ -70,9 +70,10 @@ PyObject *cch_py_state_beam(PyObject *object, PyObject *args) {
     cch_beam_params params = CCH_BEAM_PARAMS_INIT;
     int trace = 0;
     PyObject *callable = Py_None;
-    if (!PyArg_ParseTuple(args, "(iifiififp)|O:beam", &params.n_beams, &params.max_tokens, &params.length_penalty,
+    if (!PyArg_ParseTuple(args, "(iifiifififip)|O:beam", &params.n_beams, &params.max_tokens, &params.length_penalty,
                           &params.early_stopping, &params.n_groups, &params.diversity_penalty,
-                          &params.no_repeat_ngram_size, &params.repetition_penalty, &trace, &callable))
+                          &params.no_repeat_ngram_size, &params.repetition_penalty, &params.top_k, &params.min_p,
+                          &params.min_tokens, &trace, &callable))
         return NULL;
     params.trace = trace;
     params.cancel = &self->cancel.set;

@@ -66,7 +66,8 @@ const char *cch_py_utf8(const cch_py_module *module, PyObject *text, Py_ssize_t 
  * a result, so that a wild range takes none. */
 bool cch_py_range(const cch_py_module *module, const cch_state *state, int first, int n);
 
-/* (temperature, top_k, top_p, min_p, repetition_penalty, no_repeat_ngram_size, seed, stream, min_tokens).  0 or -1. */
+/* (temperature, top_k, top_p, min_p, repetition_penalty, no_repeat_ngram_size, seed, stream, min_tokens, step,
+ * temperature_end, schedule_steps, adaptive_top_p, adaptive_top_k).  0 or -1. */
 int cch_py_sampling(PyObject *tuple, cch_sampling *out);
 
 /* A one-dimensional C-contiguous buffer of float32 ("f") or float64 ("d").  0 or -1 with TypeError; release with

@@ -259,6 +259,8 @@ class Program:
             "min_p": self.rng.choice((0.0, 0.0, 0.05)),
             "repetition_penalty": self.rng.choice((1.0, 1.0, 1.3)),
             "no_repeat_ngram_size": self.rng.choice((0, 0, 3)),
+            "temperature_schedule": self.rng.choice((None, None, {"start": 2.0, "end": 0.0})),
+            "adaptive_top_p": self.rng.random() < 0.3,
         }
 
     def note(self, *words: object) -> None:

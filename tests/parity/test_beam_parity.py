@@ -97,18 +97,25 @@ def theirs(model: Any, prompt: list[int], settings: dict[str, Any]) -> list[Foun
 
 
 def ours(model: cacher.Model, prompt: list[int], settings: dict[str, Any]) -> list[Found]:
-    beams = model.state(prompt).beam(max_tokens=MAX_TOKENS, **settings)
+    ours_call_it = {"min_new_tokens": "min_tokens"}
+    options = {ours_call_it.get(name, name): value for name, value in settings.items()}
+    beams = model.state(prompt).beam(max_tokens=MAX_TOKENS, **options)
     end = {"eos": [EOS]}
     return [([*b.token_ids, *end.get(b.finish_reason or "", [])], b.score) for b in beams]
 
 
 def decision_gap(model: Any, prompt: list[int], settings: dict[str, Any]) -> float:
+    plain = dict(settings)
+    least = plain.pop("min_new_tokens", 0)
+
     def logprobs(sequences: list[list[int]]) -> NDArray[np.float64]:
         with torch.no_grad():
             logits = model(torch.tensor([prompt + tokens for tokens in sequences])).logits[:, -1]
-        return np.asarray(torch.log_softmax(logits.double(), -1).numpy())
+        rows = np.asarray(torch.log_softmax(logits.double(), -1).numpy())
+        rows[[len(tokens) < least for tokens in sequences], EOS] = -1e9
+        return rows
 
-    return reference.search(logprobs, max_tokens=MAX_TOKENS, eos=EOS, **settings)[1]
+    return reference.search(logprobs, max_tokens=MAX_TOKENS, eos=EOS, **plain)[1]
 
 
 @pytest.mark.parametrize("early_stopping", [True, False, "never"])
@@ -140,3 +147,19 @@ def test_sequences_and_scores(
     assert worst < 1e-4
     assert by_eos > n // 10, "EOS must fire for this to test anything"
     assert ties <= PROMPTS // 10
+
+
+def test_min_tokens_is_min_new_tokens(pair: tuple[Any, cacher.Model]) -> None:
+    torch_model, model = pair
+    delayed = 0
+    for i, prompt in enumerate(prompts()[:20]):
+        settings = {"num_beams": 2 + i % 3, "length_penalty": 1.0, "early_stopping": True}
+        free = theirs(torch_model, prompt, settings)
+        settings["min_new_tokens"] = 3 + i % 6
+        want, got = theirs(torch_model, prompt, settings), ours(model, prompt, settings)
+        delayed += want != free
+        if [tokens for tokens, _ in got] == [tokens for tokens, _ in want]:
+            assert max(abs(a - b) for (_, a), (_, b) in zip(got, want, strict=True)) < 1e-4
+        else:
+            assert decision_gap(torch_model, prompt, settings) < NEAR_TIE
+    assert delayed > 5, "EOS must be put off for this to test anything"

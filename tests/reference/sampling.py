@@ -44,6 +44,19 @@ def penalized(
     return out
 
 
+def temperature_at(start: float, end: float, step: int, steps: int) -> float:
+    """Return the temperature of a step of a linear schedule."""
+    return start if steps == 1 else start + (end - start) * step / (steps - 1)
+
+
+def evenness(logits: NDArray[np.float32]) -> float:
+    """Return the entropy of softmax(logits) over that of a uniform distribution."""
+    x = logits[np.isfinite(logits)].astype(np.float64)
+    p = np.exp(x - x.max())
+    p /= p.sum()
+    return float(-(p[p > 0] * np.log(p[p > 0])).sum() / np.log(len(logits)))
+
+
 def distribution(
     logits: NDArray[np.float32],
     history: list[int] | None = None,
@@ -54,8 +67,15 @@ def distribution(
     min_p: float = 0.0,
     repetition_penalty: float = 1.0,
     no_repeat_ngram_size: int = 0,
+    adaptive_top_p: bool = False,
+    adaptive_top_k: bool = False,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], float]:
     """Return what is drawn from, the kept ids in sorted order, and how much a cut hangs on."""
+    part = 0.5 + 0.5 * evenness(logits)
+    if adaptive_top_p:
+        top_p *= part
+    if adaptive_top_k:
+        top_k = max(1, round(top_k * part))
     steered = penalized(logits, history or [], repetition_penalty, no_repeat_ngram_size)
     x = steered.astype(np.float64)
     result = np.zeros(len(x))

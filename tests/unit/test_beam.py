@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
 import cacher
@@ -41,6 +43,39 @@ def test_a_stop_sequence_completes_a_beam(story: State) -> None:
     assert found[0].finish_reason == "stop_sequence"
     assert stop in found[0].text
     assert len(found[0].token_ids) <= 3
+
+
+def test_min_tokens_puts_off_a_stop_of_a_beam(story: State) -> None:
+    free = story.beam(1, 12)[0]
+    stop = free.tokens[2]
+    late = story.beam(1, 12, stop=stop, min_tokens=8)[0]
+    again = stop in "".join(free.tokens[7:])
+    assert len(late.token_ids) >= 8
+    assert late.finish_reason == ("stop_sequence" if again else None)
+    assert free.text.startswith(late.text)
+    assert story.beam(1, 2, stop="the", min_tokens=2)[0].token_ids == free.token_ids[:2]
+
+
+def test_one_beam_is_greedy_with_every_option(model: cacher.Model) -> None:
+    ending = "And they all lived happily ever after."
+    for min_tokens in (0, 6, 12):
+        state = model.state(ending)
+        found = state.beam(1, 12, min_tokens=min_tokens, top_k=3, min_p=0.1)[0]
+        assert found.token_ids == state.generate(
+            12, temperature=0, min_tokens=min_tokens
+        ).token_ids  # fmt: skip
+
+
+def test_cuts_keep_beams_to_likely_tokens(story: State) -> None:
+    assert len(story.beam(4, 6, top_k=1)) == 1
+    assert story.beam(4, 6, top_k=1)[0].token_ids == story.beam(1, 6)[0].token_ids
+    assert story.beam(4, 6, min_p=1.0)[0].token_ids == story.beam(1, 6)[0].token_ids
+    for beam in story.beam(4, 6, min_p=0.3):
+        fork = story.fork()
+        for token_id, logprob in zip(beam.token_ids, beam.logprobs, strict=False):
+            best = fork.top_tokens(1)[0]
+            assert logprob >= best.logprob + math.log(0.3) - 1e-6
+            fork.append([token_id])
 
 
 def test_an_exception_in_a_search_comes_out(story: State, monkeypatch: pytest.MonkeyPatch) -> None:

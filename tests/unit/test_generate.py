@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 
@@ -131,6 +132,38 @@ def test_penalties_reach_the_core(model: cacher.Model) -> None:
     )
     assert model.state(OPENING).generate(9, top_k=1, temperature=1.0).token_ids == plain[:9]
     assert model.state(OPENING).generate(9, min_p=1.0, temperature=1.0).token_ids == plain[:9]
+
+
+def test_min_tokens_fits_into_max_tokens(story: State) -> None:
+    for call in (story.generate, story.stream):
+        with pytest.raises(ParameterError, match="min_tokens is 6, allowed: 0 to max_tokens"):
+            call(5, min_tokens=6)
+    assert len(story) == 9
+
+
+def test_adaptive_cuts_are_those_of_each_steps_entropy(model: cacher.Model) -> None:
+    hot = {"temperature": 3.0, "top_p": 0.8, "top_k": 60, "seed": 5}
+    adaptive = {"adaptive_top_p": True, "adaptive_top_k": True}
+    stream = model.state(OPENING).stream(25, **hot, **adaptive)  # type: ignore[arg-type]
+    tokens, state, cuts = list(stream), model.state(OPENING), set()
+    for token in tokens:
+        assert token.entropy is not None
+        part = 0.5 + 0.5 * token.entropy / math.log(model.vocab_size)
+        cut = {"top_p": 0.8 * part, "top_k": max(1, round(60 * part))}
+        assert state.generate(1, **{**hot, **cut}).token_ids == [token.token_id]  # type: ignore[arg-type]
+        cuts.add(cut["top_k"])
+    assert len(cuts) > 3
+    assert [t.token_id for t in tokens] != model.state(OPENING).generate(25, **hot).token_ids  # type: ignore[arg-type]
+
+
+def test_adaptive_cuts_do_not_depend_on_how_a_run_is_cut(model: cacher.Model) -> None:
+    options = {"temperature": 2.0, "top_k": 40, "adaptive_top_p": True, "adaptive_top_k": True}
+    whole = model.state(OPENING).generate(12, **options).token_ids  # type: ignore[arg-type]
+    state = model.state(OPENING)
+    assert [state.generate(1, **options).token_ids[0] for _ in range(12)] == whole  # type: ignore[arg-type]
+    greedy = model.state(OPENING).generate(8, temperature=0)
+    options["temperature"] = 0.0
+    assert model.state(OPENING).generate(8, **options) == greedy  # type: ignore[arg-type]
 
 
 def test_reported_probabilities_are_the_models_own(story: State) -> None:

@@ -31,6 +31,7 @@ def test_the_defaults_are_those_of_the_documented_configuration() -> None:
         ("stop", [""], "0 characters"),
         ("stop", ["x" * 257], "257"),
         ("stop", ["x"] * 17, "17 stop sequences"),
+        ("adaptive_top_k", True, "top_k is 0 .off., allowed with adaptive_top_k: at least 1"),
     ],
 )
 def test_a_value_outside_its_range_is_named_with_its_range(
@@ -43,8 +44,11 @@ def test_a_value_outside_its_range_is_named_with_its_range(
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("temperature", "hot"), ("temperature", True), ("seed", 1.5), ("seed", True), ("stop", 5)],
-)
+    [
+        ("temperature", "hot"), ("temperature", True), ("seed", 1.5), ("seed", True), ("stop", 5),
+        ("adaptive_top_p", 1), ("adaptive_top_k", "yes"), ("temperature_schedule", 0.5),
+    ],
+)  # fmt: skip
 def test_a_wrong_type_is_a_type_error(name: str, value: object) -> None:
     with pytest.raises(TypeError, match=name):
         SamplingParams(**{name: value})  # type: ignore[arg-type]
@@ -111,6 +115,7 @@ def test_beams_diverge_by_group_only_with_a_penalty() -> None:
     [
         {"num_beams": 0}, {"num_beams": 1025}, {"max_tokens": 0}, {"length_penalty": 6.0},
         {"diverse_groups": 6}, {"diversity_penalty": -1.0}, {"early_stopping": "often"},
+        {"top_k": -1}, {"min_p": 1.5}, {"min_tokens": 51}, {"min_tokens": -1},
     ],
 )  # fmt: skip
 def test_beam_parameters_are_checked(bad: dict[str, object]) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import cacher
-from cacher import ParameterError, _core, sampling_distribution
+from cacher import ParameterError, SamplingParams, _core, sampling_distribution
 
 LOGITS = [2.0, 1.0, 0.5, 0.0, -1.0]
 
@@ -47,7 +47,7 @@ def test_draws_follow_the_distribution() -> None:
     want = sampling_distribution(logits)
     count, history = 4000, np.zeros(1, dtype=np.int32)
     drawn = Counter(
-        _core.sample(logits, history, (1.0, 0, 1.0, 0.0, 1.0, 0, seed, 0, 0))[0]
+        _core.sample(logits, history, SamplingParams(1.0, 1.0, seed).core())[0]
         for seed in range(count)
     )
     for i, p in enumerate(want):
@@ -64,11 +64,9 @@ def test_bad_arguments_are_refused() -> None:
     with pytest.raises(TypeError, match="unknown option"):
         sampling_distribution(LOGITS, heat=1.0)  # type: ignore[call-arg]
     with pytest.raises(TypeError):
-        _core.distribution(np.zeros(3), [], (1.0,) * 9)
+        _core.distribution(np.zeros(3), [], (1.0,) * 14)
     with pytest.raises(TypeError):
-        _core.distribution(
-            np.zeros((2, 2), dtype=np.float32), [], (1.0, 0, 1.0, 0.0, 1.0, 0, 0, 0, 0)
-        )
+        _core.distribution(np.zeros((2, 2), dtype=np.float32), [], SamplingParams().core())
     with pytest.raises(cacher.ParameterError):
         _core.top_logits(np.zeros(3, dtype=np.float32), 0)
 

@@ -24,6 +24,9 @@ SETTINGS = [
     {"repetition_penalty": 1.3, "top_p": 0.5},
     {"repetition_penalty": 0.8, "no_repeat_ngram_size": 2},
     {"no_repeat_ngram_size": 3, "top_p": 0.99},
+    {"top_p": 0.9, "temperature": 1.2, "adaptive_top_p": True},
+    {"top_k": 50, "temperature": 1.4, "adaptive_top_k": True, "repetition_penalty": 1.2},
+    {"top_k": 80, "top_p": 1.0, "min_p": 0.01, "adaptive_top_p": True, "adaptive_top_k": True},
 ]
 
 
@@ -45,6 +48,24 @@ def test_distributions_equal_the_reference(settings: dict[str, float]) -> None:
             assert abs(got.sum() - 1) < 1e-12
             if closest > 1e-6:  # top_p travels as float32
                 assert np.abs(got - want).max() < 1e-9
+
+
+@pytest.mark.parametrize("length", [1, 2, 9])
+def test_scheduled_draws_are_those_the_reference_makes(length: int) -> None:
+    model = cacher.load("tales")
+    start = model.state("Once upon a time there was")
+    for seed in range(3):
+        schedule = {"start": 2.2, "end": 0.4}
+        tokens = list(start.fork().stream(length, seed=seed, temperature_schedule=schedule))
+        state = start.fork()
+        for step, token in enumerate(tokens):
+            temperature = reference.temperature_at(2.2, 0.4, step, length)
+            settings = {"temperature": temperature, "top_p": 0.9}
+            probabilities, order, closest = reference.distribution(state.logits(), **settings)
+            u = reference.uniform(seed, 0, len(state))
+            if min(closest, np.abs(np.cumsum(probabilities[order]) - u).min()) > 1e-6:
+                assert token.token_id == reference.draw(probabilities, order, u)
+            state.append([token.token_id])
 
 
 def test_the_reference_generator_gives_the_published_vector() -> None:

@@ -10,6 +10,7 @@ static inline int32_t generate_alone(cch_model *m, const int32_t *prompt, int32_
                                      const cch_sampling *sampling, int32_t n, int32_t *out) {
     static float logits[SMALL_VOCAB];
     int32_t history[SMALL_CTX];
+    cch_sampling now = *sampling;
     cch_sampled sampled;
     cch_error err;
     cch_state *state = small_state(m, prompt, n_prompt);
@@ -19,7 +20,8 @@ static inline int32_t generate_alone(cch_model *m, const int32_t *prompt, int32_
         CHECK_OK(cch_eval(m, &state, 1, NULL, logits, &err), err);
         for (int32_t i = 0; i < m->config.n_eos && made < sampling->min_tokens; i++)
             logits[m->config.eos_token_ids[i]] = -INFINITY;
-        CHECK_OK(cch_sample(logits, SMALL_VOCAB, sampling, history, n_prompt + made, &sampled, &err), err);
+        now.step = made;
+        CHECK_OK(cch_sample(logits, SMALL_VOCAB, &now, history, n_prompt + made, &sampled, &err), err);
         bool eos = false;
         for (int32_t i = 0; i < m->config.n_eos; i++) eos |= m->config.eos_token_ids[i] == sampled.token_id;
         if (eos) break;
@@ -38,6 +40,8 @@ static inline cch_sampling sampling_of(int i) {
     if (i % 4 == 1) s.repetition_penalty = 1.7f;
     if (i % 4 == 2) s.no_repeat_ngram_size = 2;
     if (i % 2 == 1) s.min_tokens = 5;
+    if (i % 3 == 1) s.temperature_end = 0.3f, s.schedule_steps = 24;
+    if (i % 3 == 2) s.top_k = 20, s.adaptive_top_p = s.adaptive_top_k = true;
     return s;
 }
 

@@ -90,6 +90,7 @@ static void compare_with_greedy(cch_model *m, const cch_beam_params *p) {
     while (!eos && n < PROMPT + p->max_tokens) {
         cch_sampled sampled;
         CHECK_OK(cch_eval(m, &state, 1, NULL, logits, &err), err);
+        if (n - PROMPT < p->min_tokens) logits[EOS] = -INFINITY;
         CHECK_OK(cch_sample(logits, SMALL_VOCAB, &greedy, ids, n, &sampled, &err), err);
         eos = sampled.token_id == EOS;
         if (eos) break;
@@ -113,8 +114,65 @@ TEST(one_beam_is_greedy_decoding_with_every_option) {
         p.n_beams = 1, p.max_tokens = 40, p.early_stopping = i % 3;
         if (i % 2) p.repetition_penalty = 1.4f;
         if (i / 2 % 2) p.no_repeat_ngram_size = 2;
+        if (i / 4 % 3) p.min_tokens = 15 * (i / 4);
+        if (i % 5 == 1) p.top_k = 1 + i;
+        if (i % 5 == 2) p.min_p = 0.4f;
         compare_with_greedy(&m, &p);
     }
+    small_close(&m);
+}
+
+/* Whether each token of the beam is among the k likeliest given those before, and has min_p of the likeliest. */
+static void check_cuts(cch_model *m, const cch_beam *beam, const cch_beam_params *p) {
+    static float logits[SMALL_CTX * SMALL_VOCAB];
+    int32_t ids[SMALL_CTX], n = PROMPT + beam->n_tokens;
+    memcpy(ids, small_ids(), PROMPT * sizeof *ids);
+    memcpy(ids + PROMPT, beam->tokens, (size_t)beam->n_tokens * sizeof *ids);
+    ids[n] = EOS;
+    small_reference(m, ids, n, logits);
+    for (int32_t i = PROMPT; i < n + beam->eos; i++) {
+        const float *row = logits + (i - 1) * SMALL_VOCAB;
+        bool eos_may_come = i - PROMPT >= p->min_tokens;
+        int32_t above = 0;
+        float largest = -INFINITY;
+        for (int32_t id = 0; id < SMALL_VOCAB; id++) {
+            if (id == EOS && !eos_may_come) continue;
+            above += row[id] > row[ids[i]];
+            largest = fmaxf(largest, row[id]);
+        }
+        CHECK(ids[i] != EOS || eos_may_come);
+        CHECK(p->top_k == 0 || above < p->top_k);
+        CHECK(exp((double)row[ids[i]] - (double)largest) >= (double)p->min_p - 1e-9);
+    }
+}
+
+TEST(beams_keep_to_top_k_min_p_and_min_tokens_with_the_models_own_numbers) {
+    bool ended = false, went_on = false;
+    cch_model m;
+    open_with_eos(&m);
+    for (int i = 0; i < 24; i++) {
+        cch_error err;
+        cch_beams *beams;
+        cch_beam beam;
+        cch_beam_params p = CCH_BEAM_PARAMS_INIT;
+        p.n_beams = 1 + i % 6, p.max_tokens = 20, p.early_stopping = i % 3;
+        if (i % 4 != 0) p.top_k = 1 + i % 4;
+        if (i % 3 != 0) p.min_p = i % 3 == 1 ? 0.3f : 1.0f;
+        if (i % 2 != 0) p.min_tokens = i / 2;
+        cch_state *state = small_state(&m, small_ids(), PROMPT);
+        CHECK_OK(cch_beam_search(state, &p, NULL, NULL, &beams, &err), err);
+        CHECK(cch_beams_len(beams) >= 1 && cch_beams_len(beams) <= (size_t)p.n_beams);
+        check_beams(&m, beams, &p, true);
+        for (size_t j = 0; j < cch_beams_len(beams); j++) {
+            cch_beams_get(beams, j, &beam);
+            check_cuts(&m, &beam, &p);
+            ended |= beam.eos;
+            went_on |= p.min_tokens > 0 && beam.n_tokens > p.min_tokens;
+        }
+        cch_beams_free(beams);
+        cch_state_free(state);
+    }
+    CHECK(ended && went_on);
     small_close(&m);
 }
 

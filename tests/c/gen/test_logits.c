@@ -68,6 +68,22 @@ TEST(a_certain_token_has_entropy_zero_and_logprob_zero) {
     CHECK(cch_logits_probability(cch_logits_kernels(), x, &s, 0) == 0.0);
 }
 
+TEST(evenness_goes_from_certain_to_uniform) {
+    const cch_kernels *kern = cch_logits_kernels();
+    cch_logits_summary s;
+    for (int n = 1; n <= 1000; n += 37) {
+        for (int i = 0; i < n; i++) logits[i] = -3.25f;
+        CHECK_EQ(cch_logits_summarize(kern, logits, n, NULL, &s, NULL), CCH_OK);
+        CHECK(n == 1 ? cch_logits_evenness(&s, n) == 0.0 : fabs(cch_logits_evenness(&s, n) - 1.0) < 1e-14);
+        CHECK(cch_logits_evenness(&s, n) <= 1.0);
+        fill(logits, n, 2.0, (uint64_t)n);
+        CHECK_EQ(cch_logits_summarize(kern, logits, n, NULL, &s, NULL), CCH_OK);
+        if (n > 1) CHECK(fabs(cch_logits_evenness(&s, n) - s.entropy / log((double)n)) < 1e-14);
+    }
+    s.entropy = 0.0;
+    CHECK(cch_logits_evenness(&s, 1000) == 0.0);
+}
+
 TEST(bad_logits_are_refused_with_their_index) {
     const cch_kernels *kern = cch_logits_kernels();
     cch_logits_summary s;

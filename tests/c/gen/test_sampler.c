@@ -239,13 +239,15 @@ TEST(every_instruction_set_draws_the_same) {
     cch_sampler_scratch scratch = CCH_SAMPLER_SCRATCH_INIT;
     const cch_kernels *generic, *kern;
     cch_sampling s = CCH_SAMPLING_INIT;
-    s.temperature = 0.7f, s.top_p = 0.95f;
+    s.temperature = 0.7f, s.top_p = 0.95f, s.top_k = 900, s.adaptive_top_p = s.adaptive_top_k = true;
+    s.temperature_end = 1.9f, s.schedule_steps = 200;
     fill(logits, VOCAB, 3.0, 21);
     CHECK_EQ(cch_kernels_get("generic", &generic, NULL), CCH_OK);
     for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
         if (cch_kernels_get(isas[i], &kern, NULL) != CCH_OK) continue;
         for (int32_t pos = 0; pos < 200; pos++) {
             cch_sampled a, b;
+            s.step = pos;
             cch_sample_scratch(generic, &scratch, logits, VOCAB, &s, NULL, pos, NULL, 0, &a, NULL);
             cch_sample_scratch(kern, &scratch, logits, VOCAB, &s, NULL, pos, NULL, 0, &b, NULL);
             CHECK(memcmp(&a, &b, sizeof a) == 0);
@@ -274,10 +276,114 @@ TEST(settings_out_of_range_are_named_with_value_and_range) {
     REFUSED(repetition_penalty, INFINITY, "repetition_penalty is inf");
     REFUSED(no_repeat_ngram_size, -3, "no_repeat_ngram_size is -3");
     REFUSED(min_tokens, -2, "min_tokens is -2");
+    REFUSED(step, -1, "step is -1, allowed: 0 to");
+    REFUSED(temperature_end, 11.0f, "temperature_end is 11, allowed: 0 to 10");
+    REFUSED(temperature_end, NAN, "temperature_end is nan");
+    REFUSED(schedule_steps, -5, "schedule_steps is -5");
+    REFUSED(adaptive_top_k, true, "top_k is 0, allowed with adaptive_top_k: at least 1");
     s.top_p = 2.0f;
     cch_sampled out;
     CHECK_STATUS(cch_sample(logits, 10, &s, NULL, 0, &out, &err), CCH_E_ARGUMENT, err, "top_p is 2");
     CHECK_STATUS(cch_distribution(logits, 10, &s, NULL, 0, got, &err), CCH_E_ARGUMENT, err, "top_p is 2");
+}
+
+/* The distributions of two settings, bit for bit. */
+static bool same_distribution(int n, const cch_sampling *a, const cch_sampling *b) {
+    CHECK_EQ(cch_distribution(logits, n, a, NULL, 0, got, NULL), CCH_OK);
+    CHECK_EQ(cch_distribution(logits, n, b, NULL, 0, want, NULL), CCH_OK);
+    return memcmp(got, want, (size_t)n * sizeof *got) == 0;
+}
+
+TEST(a_scheduled_step_is_a_step_at_that_temperature) {
+    static const int32_t lengths[] = {1, 2, 3, 10, 101, INT32_MAX};
+    fill(logits, 400, 2.0, 31);
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        int32_t n = lengths[i];
+        const int32_t steps[] = {0, 1, n / 3, n / 2, n - 2, n - 1, n, INT32_MAX};
+        for (size_t k = 0; k < sizeof steps / sizeof *steps; k++) {
+            cch_sampling scheduled = CCH_SAMPLING_INIT, constant = CCH_SAMPLING_INIT;
+            if (steps[k] < 0) continue;
+            scheduled.top_p = constant.top_p = 0.9f;
+            scheduled.temperature = 1.7f, scheduled.temperature_end = 0.3f;
+            scheduled.schedule_steps = n, scheduled.step = steps[k];
+            double part = n == 1 ? 0.0 : fmin(1.0, (double)steps[k] / ((double)n - 1.0));
+            double temperature = (double)1.7f + ((double)0.3f - (double)1.7f) * part;
+            constant.temperature = part == 1.0 ? 0.3f : (float)temperature;
+            if (same_distribution(400, &scheduled, &constant)) continue;
+            constant.temperature = nextafterf(constant.temperature, 2.0f); /* the division comes last, there */
+            bool above = same_distribution(400, &scheduled, &constant);
+            constant.temperature = nextafterf(nextafterf(constant.temperature, 0.0f), 0.0f);
+            CHECK(part > 0.0 && part < 1.0 && (above || same_distribution(400, &scheduled, &constant)));
+        }
+    }
+}
+
+TEST(a_schedule_may_begin_or_end_with_greedy_steps) {
+    cch_sampling s = CCH_SAMPLING_INIT;
+    fill(logits, 400, 0.5, 32);
+    s.temperature_end = 0.0f, s.schedule_steps = 5;
+    for (s.step = 0; s.step < 6; s.step++) {
+        double largest = 0.0;
+        CHECK_EQ(cch_distribution(logits, 400, &s, NULL, 0, got, NULL), CCH_OK);
+        for (int i = 0; i < 400; i++) largest = fmax(largest, got[i]);
+        CHECK_EQ(largest == 1.0, s.step >= 4);
+    }
+    s.temperature = 0.0f, s.temperature_end = 1.0f;
+    for (s.step = 0; s.step < 2; s.step++) {
+        cch_sampled out;
+        int32_t drawn = -1, different = 0;
+        for (s.seed = 0; s.seed < 20; s.seed++) {
+            CHECK_EQ(cch_sample(logits, 400, &s, NULL, 0, &out, NULL), CCH_OK);
+            different += drawn >= 0 && drawn != out.token_id;
+            drawn = out.token_id;
+        }
+        CHECK_EQ(different > 0, s.step == 1);
+    }
+}
+
+/* An adaptive step draws what constants computed from the reported entropy give, whatever the penalties. */
+TEST(an_adaptive_step_is_a_step_with_the_cuts_its_entropy_gives) {
+    const cch_kernels *kern = cch_logits_kernels();
+    const int32_t history[] = {3, 1, 4, 1, 5};
+    for (int i = 0; i < 40; i++) {
+        int n = i % 4 == 0 ? 17 : 1200;
+        cch_logits_summary summary;
+        cch_sampling adaptive = CCH_SAMPLING_INIT, constant = CCH_SAMPLING_INIT;
+        fill(logits, n, 0.2 * i, (uint64_t)i);
+        CHECK_EQ(cch_logits_summarize(kern, logits, n, NULL, &summary, NULL), CCH_OK);
+        double part = 0.5 + 0.5 * cch_logits_evenness(&summary, n);
+        adaptive.temperature = constant.temperature = i % 3 == 0 ? 1.0f : 1.6f;
+        adaptive.repetition_penalty = constant.repetition_penalty = i % 5 == 0 ? 1.4f : 1.0f;
+        adaptive.top_p = i % 2 ? 1.0f : 0.8f, adaptive.adaptive_top_p = true;
+        constant.top_p = (float)((double)adaptive.top_p * part);
+        adaptive.top_k = 1 + i * 7, adaptive.adaptive_top_k = i % 4 != 1;
+        double k = (double)adaptive.top_k * part, whole = floor(k);
+        bool up = k - whole > 0.5 || (k - whole == 0.5 && fmod(whole, 2.0) == 1.0);
+        constant.top_k = adaptive.adaptive_top_k ? (int32_t)fmax(1.0, whole + up) : adaptive.top_k;
+        CHECK_EQ(cch_distribution(logits, n, &adaptive, history, 5, got, NULL), CCH_OK);
+        CHECK_EQ(cch_distribution(logits, n, &constant, history, 5, want, NULL), CCH_OK);
+        CHECK(memcmp(got, want, (size_t)n * sizeof *got) == 0);
+    }
+}
+
+TEST(an_adaptive_top_k_rounds_half_to_even_and_keeps_one) {
+    static const int32_t given[] = {1, 2, 3, 4, 5, 6, 7, 9}, kept[] = {1, 1, 2, 2, 2, 3, 4, 4};
+    cch_sampling s = CCH_SAMPLING_INIT;
+    for (int i = 0; i < 50; i++) logits[i] = i == 0 ? 0.0f : -60.0f; /* certain at temperature 1: 1 + h is 1 */
+    s.temperature = 10.0f, s.adaptive_top_k = true;
+    for (size_t i = 0; i < sizeof given / sizeof *given; i++) {
+        int32_t n = 0;
+        s.top_k = given[i];
+        CHECK_EQ(cch_distribution(logits, 50, &s, NULL, 0, got, NULL), CCH_OK);
+        for (int j = 0; j < 50; j++) n += got[j] > 0.0;
+        CHECK_EQ(n, kept[i]);
+    }
+    for (int i = 0; i < 50; i++) logits[i] = 2.5f; /* even: h = 1 */
+    s.top_k = 30;
+    CHECK_EQ(cch_distribution(logits, 50, &s, NULL, 0, got, NULL), CCH_OK);
+    CHECK(got[29] > 0.0 && got[30] == 0.0);
+    CHECK_EQ(cch_distribution(logits, 1, &s, NULL, 0, got, NULL), CCH_OK);
+    CHECK(got[0] == 1.0);
 }
 
 TEST(logits_that_leave_nothing_to_draw_are_refused) {

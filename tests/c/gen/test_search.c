@@ -452,6 +452,10 @@ TEST(parameters_out_of_range_are_named_with_value_and_range) {
     REFUSED(length_penalty, INFINITY, "length_penalty is inf");
     REFUSED(repetition_penalty, 0.0f, "repetition_penalty is 0");
     REFUSED(no_repeat_ngram_size, -1, "no_repeat_ngram_size is -1");
+    REFUSED(top_k, -1, "top_k is -1, allowed: 0 to");
+    REFUSED(min_p, 1.5f, "min_p is 1.5, allowed: 0 to 1");
+    REFUSED(min_p, NAN, "min_p is nan");
+    REFUSED(min_tokens, -2, "min_tokens is -2");
 }
 
 static cch_status search_once(void) {
