@@ -89,8 +89,9 @@ parity: ## equality with transformers and tokenizers
 	@tools/setup.sh venv dev,parity
 	@$(PY) -m pytest -q -m parity tests/parity -rP
 
-slow: ## tests that take minutes
+slow: ## tests that take minutes, or a browser
 	@tools/setup.sh venv dev
+	@tools/setup.sh browser
 	@$(PY) -m pytest -q -m slow
 
 bench: ## every ratio against transformers+torch, bandwidth and peak; writes docs/benchmarks.md

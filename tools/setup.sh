@@ -4,6 +4,7 @@
 #
 #   tools/setup.sh system            only the system packages
 #   tools/setup.sh venv [EXTRA,...]  also the environment, with the extras of pyproject.toml that are named
+#   tools/setup.sh browser           a Chromium, for the tests of pages in the slow suite
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
@@ -26,6 +27,20 @@ system_packages() {
     has_header cblas.h || missing+=(libopenblas-dev)
     has_python_headers || missing+=(python3-dev)
     "$PYTHON" -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
+    install_packages "${missing[@]}"
+}
+
+browser() {
+    local name
+    for name in chromium chromium-browser google-chrome; do
+        command -v "$name" >/dev/null && return
+    done
+    install_packages chromium
+}
+
+# Does nothing without names.
+install_packages() {
+    local missing=("$@")
     [ ${#missing[@]} -eq 0 ] && return
     if ! command -v apt-get >/dev/null; then
         echo "cacher needs these packages, or what your system calls them: ${missing[*]}" >&2
@@ -56,5 +71,6 @@ environment() {
 case "${1:-}" in
     system) system_packages ;;
     venv) system_packages; environment "${2:-}" ;;
-    *) echo "usage: tools/setup.sh system | venv [EXTRA,...]" >&2; exit 2 ;;
+    browser) browser ;;
+    *) echo "usage: tools/setup.sh system | venv [EXTRA,...] | browser" >&2; exit 2 ;;
 esac
