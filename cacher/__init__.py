@@ -13,6 +13,13 @@ from cacher._core import __version__
 from cacher.attention import AttentionAnalysis, AttentionPattern, HeadImportance
 from cacher.beam import BeamParams
 from cacher.branches import Tree, TreeNode, tree
+from cacher.classify import (
+    Classification,
+    Classifications,
+    LabelCorrelation,
+    LabelScore,
+    TokenRewards,
+)
 from cacher.errors import (
     BudgetError,
     CacherError,
@@ -48,6 +55,7 @@ from cacher.errors import (
     TokenIndexOutOfRangeError,
     TokenizerError,
     UnsupportedModelError,
+    WrongModelTypeError,
 )
 from cacher.hub import load
 from cacher.kv import CacheData, CacheInspection, CacheLayer, KVStats
@@ -104,6 +112,8 @@ __all__ = [
     "CacherError",
     "Checkpoint",
     "CheckpointNotFoundError",
+    "Classification",
+    "Classifications",
     "ContextOverflowError",
     "Correlation",
     "DeviceError",
@@ -125,6 +135,8 @@ __all__ = [
     "ImportTooLargeError",
     "InternalError",
     "KVStats",
+    "LabelCorrelation",
+    "LabelScore",
     "LayerOutOfRangeError",
     "MergeConflict",
     "MergeConflictError",
@@ -157,6 +169,7 @@ __all__ = [
     "TokenIdError",
     "TokenIndexOutOfRangeError",
     "TokenInfo",
+    "TokenRewards",
     "Tokenizer",
     "TokenizerError",
     "TopLogit",
@@ -164,6 +177,7 @@ __all__ = [
     "Tree",
     "TreeNode",
     "UnsupportedModelError",
+    "WrongModelTypeError",
     "__version__",
     "diff",
     "export_states",

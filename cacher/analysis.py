@@ -52,6 +52,7 @@ class Inspection(AttentionLooks, KVLooks, TokenInfoLooks, TokenLooks, VectorLook
             >>> state.logits().shape, state.logits(0).shape
             ((4096,), (2, 4096))
         """
+        self.model._require("logits")
         if first is None:
             if n is not None:
                 raise ParameterError(f"n is {n} without first: say where the positions begin")
@@ -69,6 +70,7 @@ class Inspection(AttentionLooks, KVLooks, TokenInfoLooks, TokenLooks, VectorLook
             >>> cacher.load("tales").state("Once upon a").top_tokens(1)[0].token
             ' time'
         """
+        self.model._require("top_tokens")
         n = min(integer("n", n, 1, 1000), self.model.vocab_size)
         pairs = self._stored_top(len(self) - 1, n) if len(self) else ()
         if len(pairs) < n:
@@ -88,6 +90,7 @@ class Inspection(AttentionLooks, KVLooks, TokenInfoLooks, TokenLooks, VectorLook
             >>> cacher.load("tales").state("Hello world").logprobs().shape
             (2,)
         """
+        self.model._require("logprobs")
         return self._logprobs(0, len(self))
 
     def _logprobs(self, first: int, n: int) -> NDArray[np.float32]:
@@ -113,6 +116,7 @@ class Inspection(AttentionLooks, KVLooks, TokenInfoLooks, TokenLooks, VectorLook
             >>> bool((cacher.load("tales").state("Hello world").entropy() >= 0).all())
             True
         """
+        self.model._require("entropy")
         return array(self._core.analyze(0, len(self))[1])
 
     def ranks(self) -> NDArray[np.int32]:
@@ -125,6 +129,7 @@ class Inspection(AttentionLooks, KVLooks, TokenInfoLooks, TokenLooks, VectorLook
             >>> bool((cacher.load("tales").state("Hello world").ranks() >= 1).all())
             True
         """
+        self.model._require("ranks")
         return array(self._core.analyze(0, len(self))[2])
 
     def __iter__(self) -> Iterator[Token]:

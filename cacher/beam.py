@@ -99,6 +99,7 @@ class BeamParams:
 
 def search(state: State, params: BeamParams) -> BeamSearch:
     """Search from a state, which stays as it is."""
+    state.model._require("beam search")
     room = state.context_limit - len(state)
     if room < 1:
         raise ContextOverflowError(

@@ -108,7 +108,7 @@ def opened_config(model: Model) -> dict[str, Any]:
         "n_head": info.n_heads,
         "bos_token_id": info.bos_token_id,
         "eos_token_id": info.eos_token_ids[0] if info.eos_token_ids else None,
-        "model_type": info.model_type,
+        "model_type": info.architecture,
     }
 
 

@@ -94,7 +94,10 @@ def _tooltip(token: Token) -> str:
 
 
 def state_html(state: Inspection) -> str:
-    """Return the state's text, each token coloured by its probability."""
+    """Return the state's text, each token coloured by its probability where there is one."""
+    if state.model.model_type != "causal_lm":
+        body = _visible(state.text) if len(state) else "(empty)"
+        return _box(body, f"{len(state)} tokens of {state.model.name}")
     tokens = list(state)
     shown = tokens[-SHOWN_TOKENS:]
     body = "".join(_span(token.text, token.logprob, _tooltip(token)) for token in shown)
@@ -132,7 +135,8 @@ def model_html(model: Model) -> str:
     """Return a table of a model's facts."""
     info = model.info
     facts = {
-        "family": info.model_type,
+        "type": info.model_type,
+        "architecture": info.architecture,
         "weights": f"{info.n_parameters:,}",
         "layers": info.n_layers,
         "width": info.hidden_size,

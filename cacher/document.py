@@ -7,7 +7,7 @@ a default is given)::
     version          1
     state_id         the state's id (fresh)
     model_id         name of the model
-    model_type       "causal_lm"
+    model_type       of the model: "causal_lm" or "sequence_classification"
     fingerprint      the model's hash (model_id alone is checked)
     text             the text; equal to what token_ids decode to
     config           see StateConfig ({})
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 VERSION = 1
 MAX_BYTES = 64 * 1024 * 1024
-MODEL_TYPE = "causal_lm"
 CERTAIN = 1e-3  # a log-probability is at most 0, but for rounding
 MAX_PARENTS = 16
 
@@ -66,7 +65,7 @@ def to_document(state: State) -> dict[str, Any]:
         "version": VERSION,
         "state_id": state.id,
         "model_id": state.model.name,
-        "model_type": MODEL_TYPE,
+        "model_type": state.model.model_type,
         "fingerprint": state.model.fingerprint,
         "text": state.text,
         "config": state.config.to_dict(),
@@ -85,7 +84,7 @@ def describe(state: State) -> dict[str, Any]:
     return {
         "state_id": state.id,
         "model_id": state.model.name,
-        "model_type": MODEL_TYPE,
+        "model_type": state.model.model_type,
         "text": state.text,
         "head_position": state.head_position,
         "token_count": len(state),

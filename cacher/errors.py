@@ -12,7 +12,8 @@ A message holds the value that was wrong, where it came from and what is allowed
     ├── ModelError
     │   ├── ModelNotFoundError             no built-in model, folder or hub id of that name
     │   ├── ModelFormatError(ValueError)   a model file is damaged or of another format
-    │   └── UnsupportedModelError          an option of the model is not supported
+    │   ├── UnsupportedModelError          an option of the model is not supported
+    │   └── WrongModelTypeError            the model is of another type than the operation needs
     ├── TokenizerError(ValueError)         a tokenizer file is damaged, or missing
     │   └── EncodingError                  a text is not valid Unicode
     ├── StateError
@@ -93,6 +94,10 @@ class ModelFormatError(ModelError, ValueError):
 
 class UnsupportedModelError(ModelError):
     """A model or tokenizer option is not supported; the message names it."""
+
+
+class WrongModelTypeError(ModelError):
+    """The model is of another type than the operation needs."""
 
 
 class TokenizerError(CacherError, ValueError):

@@ -138,6 +138,7 @@ class KVLooks(Looking):
             >>> keys.shape
             (4, 2, 32)
         """
+        self.model._require("kv")
         layer = self._check_layer(layer)
         keys, values = self._core.kv(layer, *self._filled_range(first, n))
         return array(keys), array(values)
@@ -183,6 +184,7 @@ class KVLooks(Looking):
             >>> state.inspect_cache("k", layer=0, format="list").shape
             (4, 2, 32)
         """
+        self.model._require("inspect_cache")
         info = self.model.info
         choice("format", format, "object", "list")
         names = PARTS if key_name is None else KEY_NAMES.get(string("key_name", key_name), ())

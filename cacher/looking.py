@@ -34,6 +34,8 @@ class Looking:
         @property
         def model(self) -> Model: ...  # noqa: D102
         @property
+        def text(self) -> str: ...  # noqa: D102
+        @property
         def config(self) -> StateConfig: ...  # noqa: D102
         @property
         def head_position(self) -> int: ...  # noqa: D102

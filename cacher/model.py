@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 
 from cacher import _core
 from cacher.checks import MAX_INT32, MAX_INT64, integer, string
-from cacher.errors import ModelMismatchError, ParameterError, TokenizerError
+from cacher.errors import (
+    ModelMismatchError,
+    ParameterError,
+    TokenizerError,
+    WrongModelTypeError,
+)
 from cacher.generate import generate_rows
 from cacher.identity import salt_of
 from cacher.lineage import check_states
 from cacher.params import SamplingOptions, SamplingParams, StateConfig
 from cacher.state import State
 from cacher.tokenizer import Tokenizer
-from cacher.types import Generation, ModelInfo, ModelStats
+from cacher.types import Generation, ModelInfo, ModelStats, ModelType
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,6 +66,10 @@ class Model:
         self.name = string("name", name)
         #: Most tokens of a state.
         self.n_ctx: int = facts["n_ctx"]
+        #: What it is for: ``"causal_lm"`` or ``"sequence_classification"``.
+        self.model_type: ModelType = facts["model_type"]
+        #: Of a classifier, one for each output.
+        self.labels: tuple[str, ...] = facts["labels"]
         #: Tokens the model knows.
         self.vocab_size: int = facts["vocab_size"]
         #: Hash of configuration, weights and tokenizer; part of every cache key.
@@ -90,6 +99,13 @@ class Model:
                 f"model {self.name!r} has no tokenizer: give token ids instead of text"
             )
         return self._tokenizer
+
+    def _require(self, operation: str, model_type: ModelType = "causal_lm") -> None:
+        """Raise WrongModelTypeError where an operation does not fit the model."""
+        if self.model_type != model_type:
+            raise WrongModelTypeError(
+                f"{operation} needs a {model_type} model, {self.name!r} is a {self.model_type}"
+            )
 
     # ---- states
 
@@ -228,6 +244,7 @@ class Model:
             >>> state.head_position
             2
         """
+        self._require("forward")
         chunk_tokens = integer("chunk_tokens", chunk_tokens, 0, MAX_INT32)
         by_storage: dict[int, list[State]] = {}
         for state in self._own(states):
@@ -325,7 +342,7 @@ class Model:
     def __repr__(self) -> str:
         info = self.info
         return (
-            f"<Model {self.name!r}: {info.model_type}, {info.n_parameters / 1e6:.1f} M weights, "
+            f"<Model {self.name!r}: {info.architecture}, {info.n_parameters / 1e6:.1f} M weights, "
             f"context {info.n_ctx}, {info.isa}, {info.n_threads} threads>"
         )
 

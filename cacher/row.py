@@ -27,6 +27,7 @@ class Row:
     def __init__(
         self, state: State, params: SamplingParams, max_tokens: int, stream_index: int = 0
     ) -> None:
+        state.model._require("generation")
         if params.min_tokens > max_tokens:
             raise ParameterError(
                 f"min_tokens is {params.min_tokens}, allowed: 0 to max_tokens ({max_tokens})"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 from cacher import _core
 from cacher.analysis import Inspection
 from cacher.checks import JsonObject, integer
+from cacher.classify import Classifying
 from cacher.errors import ContextOverflowError, ParameterError
 from cacher.generate import Generating
 from cacher.history import Mark, Op, Remembering
@@ -34,7 +35,7 @@ NO_MARKS: Mapping[str, Mark] = {}
 NOTHING_GIVEN: tuple[str | None, Mapping[str, object]] = (None, {})
 
 
-class State(Generating, Inspection, Remembering):
+class State(Generating, Inspection, Classifying, Remembering):
     """A token sequence of a model; made by `Model.state`, `fork`, `Model.restore`, `cacher.merge`.
 
     Like a tape with a head: text is laid on the tape, and the model reads it when something is
@@ -123,7 +124,7 @@ class State(Generating, Inspection, Remembering):
     @property
     def _store_top_k(self) -> int:
         """What the core stores of each prediction: 0 is nothing."""
-        if self.config.store_logits == "none":
+        if self.config.store_logits == "none" or self.model.model_type != "causal_lm":
             return 0
         return min(self.config.top_k_logits, self.model.vocab_size)
 
@@ -178,6 +179,7 @@ class State(Generating, Inspection, Remembering):
         Raises:
             ContextOverflowError: It does not fit.
             BudgetError: The KV budget cannot hold the state.
+            WrongModelTypeError: The model is a classifier.
 
         Whatever is raised, Ctrl-C included, the state is unchanged.
 
@@ -186,6 +188,7 @@ class State(Generating, Inspection, Remembering):
             >>> cacher.load("tales").state("Hello").forward(" world").head_position
             2
         """
+        self.model._require("forward")
         length = len(self)
         if text is not None:
             self._lay(text)

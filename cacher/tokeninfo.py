@@ -89,6 +89,7 @@ class TokenInfoLooks(Looking):
             >>> info.token, info.top_logprobs[0].token
             (' a', ' time')
         """
+        self.model._require("token_info")
         choice("distribution", distribution, "next_token", "this_token")
         k = min(integer("top_logprobs", top_logprobs, 0, MAX_TOP), self.model.vocab_size)
         most = integer("max_logits", max_logits, 0, MAX_INT64)

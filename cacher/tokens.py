@@ -178,6 +178,7 @@ class TokenLooks(Looking):
             >>> [token.text for token in found.tokens], found.token_count
             (['Hello', ' world'], 2)
         """
+        self.model._require("analyze_tokens")
         top = min(integer("top", top, 0, MAX_TOP), self.model.vocab_size)
         ngrams = integer("ngrams", ngrams, 0, 5)
         if ngrams == 1:

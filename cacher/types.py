@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cacher.tokenizer import Tokenizer
 
 FinishReason = Literal["stop_sequence", "eos", "context_length", "time", "cancelled"]
+ModelType = Literal["causal_lm", "sequence_classification"]
 
 
 class TopToken(NamedTuple):
@@ -180,7 +181,9 @@ class ModelInfo:
 
     Attributes:
         name: As given to `cacher.load`.
-        model_type: As in config.json.
+        model_type: ``"causal_lm"`` or ``"sequence_classification"``.
+        architecture: The model_type of config.json: ``"llama"``, ``"gpt2"``, ...
+        labels: Of a classifier, one for each output; empty for other models.
         isa: Kernels in use.
         fingerprint: Hash of configuration, weights and tokenizer.
         vocab_size: Tokens the model knows.
@@ -193,6 +196,7 @@ class ModelInfo:
         n_ctx: Most tokens of a state.
         bos_token_id: None when the model has none.
         eos_token_ids: End-of-sequence tokens.
+        pad_token_id: What a classifier overlooks at the end of a text; None when there is none.
         n_threads: Threads a forward pass uses.
         n_parameters: Weights.
         weight_bytes: Bytes held by them.
@@ -200,7 +204,9 @@ class ModelInfo:
     """
 
     name: str
-    model_type: str
+    model_type: ModelType
+    architecture: str
+    labels: tuple[str, ...]
     isa: str
     fingerprint: str
     vocab_size: int
@@ -213,6 +219,7 @@ class ModelInfo:
     n_ctx: int
     bos_token_id: int | None
     eos_token_ids: tuple[int, ...]
+    pad_token_id: int | None
     n_threads: int
     n_parameters: int
     weight_bytes: int

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     started = time.perf_counter()
     model = load("tales")
-    _heading(f"the model: {model.info.model_type}, {model.info.n_parameters / 1e6:.1f} M weights")
+    _heading(f"the model: {model.info.architecture}, {model.info.n_parameters / 1e6:.1f} M weights")
     print(
         f"loaded in {1e3 * (time.perf_counter() - started):.0f} ms, "
         f"{model.info.isa} kernels, {model.info.n_threads} threads"

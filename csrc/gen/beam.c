@@ -5,6 +5,7 @@
 
 #include "base/alloc.h"
 #include "gen/logits.h"
+#include "model/model.h"
 
 typedef struct beam_run {
     cch_model *model; /* borrowed from the state */
@@ -174,6 +175,7 @@ cch_status cch_beam_search(cch_state *state, const cch_beam_params *params, cch_
     cch_status status = CCH_OK;
     beam_run run = {.model = cch_state_model_view(state), .kern = cch_logits_kernels()};
     *out = NULL;
+    CCH_RETURN_IF(cch_model_expect(run.model, CCH_CAUSAL_LM, "beam search", err));
     cch_model_get_info(run.model, &run.info);
     CCH_TRY(run_init(&run, state, params, stop, stop_arg, err));
     while (run.search.n_open > 0) {

@@ -75,7 +75,7 @@ static cch_status acquire_all(const cch_model *model, cch_state *const *states, 
 }
 
 /* One ask per state that has tokens; *out_n of them. */
-static cch_status make_asks(cch_state *const *states, size_t n, float *logits, size_t vocab, cch_ask *asks,
+static cch_status make_asks(cch_state *const *states, size_t n, float *logits, size_t n_outputs, cch_ask *asks,
                             size_t *out_n, cch_error *err) {
     *out_n = 0;
     for (size_t i = 0; i < n; i++) {
@@ -85,12 +85,15 @@ static cch_status make_asks(cch_state *const *states, size_t n, float *logits, s
         asks[(*out_n)++] = (cch_ask){.state = states[i],
                                      .upto = len,
                                      .out_first = logits != NULL ? len - 1 : len,
-                                     .dst = logits != NULL ? logits + i * vocab : NULL};
+                                     .dst = logits != NULL ? logits + i * n_outputs : NULL};
     }
     return CCH_OK;
 }
 
+/* Those without tokens: what follows a lone BOS.  E_EMPTY for a classifier. */
 static cch_status eval_empty(cch_work *work, cch_state *const *states, size_t n, float *logits, cch_error *err) {
+    if (work->model->config.model_type == CCH_SEQUENCE_CLASSIFICATION)
+        CCH_FAIL(err, CCH_E_EMPTY, -1, "one of the %zu states holds no tokens: there is no text to classify", n);
     size_t vocab = (size_t)work->model->config.vocab_size;
     const float *bos;
     CCH_RETURN_IF(cch_run_lock(work->model, err));
@@ -102,19 +105,18 @@ static cch_status eval_empty(cch_work *work, cch_state *const *states, size_t n,
     return CCH_OK;
 }
 
-cch_status cch_eval(cch_model *model, cch_state *const *states, size_t n, const cch_eval_options *options,
-                    float *logits, cch_error *err) {
-    cch_eval_options defaults = CCH_EVAL_OPTIONS_INIT;
+/* logits [n, n_outputs], may be NULL. */
+static cch_status eval_states(cch_model *model, cch_state *const *states, size_t n, const cch_eval_options *options,
+                              float *logits, cch_error *err) {
     cch_status status = CCH_OK;
     cch_work work;
     cch_ask *asks = NULL;
-    size_t n_asks, held = 0;
-    if (options == NULL) options = &defaults;
+    size_t n_asks, n_outputs = (size_t)cch_config_n_outputs(&model->config), held = 0;
     CCH_RETURN_IF(cch_work_check(options->chunk_tokens, options->store_top_k, err));
     cch_work_init(&work, model, options->chunk_tokens, options->store_top_k, options->cancel);
     CCH_NEW(asks, n, err);
     CCH_TRY(acquire_all(model, states, n, &held, err));
-    CCH_TRY(make_asks(states, n, logits, (size_t)model->config.vocab_size, asks, &n_asks, err));
+    CCH_TRY(make_asks(states, n, logits, n_outputs, asks, &n_asks, err));
     if (logits != NULL && n_asks < n) CCH_TRY(eval_empty(&work, states, n, logits, err));
     if (n_asks > 0) CCH_TRY(cch_eval_asks(&work, asks, n_asks, options, false, err));
 done:
@@ -122,4 +124,22 @@ done:
     cch_free(asks);
     cch_work_deinit(&work);
     return status;
+}
+
+cch_status cch_eval(cch_model *model, cch_state *const *states, size_t n, const cch_eval_options *options,
+                    float *logits, cch_error *err) {
+    static const cch_eval_options defaults = CCH_EVAL_OPTIONS_INIT;
+    if (options == NULL) options = &defaults;
+    if (logits != NULL || options->store_top_k > 0)
+        CCH_RETURN_IF(cch_model_expect(model, CCH_CAUSAL_LM, "predicting tokens", err));
+    return eval_states(model, states, n, options, logits, err);
+}
+
+cch_status cch_classify(cch_model *model, cch_state *const *states, size_t n, const cch_eval_options *options,
+                        float *logits, cch_error *err) {
+    cch_eval_options o = CCH_EVAL_OPTIONS_INIT;
+    if (options != NULL) o = *options;
+    o.store_top_k = 0;
+    CCH_RETURN_IF(cch_model_expect(model, CCH_SEQUENCE_CLASSIFICATION, "classifying", err));
+    return eval_states(model, states, n, &o, logits, err);
 }

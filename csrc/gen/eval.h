@@ -8,8 +8,8 @@
  * pages for ever; one that sees its own work undone keeps the run lock until it has finished.  A progress callback that
  * then asks for the model gets E_BUSY (cch_run_lock).
  *
- * cch_state_new, cch_state_evict and cch_eval of cacher.h live here; cch_state_logits, cch_state_attention,
- * cch_state_hidden and cch_state_kv in gen/inspect.c.
+ * cch_state_new, cch_state_evict, cch_eval and cch_classify of cacher.h live here; cch_state_logits,
+ * cch_state_classify, cch_state_analyze, cch_state_attention, cch_state_hidden and cch_state_kv in gen/inspect.c.
  */
 #ifndef CCH_GEN_EVAL_H
 #define CCH_GEN_EVAL_H

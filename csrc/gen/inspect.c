@@ -1,4 +1,5 @@
-/* inspect - looks into a state: logits, ranks, attention, hidden states, keys and values of any of its positions.
+/* inspect - looks into a state: logits, labels, ranks, attention, hidden states, keys and values at any of its
+ * positions.
  *
  * What is looked at is computed again from the KV entries, in passes of at most chunk_tokens rows that write no page.
  * By the laws it is what generation saw, bit for bit.  The run lock is held from the first pass to the last, so that
@@ -76,12 +77,25 @@ static cch_status probe_positions(inspection *in, const cch_probe *probe,
     return CCH_OK;
 }
 
-cch_status cch_state_logits(cch_state *state, int32_t first, int32_t n, float *dst, const cch_eval_options *options,
-                            cch_error *err) {
+/* What the output matrix gives for the positions: dst [n, n_outputs]. */
+static cch_status outputs(cch_state *state, int32_t first, int32_t n, float *dst, const cch_eval_options *options,
+                          cch_error *err) {
     inspection in = {.state = state, .options = options, .first = first, .n = n, .err = err};
     cch_status status = begin(&in, dst);
     end(&in);
     return status;
+}
+
+cch_status cch_state_logits(cch_state *state, int32_t first, int32_t n, float *dst, const cch_eval_options *options,
+                            cch_error *err) {
+    CCH_RETURN_IF(cch_model_expect(state->model, CCH_CAUSAL_LM, "predicting tokens", err));
+    return outputs(state, first, n, dst, options, err);
+}
+
+cch_status cch_state_classify(cch_state *state, int32_t first, int32_t n, float *dst, const cch_eval_options *options,
+                              cch_error *err) {
+    CCH_RETURN_IF(cch_model_expect(state->model, CCH_SEQUENCE_CLASSIFICATION, "classifying", err));
+    return outputs(state, first, n, dst, options, err);
 }
 
 /* ---- what the model predicted ---- */
@@ -158,6 +172,7 @@ static cch_status check_predictions(const cch_state *state, int32_t first, int32
 
 cch_status cch_state_analyze(cch_state *state, int32_t first, int32_t n, const cch_predictions *out,
                              const cch_eval_options *options, cch_error *err) {
+    CCH_RETURN_IF(cch_model_expect(state->model, CCH_CAUSAL_LM, "judging tokens", err));
     inspection in = {.state = state, .options = options, .first = first, .n = n, .err = err};
     cch_status status = hold(&in);
     if (status == CCH_OK) status = check_predictions(state, first, n, out->k, err);

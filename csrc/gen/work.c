@@ -24,11 +24,11 @@ void cch_work_set_chunk(cch_work *work, int32_t chunk_tokens) {
 
 void cch_work_init(cch_work *work, cch_model *model, int32_t chunk_tokens, int32_t store_top_k,
                    const volatile int *cancel) {
-    int32_t vocab = model->config.vocab_size;
+    int32_t outputs = cch_config_n_outputs(&model->config);
     *work = (cch_work){.model = model,
-                       .top_k = store_top_k < vocab ? store_top_k : vocab,
+                       .top_k = store_top_k < outputs ? store_top_k : outputs,
                        .cancel = cancel,
-                       .ld = ((size_t)vocab + CCH_LANES - 1) / CCH_LANES * CCH_LANES};
+                       .ld = ((size_t)outputs + CCH_LANES - 1) / CCH_LANES * CCH_LANES};
     cch_work_set_chunk(work, chunk_tokens);
 }
 
@@ -98,7 +98,7 @@ static cch_status run_bos(cch_work *work, float *logits, cch_error *err) {
     CCH_TRY(reserve_hidden(work, 1, err));
     CCH_ZNEW(page.kv, m->pool->geometry.page_floats, err);
     CCH_TRY(cch_forward(m, &span, 1, work->hidden, NULL, work->cancel, err));
-    cch_lm_head(m, work->hidden, 1, logits);
+    cch_output_logits(m, work->hidden, 1, logits);
 done:
     cch_free(page.kv);
     return status;
@@ -188,9 +188,9 @@ static cch_status store_first(cch_work *work, cch_ask *asks, size_t n, cch_error
 static cch_status deliver_block(cch_work *work, size_t first, size_t rows, cch_error *err) {
     cch_status status = CCH_OK;
     cch_model *m = work->model;
-    size_t vocab = (size_t)m->config.vocab_size;
+    size_t outputs = (size_t)cch_config_n_outputs(&m->config);
     summary_job job = {work, rows};
-    cch_lm_head(m, work->hidden + first * (size_t)m->config.hidden_size, rows, work->logits);
+    cch_output_logits(m, work->hidden + first * (size_t)m->config.hidden_size, rows, work->logits);
     if (work->top_k > 0) cch_work_parallel(work, rows, summarize, &job);
     if (work->top_k > 0) pthread_mutex_lock(&m->pool->lock);
     for (size_t i = 0; i < work->plan.n_deliveries && status == CCH_OK; i++) {
@@ -198,7 +198,7 @@ static cch_status deliver_block(cch_work *work, size_t first, size_t rows, cch_e
         if (d->row < first || d->row >= first + rows) continue;
         const float *logits = work->logits + (d->row - first) * work->ld;
         if (d->ask->dst != NULL && d->pos >= d->ask->out_first)
-            memcpy(d->ask->dst + (size_t)(d->pos - d->ask->out_first) * vocab, logits, vocab * sizeof *logits);
+            memcpy(d->ask->dst + (size_t)(d->pos - d->ask->out_first) * outputs, logits, outputs * sizeof *logits);
         if (work->top_k > 0) status = store_scores(work, d, d->row - first, err);
     }
     if (work->top_k > 0) pthread_mutex_unlock(&m->pool->lock);

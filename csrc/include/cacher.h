@@ -74,7 +74,8 @@ extern "C" {
     X(E_ENCODING, 11, "the text is not valid UTF-8")                                         \
     X(E_MISMATCH, 12, "objects of different models were combined")                           \
     X(E_EMPTY, 13, "the state holds no tokens")                                              \
-    X(E_INTERNAL, 14, "a check of the library's own invariants failed")
+    X(E_INTERNAL, 14, "a check of the library's own invariants failed")                      \
+    X(E_MODEL_TYPE, 15, "the model is of another type than the call is for")
 
 typedef enum cch_status {
 #define CCH_STATUS_ENUM(name, value, text) CCH_##name = value,
@@ -159,6 +160,11 @@ CCH_API bool cch_tokenizer_is_special(const cch_tokenizer *tok, int32_t id);
 
 typedef struct cch_model cch_model;
 
+typedef enum cch_model_type {
+    CCH_CAUSAL_LM = 0,              /* predicts the next token */
+    CCH_SEQUENCE_CLASSIFICATION = 1 /* judges a text: a number for each of its labels, and no next token */
+} cch_model_type;
+
 typedef struct cch_model_options {
     int32_t n_threads;         /* 1..256; 0 = the cores this process may run on */
     size_t kv_budget_bytes;    /* bytes of KV pages kept at most; 0 = 1 GiB */
@@ -167,13 +173,16 @@ typedef struct cch_model_options {
 #define CCH_MODEL_OPTIONS_INIT { 0, 0, NULL }
 
 typedef struct cch_model_info {
-    char model_type[32];       /* as in config.json: "gpt2", "llama", ... */
+    cch_model_type model_type;
+    char architecture[32];     /* model_type of config.json: "gpt2", "llama", ... */
     char isa[16];              /* kernels in use */
     char fingerprint[65];      /* hex: hash of configuration, weights and tokenizer; part of every cache key */
     int32_t vocab_size, hidden_size, intermediate_size, n_layers, n_heads, n_kv_heads, head_dim;
     int32_t n_ctx;             /* most tokens of a state */
     int32_t bos_token_id;      /* -1 when the model has none */
     int32_t n_eos, eos_token_ids[8];
+    int32_t pad_token_id;      /* of a classifier, which overlooks it at the end of a text; -1 when there is none */
+    int32_t n_labels;          /* outputs of a classifier, >= 1; 0 for other models */
     int32_t n_threads;
     int64_t n_parameters;
     size_t weight_bytes;       /* bytes held by packed weights */
@@ -200,6 +209,11 @@ CCH_API cch_model *cch_model_ref(cch_model *model);
 CCH_API void cch_model_unref(cch_model *model);
 /* Facts that do not change, but for n_threads. */
 CCH_API void cch_model_get_info(const cch_model *model, cch_model_info *out);
+/* Name of output i of a classifier, 0 <= i < n_labels, as in config.json (id2label; LABEL_0, ... where it has none).
+ * View: lives as long as the model. */
+CCH_API const char *cch_model_label_view(const cch_model *model, int32_t i);
+/* "causal_lm", "sequence_classification": a static string. */
+CCH_API const char *cch_model_type_name(cch_model_type type);
 /* Counters of this moment.  Walks all pages. */
 CCH_API void cch_model_get_stats(cch_model *model, cch_model_stats *out);
 /* NULL if the folder had no tokenizer.  View: lives as long as the model, or until unref after a cch_tokenizer_ref. */
@@ -290,10 +304,17 @@ typedef struct cch_eval_options {
  * An empty state gives the prediction after a lone BOS (a model without BOS: all logits 0, the uniform distribution).
  *   options may be NULL.   logits [n, vocab_size] f32, may be NULL (then KV entries and scores are brought up to date,
  * nothing else); unspecified on failure.
- *   E_ARGUMENT (options), E_BUDGET, E_BUSY (also for a state that comes twice), E_CANCELLED, E_MISMATCH, E_MEMORY.  On
- * failure what was computed so far is kept: it is valid. */
+ *   E_ARGUMENT (options), E_BUDGET, E_BUSY (also for a state that comes twice), E_CANCELLED, E_MISMATCH, E_MEMORY,
+ * E_MODEL_TYPE (a classifier has KV entries, but neither logits of tokens nor scores).  On failure what was computed so
+ * far is kept: it is valid. */
 CCH_API cch_status cch_eval(cch_model *model, cch_state *const *states, size_t n, const cch_eval_options *options,
                             float *logits, cch_error *err);
+
+/* What a classifier makes of the states [n] (distinct objects): logits [n, n_labels] f32 after each one's last token,
+ * where such models pool a text; with one label the number is a reward.
+ *   options may be NULL, store_top_k is not used.   E_MODEL_TYPE, E_EMPTY (a state without tokens), and as cch_eval. */
+CCH_API cch_status cch_classify(cch_model *model, cch_state *const *states, size_t n, const cch_eval_options *options,
+                                float *logits, cch_error *err);
 
 /* The distributions that tokens were predicted with.  Each pointer may be NULL; with k > 0 top_ids and top_logits are
  * given. */
@@ -312,11 +333,16 @@ typedef struct cch_predictions {
  * missing up to there are computed first.  n 0 is allowed.  options may be NULL, store_top_k is not used.   dst is
  * unspecified on failure.   E_ARGUMENT (a range or index the state or model does not have), and as cch_eval. */
 
-/* Logits after each of the tokens: dst [n, vocab_size]. */
+/* Logits after each of the tokens: dst [n, vocab_size].   E_MODEL_TYPE for a classifier, which predicts no tokens. */
 CCH_API cch_status cch_state_logits(cch_state *state, int32_t first, int32_t n, float *dst,
                                     const cch_eval_options *options, cch_error *err);
+/* The same of a classifier: what it makes of the text up to each of the tokens, dst [n, n_labels].   E_MODEL_TYPE for
+ * another model. */
+CCH_API cch_status cch_state_classify(cch_state *state, int32_t first, int32_t n, float *dst,
+                                      const cch_eval_options *options, cch_error *err);
 /* What the model predicted at positions [first, first + n), which may reach one behind the last token: the token to
- * come.  All of it comes from a single pass.   E_ARGUMENT also for k and for logits that are no numbers. */
+ * come.  All of it comes from a single pass.   E_ARGUMENT also for k and for logits that are no numbers;
+ * E_MODEL_TYPE as cch_state_logits. */
 CCH_API cch_status cch_state_analyze(cch_state *state, int32_t first, int32_t n, const cch_predictions *out,
                                      const cch_eval_options *options, cch_error *err);
 /* Softmax attention of query positions [first, first + n) over keys [0, first + n): dst [n_heads, n, first + n] f32
@@ -422,7 +448,7 @@ typedef struct cch_step {
     cch_sampled sampled;
 } cch_step;
 
-/* options may be NULL.  E_ARGUMENT (options), E_MEMORY. */
+/* options may be NULL.  E_ARGUMENT (options), E_MODEL_TYPE (a classifier), E_MEMORY. */
 CCH_API cch_status cch_batch_new(cch_model *model, const cch_batch_options *options, cch_batch **out, cch_error *err);
 /* Frees the batch; states still in it are released as they are. */
 CCH_API void cch_batch_free(cch_batch *batch);
@@ -507,7 +533,8 @@ typedef struct cch_beams cch_beams;
 typedef bool (*cch_beam_stop)(void *arg, const int32_t *tokens, int32_t n);
 
 /* Searches from `state`, which is not changed and is held only while it is forked.  Deterministic.  stop may be NULL.
- *   E_ARGUMENT (params; no first token is possible), E_CONTEXT (no room for a token), and as cch_eval. */
+ *   E_ARGUMENT (params; no first token is possible), E_CONTEXT (no room for a token), E_MODEL_TYPE (a classifier), and
+ * as cch_eval. */
 CCH_API cch_status cch_beam_search(cch_state *state, const cch_beam_params *params, cch_beam_stop stop, void *stop_arg,
                                    cch_beams **out, cch_error *err);
 CCH_API void cch_beams_free(cch_beams *beams);

@@ -2,6 +2,7 @@
  * key that they read and that changes the arithmetic is read or refused here, one that they ignore is ignored. */
 #include "io/config.h"
 
+#include <stdio.h> /* snprintf */
 #include <string.h>
 
 #include "base/alloc.h"
@@ -14,12 +15,13 @@
 #define MAX_LAYERS 1024
 #define MAX_HEADS 1024
 #define MAX_HEAD_DIM 4096
+#define MAX_LABELS 65536
 #define MAX_POSITIONS 16777216 /* 2^24: above, an f32 position would not be exact */
 
-/* Key names and defaults of a model_type.  Sizes have no defaults: a config without them is damaged.  A NULL key means
- * that the family has no such option. */
+/* Key names and defaults of an architecture.  Sizes have no defaults: a config without them is damaged.  A NULL key
+ * means that the family has no such option. */
 typedef struct family {
-    const char *model_type;
+    const char *architecture; /* model_type of config.json */
     const char *hidden_size, *intermediate_size, *n_layers, *n_heads, *n_kv_heads, *max_position;
     const char *activation, *norm_eps;
     double norm_eps_default;
@@ -44,25 +46,25 @@ typedef struct family {
     .norm = CCH_NORM_RMS, .position = CCH_POSITION_ROPE, .gated_mlp = true
 
 static const family families[] = {
-    {.model_type = "gpt2", .hidden_size = "n_embd", .intermediate_size = "n_inner", .n_layers = "n_layer",
+    {.architecture = "gpt2", .hidden_size = "n_embd", .intermediate_size = "n_inner", .n_layers = "n_layer",
      .n_heads = "n_head", .max_position = "n_positions", .activation = "activation_function",
      .activation_default = "gelu_new", .norm_eps = "layer_norm_epsilon", .norm_eps_default = 1e-5,
      .norm = CCH_NORM_LAYER, .position = CCH_POSITION_LEARNED, .bos_default = 50256, .eos_default = 50256,
      .qkv_bias = true, .o_bias = true, .mlp_bias = true, .tie_default = true},
-    {.model_type = "llama", LLAMA_KEYS, .bos_default = 1, .eos_default = 2, .attention_bias_key = "attention_bias",
+    {.architecture = "llama", LLAMA_KEYS, .bos_default = 1, .eos_default = 2, .attention_bias_key = "attention_bias",
      .mlp_bias_key = "mlp_bias"},
-    {.model_type = "mistral", LLAMA_KEYS, .n_kv_heads_default = 8, .bos_default = 1, .eos_default = 2,
+    {.architecture = "mistral", LLAMA_KEYS, .n_kv_heads_default = 8, .bos_default = 1, .eos_default = 2,
      .sliding_window_key = "sliding_window", .sliding_window_default = 4096},
-    {.model_type = "qwen2", LLAMA_KEYS, .n_kv_heads_default = 32, .bos_default = -1, .eos_default = -1,
+    {.architecture = "qwen2", LLAMA_KEYS, .n_kv_heads_default = 32, .bos_default = -1, .eos_default = -1,
      .qkv_bias = true},
-    {.model_type = "qwen3", LLAMA_KEYS, .n_kv_heads_default = 32, .head_dim_default = 128, .bos_default = -1,
+    {.architecture = "qwen3", LLAMA_KEYS, .n_kv_heads_default = 32, .head_dim_default = 128, .bos_default = -1,
      .eos_default = -1, .qk_norm = true, .attention_bias_key = "attention_bias"},
 };
 #define N_FAMILIES (sizeof families / sizeof *families)
 
-/* Options with one supported value.  model_type NULL: of every family. */
+/* Options with one supported value.  architecture NULL: of every family. */
 typedef enum wanted { WANT_TRUE, WANT_FALSE, WANT_ONE, WANT_NOTHING } wanted;
-static const struct { const char *model_type, *key; wanted want; } fixed_options[] = {
+static const struct { const char *architecture, *key; wanted want; } fixed_options[] = {
     {NULL, "quantization_config", WANT_NOTHING},
     {NULL, "pruned_heads", WANT_NOTHING},
     {NULL, "per_layer_config", WANT_NOTHING},
@@ -151,7 +153,7 @@ static cch_status find_family(cch_json root, const family **out, cch_error *err)
     CCH_RETURN_IF(cch_json_get_string(value, &name, &len, err));
     for (size_t i = 0; i < N_FAMILIES; i++) {
         *out = &families[i];
-        if (cch_json_is(name, len, families[i].model_type)) return CCH_OK;
+        if (cch_json_is(name, len, families[i].architecture)) return CCH_OK;
     }
     return cch_json_refuse(value, "gpt2, llama, mistral, qwen2, qwen3", err);
 }
@@ -323,16 +325,130 @@ static cch_status read_eos(cch_json root, cch_config *c, cch_error *err) {
     return CCH_OK;
 }
 
+/* A special id, -1 for none: null, or an id that no token has.  Absent gives `fallback`. */
+static cch_status read_id_or(cch_json root, const char *key, int32_t vocab_size, int32_t fallback, int32_t *out,
+                             cch_error *err) {
+    cch_json value;
+    int64_t id = -1;
+    if (!cch_json_find(root, key, &value)) id = fallback;
+    else if (cch_json_get_kind(value) != CCH_JSON_NULL)
+        CCH_RETURN_IF(cch_json_get_int(value, -1, INT32_MAX, &id, err));
+    *out = id < vocab_size ? (int32_t)id : -1;
+    return CCH_OK;
+}
+
 static cch_status read_special_ids(cch_json root, const family *f, cch_config *c, cch_error *err) {
     cch_json value;
-    int64_t bos = -1;
-    if (!cch_json_find(root, "bos_token_id", &value)) bos = f->bos_default;
-    else if (cch_json_get_kind(value) != CCH_JSON_NULL)
-        CCH_RETURN_IF(cch_json_get_int(value, -1, INT32_MAX, &bos, err));
-    c->bos_token_id = bos < c->vocab_size ? (int32_t)bos : -1;
+    CCH_RETURN_IF(read_id_or(root, "bos_token_id", c->vocab_size, f->bos_default, &c->bos_token_id, err));
     CCH_RETURN_IF(read_eos(root, c, err));
     if (!cch_json_find(root, "eos_token_id", &value) && f->eos_default >= 0 && f->eos_default < c->vocab_size)
         c->eos_token_ids[c->n_eos++] = f->eos_default;
+    return CCH_OK;
+}
+
+/* ------------------------------------------------------------------------------------- classifiers' labels ---- */
+
+/* What the model is for is said by the end of its class's name; any other class counts as a causal model: its tensors
+ * will tell. */
+static cch_status read_model_type(cch_json root, cch_model_type *out, cch_error *err) {
+    static const char classifier[] = "ForSequenceClassification";
+    cch_json value;
+    const char *name;
+    size_t len, end = sizeof classifier - 1;
+    *out = CCH_CAUSAL_LM;
+    if (!cch_json_has(root, "architectures", &value)) return CCH_OK;
+    CCH_RETURN_IF(cch_json_expect(value, CCH_JSON_ARRAY, err));
+    if (cch_json_len(value) == 0) return CCH_OK;
+    CCH_RETURN_IF(cch_json_get_string(cch_json_at(value, 0), &name, &len, err));
+    if (len >= end && memcmp(name + len - end, classifier, end) == 0) *out = CCH_SEQUENCE_CLASSIFICATION;
+    return CCH_OK;
+}
+
+/* An array of n strings and the text behind it, in one block; *out_text: room for `bytes`. */
+static cch_status new_labels(cch_config *c, size_t n, size_t bytes, char **out_text, cch_error *err) {
+    cch_status status = CCH_OK;
+    size_t table = n * sizeof *c->labels, total;
+    char *block = NULL;
+    if (!cch_add(table, bytes, &total)) CCH_FAIL(err, CCH_E_MEMORY, -1, "%zu bytes of labels do not fit memory", bytes);
+    CCH_NEW(block, total, err);
+    c->labels = (char **)(void *)block;
+    c->n_labels = (int32_t)n;
+    *out_text = block + table;
+done:
+    return status;
+}
+
+/* A key of id2label as a number below n.  Only one way of writing a number counts, so that different keys are different
+ * numbers, and n of them are all there are. */
+static bool label_index(const char *key, size_t len, size_t n, size_t *out) {
+    *out = 0;
+    if (len == 0 || len > 6 || (len > 1 && key[0] == '0')) return false;
+    for (size_t i = 0; i < len; i++) {
+        if (key[i] < '0' || key[i] > '9') return false;
+        *out = *out * 10 + (size_t)(key[i] - '0');
+    }
+    return *out < n;
+}
+
+/* Checks the keys and names of id2label; *out_bytes: what the names take, a NUL behind each. */
+static cch_status check_labels(cch_json labels, size_t n, size_t *out_bytes, cch_error *err) {
+    cch_json_iter it = cch_json_members(labels);
+    cch_json value;
+    const char *key, *name;
+    char where[CCH_JSON_TEXT];
+    size_t key_len, len, index;
+    *out_bytes = 0;
+    while (cch_json_next(&it, &key, &key_len, &value)) {
+        if (!label_index(key, key_len, n, &index))
+            CCH_FAIL(err, CCH_E_FORMAT, -1, "%s has the key \"%.40s\", expected the numbers 0 to %zu",
+                     cch_json_where(labels, where), key, n - 1);
+        CCH_RETURN_IF(cch_json_get_string(value, &name, &len, err));
+        if (memchr(name, '\0', len) != NULL) return cch_json_refuse(value, "names without NUL", err);
+        if (!cch_add(*out_bytes, len + 1, out_bytes))
+            CCH_FAIL(err, CCH_E_MEMORY, -1, "%s does not fit memory", cch_json_where(labels, where));
+    }
+    return CCH_OK;
+}
+
+static cch_status read_id2label(cch_json labels, cch_config *c, cch_error *err) {
+    cch_json_iter it = cch_json_members(labels);
+    cch_json value;
+    const char *key, *name;
+    char *text = NULL, where[CCH_JSON_TEXT];
+    size_t n = cch_json_len(labels), bytes, key_len, len, index;
+    CCH_RETURN_IF(cch_json_expect(labels, CCH_JSON_OBJECT, err));
+    if (n < 1 || n > MAX_LABELS)
+        CCH_FAIL(err, CCH_E_FORMAT, -1, "%s has %zu labels, expected 1 to %d", cch_json_where(labels, where), n,
+                 MAX_LABELS);
+    CCH_RETURN_IF(check_labels(labels, n, &bytes, err));
+    CCH_RETURN_IF(new_labels(c, n, bytes, &text, err));
+    while (cch_json_next(&it, &key, &key_len, &value)) {
+        label_index(key, key_len, n, &index);
+        CCH_RETURN_IF(cch_json_get_string(value, &name, &len, err));
+        c->labels[index] = text;
+        memcpy(text, name, len + 1);
+        text += len + 1;
+    }
+    return CCH_OK;
+}
+
+/* The labels of a classifier: id2label, or LABEL_0 to LABEL_<num_labels - 1>. */
+static cch_status read_labels(cch_json root, cch_config *c, cch_error *err) {
+    enum { NAME_BYTES = sizeof "LABEL_-2147483648" };
+    cch_json labels;
+    char *text = NULL;
+    int32_t n;
+    c->pad_token_id = -1;
+    if (c->model_type != CCH_SEQUENCE_CLASSIFICATION) return CCH_OK;
+    CCH_RETURN_IF(read_id_or(root, "pad_token_id", c->vocab_size, -1, &c->pad_token_id, err));
+    c->tie_word_embeddings = false;
+    if (cch_json_has(root, "id2label", &labels)) return read_id2label(labels, c, err);
+    CCH_RETURN_IF(read_size_or(root, "num_labels", MAX_LABELS, 2, &n, err));
+    CCH_RETURN_IF(new_labels(c, (size_t)n, (size_t)n * NAME_BYTES, &text, err));
+    for (int32_t i = 0; i < n; i++) {
+        c->labels[i] = text + (size_t)i * NAME_BYTES;
+        snprintf(c->labels[i], NAME_BYTES, "LABEL_%d", i);
+    }
     return CCH_OK;
 }
 
@@ -344,15 +460,16 @@ static cch_status read_config(cch_json root, cch_config *c, cch_error *err) {
     CCH_RETURN_IF(cch_json_expect(root, CCH_JSON_OBJECT, err));
     CCH_RETURN_IF(find_family(root, &f, err));
     for (size_t i = 0; i < sizeof fixed_options / sizeof *fixed_options; i++) {
-        const char *only = fixed_options[i].model_type;
-        if (only == NULL || strcmp(only, f->model_type) == 0)
+        const char *only = fixed_options[i].architecture;
+        if (only == NULL || strcmp(only, f->architecture) == 0)
             CCH_RETURN_IF(check_fixed(root, fixed_options[i].key, fixed_options[i].want, err));
     }
-    memcpy(c->model_type, f->model_type, strlen(f->model_type) + 1);
+    memcpy(c->architecture, f->architecture, strlen(f->architecture) + 1);
     c->norm = f->norm;
     c->position = f->position;
     c->gated_mlp = f->gated_mlp;
     c->qk_norm = f->qk_norm;
+    CCH_RETURN_IF(read_model_type(root, &c->model_type, err));
     CCH_RETURN_IF(read_sizes(root, f, c, err));
     CCH_RETURN_IF(read_float_or(root, f->norm_eps, 1e-30, 1, f->norm_eps_default, &c->norm_eps, err));
     CCH_RETURN_IF(read_activation(root, f, &c->activation, err));
@@ -368,7 +485,8 @@ static cch_status read_config(cch_json root, cch_config *c, cch_error *err) {
 
     CCH_RETURN_IF(read_window(root, f, c, err));
     if (f->position == CCH_POSITION_ROPE) CCH_RETURN_IF(read_rope(root, c, err));
-    return read_special_ids(root, f, c, err);
+    CCH_RETURN_IF(read_special_ids(root, f, c, err));
+    return read_labels(root, c, err);
 }
 
 cch_status cch_config_parse(const char *text, size_t len, const char *name, cch_config *out, cch_error *err) {
@@ -379,6 +497,7 @@ cch_status cch_config_parse(const char *text, size_t len, const char *name, cch_
     cch_status status = read_config(cch_json_root(doc), &config, err);
     cch_json_close(doc);
     if (status == CCH_OK) *out = config;
+    else cch_config_deinit(&config);
     return status;
 }
 
@@ -395,7 +514,7 @@ cch_status cch_config_add_eos(const char *text, size_t len, const char *name, cc
 
 cch_status cch_config_open(const char *folder, cch_config *out, cch_error *err) {
     cch_status status = CCH_OK;
-    cch_config config;
+    cch_config config = {0};
     char *path = NULL, *text = NULL;
     size_t len;
     memset(out, 0, sizeof *out);
@@ -411,8 +530,20 @@ cch_status cch_config_open(const char *folder, cch_config *out, cch_error *err) 
         CCH_TRY(cch_config_add_eos(text, len, path, &config, err));
     }
     *out = config;
+    config.labels = NULL;
 done:
+    cch_config_deinit(&config);
     cch_free(text);
     cch_free(path);
     return status;
+}
+
+void cch_config_deinit(cch_config *config) {
+    cch_free(config->labels);
+    config->labels = NULL;
+    config->n_labels = 0;
+}
+
+const char *cch_model_type_name(cch_model_type type) {
+    return type == CCH_SEQUENCE_CLASSIFICATION ? "sequence_classification" : "causal_lm";
 }

@@ -1,9 +1,10 @@
 /* config - config.json of a model as numbers.
  *
- * A table in config.c says which keys a model_type has and what they mean; this struct is what the one generic
+ * A table in config.c says which keys an architecture has and what they mean; this struct is what the one generic
  * forward pass reads.  An option that would change the arithmetic and is not supported is refused by its name and value
  * (CCH_E_UNSUPPORTED), never ignored; training-only keys (dropout, initializer_range, ...) are ignored.
- * Field names are those of Hugging Face Llama configs.
+ * Field names are those of Hugging Face Llama configs, but for two: their model_type ("llama") is `architecture` here,
+ * and model_type says what the model is for, which they leave to the class named in `architectures`.
  */
 #ifndef CCH_IO_CONFIG_H
 #define CCH_IO_CONFIG_H
@@ -16,7 +17,8 @@ typedef enum cch_position { CCH_POSITION_LEARNED, CCH_POSITION_ROPE } cch_positi
 typedef enum cch_rope_type { CCH_ROPE_DEFAULT, CCH_ROPE_LINEAR, CCH_ROPE_LLAMA3 } cch_rope_type;
 
 typedef struct cch_config {
-    char model_type[32];
+    char architecture[32];       /* the key model_type: "gpt2", "llama", ... */
+    cch_model_type model_type;   /* CCH_SEQUENCE_CLASSIFICATION: architectures[0] ends with ForSequenceClassification */
     int32_t vocab_size, hidden_size, intermediate_size, n_layers, n_heads, n_kv_heads, head_dim;
     int32_t max_position_embeddings;
     cch_norm norm;
@@ -25,7 +27,7 @@ typedef struct cch_config {
     bool gated_mlp;              /* down(act(gate(x)) * up(x)); otherwise down(act(up(x))) */
     bool qkv_bias, o_bias, mlp_bias;
     bool qk_norm;                /* RMS norm of each query and key head before RoPE (Qwen3) */
-    bool tie_word_embeddings;
+    bool tie_word_embeddings;    /* false for a classifier: there is no output matrix that could be the embeddings */
     cch_position position;
     float rope_theta;
     cch_rope_type rope_type;
@@ -35,15 +37,27 @@ typedef struct cch_config {
     int32_t bos_token_id;        /* -1 = none; ids outside the vocabulary, which configs of resized ones keep, count as
                                     none */
     int32_t n_eos, eos_token_ids[8];
+    int32_t pad_token_id;        /* -1 = none; only a classifier's matters */
+    int32_t n_labels;            /* outputs of a classifier; 0 for other models */
+    char **labels;               /* owned [n_labels]: their names, one block; NULL for other models */
 } cch_config;
 
 /* Reads <folder>/config.json (and generation_config.json, only for extra eos ids).  E_IO, E_FORMAT, E_UNSUPPORTED,
- * E_MEMORY. Every number is range-checked here: hidden_size <= 65536, n_layers <= 1024, vocab_size <= 4194304, ... */
+ * E_MEMORY. Every number is range-checked here: hidden_size <= 65536, n_layers <= 1024, vocab_size <= 4194304, ...
+ *   *out: the caller's, who gives it to cch_config_deinit; all zeros on failure. */
 cch_status cch_config_open(const char *folder, cch_config *out, cch_error *err);
 
 /* The same from the text [len] of a config.json; `name` is for messages.  E_FORMAT, E_UNSUPPORTED, E_MEMORY. */
 cch_status cch_config_parse(const char *text, size_t len, const char *name, cch_config *out, cch_error *err);
 /* Adds the eos ids of a generation_config.json's text to *config, which is left as it was on failure. */
 cch_status cch_config_add_eos(const char *text, size_t len, const char *name, cch_config *config, cch_error *err);
+
+/* Frees the labels.  A zeroed struct is a no-op. */
+void cch_config_deinit(cch_config *config);
+
+/* Numbers the output matrix gives after a token: one per id of the vocabulary, or per label of a classifier. */
+static inline int32_t cch_config_n_outputs(const cch_config *config) {
+    return config->model_type == CCH_SEQUENCE_CLASSIFICATION ? config->n_labels : config->vocab_size;
+}
 
 #endif

@@ -227,7 +227,7 @@ cch_status cch_forward(cch_model *model, const cch_span *spans, size_t n_spans, 
     return CCH_OK;
 }
 
-void cch_lm_head(cch_model *model, const float *hidden, size_t rows, float *logits) {
+void cch_output_logits(cch_model *model, const float *hidden, size_t rows, float *logits) {
     cch_matmul(model->kern, model->threads, &model->weights.head, hidden, (size_t)model->config.hidden_size, rows,
-               logits, whole_panels((size_t)model->config.vocab_size));
+               logits, whole_panels((size_t)cch_config_n_outputs(&model->config)));
 }

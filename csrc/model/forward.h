@@ -47,7 +47,8 @@ static inline bool cch_probes_attention(const cch_probe *probe, int32_t layer) {
 cch_status cch_forward(cch_model *model, const cch_span *spans, size_t n_spans, float *hidden_out,
                        const cch_probe *probe, const volatile int *cancel, cch_error *err);
 
-/* logits [rows, vocab_size rounded up to 16] = hidden [rows, hidden_size] times the output matrix. */
-void cch_lm_head(cch_model *model, const float *hidden, size_t rows, float *logits);
+/* logits [rows, n_outputs rounded up to 16] = hidden [rows, hidden_size] times the output matrix; n_outputs: the
+ * vocabulary, or the labels of a classifier. */
+void cch_output_logits(cch_model *model, const float *hidden, size_t rows, float *logits);
 
 #endif

@@ -42,4 +42,12 @@ static inline cch_status cch_run_lock(cch_model *model, cch_error *err) {
 }
 static inline void cch_run_unlock(cch_model *model) { cch_turns_give(&model->run_lock); }
 
+/* E_MODEL_TYPE, with the name of the operation, unless the model is of the type it needs. */
+static inline cch_status cch_model_expect(const cch_model *model, cch_model_type type, const char *operation,
+                                          cch_error *err) {
+    if (model->config.model_type == type) return CCH_OK;
+    CCH_FAIL(err, CCH_E_MODEL_TYPE, -1, "%s needs a %s model, this is a %s model", operation, cch_model_type_name(type),
+             cch_model_type_name(model->config.model_type));
+}
+
 #endif

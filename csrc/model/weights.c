@@ -36,7 +36,8 @@ static bool is_wanted(const cch_config *c, const cch_tensor_rule *rule) {
     case CCH_SLOT_DOWN: return !rule->bias || c->mlp_bias;
     case CCH_SLOT_Q_NORM:
     case CCH_SLOT_K_NORM: return c->qk_norm;
-    case CCH_SLOT_HEAD: return !c->tie_word_embeddings;
+    case CCH_SLOT_HEAD: return c->model_type == CCH_CAUSAL_LM && !c->tie_word_embeddings;
+    case CCH_SLOT_SCORE: return c->model_type == CCH_SEQUENCE_CLASSIFICATION;
     case CCH_SLOT_POSITIONS: return c->position == CCH_POSITION_LEARNED;
     case CCH_SLOT_ATTENTION_NORM:
     case CCH_SLOT_MLP_NORM:
@@ -54,6 +55,7 @@ static void slot_shape(const cch_config *c, cch_slot slot, size_t *rows, size_t 
     switch (slot) {
     case CCH_SLOT_EMBEDDING:
     case CCH_SLOT_HEAD: *rows = (size_t)c->vocab_size; break;
+    case CCH_SLOT_SCORE: *rows = (size_t)c->n_labels; break;
     case CCH_SLOT_POSITIONS: *rows = (size_t)c->max_position_embeddings; break;
     case CCH_SLOT_QKV: *rows = q + 2 * kv; break;
     case CCH_SLOT_Q: *rows = q; break;
@@ -120,7 +122,7 @@ static cch_status sort_tensor(const loader *l, const cch_tensor_view *view) {
     }
     if (is_ignored(family, name)) return CCH_OK;
     CCH_FAIL(l->err, CCH_E_UNSUPPORTED, -1, "tensor %.120s is no part of a %s model", view->name,
-             l->config->model_type);
+             l->config->architecture);
 }
 
 /* A file may store the head although it is tied to the embeddings: then both must be the same. */
@@ -140,7 +142,7 @@ static cch_status check_tied_head(const loader *l, const cch_tensor_view *head) 
 static cch_status check_one(const loader *l, size_t layer, size_t r) {
     const cch_tensor_rule *rule = &l->family->rules[r];
     const cch_tensor_view *view = *found_at(l, layer, r);
-    const char *prefix = rule->slot == CCH_SLOT_HEAD ? "" : l->family->prefix;
+    const char *prefix = rule->slot == CCH_SLOT_HEAD || rule->slot == CCH_SLOT_SCORE ? "" : l->family->prefix;
     if (is_wanted(l->config, rule)) {
         if (view != NULL) return check_shape(l, rule, view);
         const char *hash = strchr(rule->pattern, '#');
@@ -149,7 +151,11 @@ static cch_status check_one(const loader *l, size_t layer, size_t r) {
                  rule->pattern, layer, hash + 1);
     }
     if (view == NULL) return CCH_OK;
-    if (rule->slot == CCH_SLOT_HEAD) return check_tied_head(l, view);
+    if (rule->slot == CCH_SLOT_HEAD && l->config->model_type == CCH_CAUSAL_LM) return check_tied_head(l, view);
+    if (rule->slot == CCH_SLOT_HEAD) return CCH_OK; /* left over from the model that the classifier was made of */
+    if (rule->slot == CCH_SLOT_SCORE)
+        CCH_FAIL(l->err, CCH_E_UNSUPPORTED, -1,
+                 "tensor %.120s makes this a classifier, but architectures in config.json names none", view->name);
     CCH_FAIL(l->err, CCH_E_UNSUPPORTED, -1, "tensor %.120s has no place in this model: config.json switches it off",
              view->name);
 }
@@ -198,7 +204,8 @@ static place slot_place(const loader *l, cch_slot slot, size_t layer) {
     switch (slot) {
     case CCH_SLOT_EMBEDDING:
         return c->tie_word_embeddings ? (place){.packed = &w->head} : (place){.table = &w->embedding};
-    case CCH_SLOT_HEAD: return (place){.packed = &w->head};
+    case CCH_SLOT_HEAD:
+    case CCH_SLOT_SCORE: return (place){.packed = &w->head};
     case CCH_SLOT_POSITIONS: return (place){.table = &w->positions};
     case CCH_SLOT_FINAL_NORM: return (place){.norm = &w->final_norm};
     case CCH_SLOT_ATTENTION_NORM: return (place){.norm = &own->attention_norm};
@@ -256,7 +263,7 @@ static cch_status load_all(loader *l) {
     w->layers = cch_zalloc(n_layers, sizeof *w->layers);
     if (w->layers == NULL) CCH_FAIL(l->err, CCH_E_MEMORY, -1, "could not allocate %zu layers", n_layers);
     w->n_layers = n_layers;
-    CCH_RETURN_IF(new_matrix(l, (size_t)c->vocab_size, (size_t)c->hidden_size, false, &w->head));
+    CCH_RETURN_IF(new_matrix(l, (size_t)cch_config_n_outputs(c), (size_t)c->hidden_size, false, &w->head));
     for (size_t layer = 0; layer < n_layers; layer++) {
         CCH_RETURN_IF(new_layer(l, &w->layers[layer]));
         for (size_t r = 0; r < l->family->n_rules; r++) {
@@ -272,10 +279,11 @@ cch_status cch_weights_open(const char *folder, const cch_config *config, cch_th
                             cch_error *err) {
     cch_status status = CCH_OK;
     cch_weights weights = {0};
-    loader l = {.config = config, .family = cch_family_find(config->model_type), .weights = &weights, .err = err};
+    loader l = {.config = config, .family = cch_family_find(config->architecture), .weights = &weights, .err = err};
     memset(out, 0, sizeof *out);
     if (l.family == NULL)
-        CCH_FAIL(err, CCH_E_UNSUPPORTED, -1, "model_type is \"%s\", for which there is no family", config->model_type);
+        CCH_FAIL(err, CCH_E_UNSUPPORTED, -1, "model_type is \"%s\", for which there is no family",
+                 config->architecture);
     cch_hash_init(&l.hash);
     CCH_TRY(cch_tensors_open(folder, &l.tensors, err));
     CCH_TRY(check_tensors(&l));

@@ -37,7 +37,8 @@ typedef struct cch_weights {
     cch_layer *layers;           /* owned [n_layers] */
     size_t n_layers;
     cch_norm_weights final_norm; /* [hidden_size] */
-    cch_packed head;             /* [vocab_size, hidden_size]: the output matrix; when tied also the embeddings */
+    cch_packed head;             /* [vocab_size, hidden_size]: the output matrix; when tied also the embeddings.
+                                    Of a classifier: [n_labels, hidden_size] */
     float *embedding;            /* owned [vocab_size, hidden_size]; NULL when tied */
     float *positions;            /* owned [max_position_embeddings, hidden_size]; NULL with RoPE */
     int64_t n_parameters;        /* as in the file; a tied matrix counts once */

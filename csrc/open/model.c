@@ -52,12 +52,12 @@ done:
     return status;
 }
 
-/* Everything in the configuration that the arithmetic or the stop rules depend on, as text. */
+/* Everything in the configuration that the arithmetic, the stop rules or the reading of labels depends on, as text. */
 static void hash_config(const cch_config *c, cch_hash *hash) {
     char text[1024];
     int n = snprintf(text, sizeof text, "%s %d %d %d %d %d %d %d %d norm %d %a act %d %d bias %d %d %d qk %d tied %d "
                      "position %d %a %d %a %a %a %d window %d bos %d eos",
-                     c->model_type, c->vocab_size, c->hidden_size, c->intermediate_size, c->n_layers, c->n_heads,
+                     c->architecture, c->vocab_size, c->hidden_size, c->intermediate_size, c->n_layers, c->n_heads,
                      c->n_kv_heads, c->head_dim, c->max_position_embeddings, (int)c->norm, (double)c->norm_eps,
                      (int)c->activation, c->gated_mlp, c->qkv_bias, c->o_bias, c->mlp_bias, c->qk_norm,
                      c->tie_word_embeddings, (int)c->position, (double)c->rope_theta, (int)c->rope_type,
@@ -66,6 +66,9 @@ static void hash_config(const cch_config *c, cch_hash *hash) {
     for (int32_t i = 0; i < c->n_eos; i++)
         n += snprintf(text + n, sizeof text - (size_t)n, " %d", c->eos_token_ids[i]);
     cch_hash_update(hash, text, (size_t)n + 1);
+    if (c->model_type != CCH_SEQUENCE_CLASSIFICATION) return;
+    cch_hash_update(hash, &c->pad_token_id, sizeof c->pad_token_id);
+    for (int32_t i = 0; i < c->n_labels; i++) cch_hash_update(hash, c->labels[i], strlen(c->labels[i]) + 1);
 }
 
 /* The tokenizer, when the folder has one, and the fingerprint of all parts. */
@@ -95,6 +98,7 @@ static void close_parts(cch_model *m) {
     cch_free(m->bos_logits);
     cch_scratch_deinit(&m->scratch);
     cch_rope_deinit(&m->rope);
+    cch_config_deinit(&m->config);
     cch_weights_close(&m->weights);
     cch_threads_free(m->threads);
     cch_turns_deinit(&m->run_lock);
@@ -155,13 +159,16 @@ void cch_model_get_info(const cch_model *model, cch_model_info *out) {
         .vocab_size = c->vocab_size, .hidden_size = c->hidden_size, .intermediate_size = c->intermediate_size,
         .n_layers = c->n_layers, .n_heads = c->n_heads, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim,
         .n_ctx = c->max_position_embeddings, .bos_token_id = c->bos_token_id, .n_eos = c->n_eos,
+        .model_type = c->model_type, .pad_token_id = c->pad_token_id, .n_labels = c->n_labels,
         .n_threads = atomic_load(&model->n_threads), .n_parameters = model->weights.n_parameters,
         .weight_bytes = model->weights.bytes, .page_bytes = model->pool->page_bytes};
     memcpy(out->eos_token_ids, c->eos_token_ids, sizeof out->eos_token_ids);
     memcpy(out->fingerprint, model->fingerprint, sizeof out->fingerprint);
-    snprintf(out->model_type, sizeof out->model_type, "%s", c->model_type);
+    snprintf(out->architecture, sizeof out->architecture, "%s", c->architecture);
     snprintf(out->isa, sizeof out->isa, "%s", model->kern->name);
 }
+
+const char *cch_model_label_view(const cch_model *model, int32_t i) { return model->config.labels[i]; }
 
 void cch_model_get_stats(cch_model *model, cch_model_stats *out) {
     *out = (cch_model_stats){0};

@@ -22,6 +22,7 @@ static const char *const error_names[CCH_PY_STATUSES] = {
     [CCH_E_MISMATCH] = "ModelMismatchError",
     [CCH_E_EMPTY] = "EmptyStateError",
     [CCH_E_INTERNAL] = "InternalError",
+    [CCH_E_MODEL_TYPE] = "WrongModelTypeError",
 };
 
 #define COUNT_STATUS(name, value, text) +1

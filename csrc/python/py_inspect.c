@@ -1,4 +1,4 @@
-/* py_inspect - State methods that look inside the model: logits, attention, hidden states, keys and values.
+/* py_inspect - State methods that look inside the model: logits, labels, attention, hidden states, keys and values.
  *
  * Each allocates its result first, computes into it without the GIL, and hands it out without a copy.
  */
@@ -32,21 +32,36 @@ PyObject *cch_py_state_next_logits(PyObject *object, PyObject *args) {
     return finish(&call, object, status, &err, result);
 }
 
-PyObject *cch_py_state_logits(PyObject *object, PyObject *args) {
+/* A function of the core that gives `width` numbers for each of the positions. */
+typedef cch_status (*rows_of)(cch_state *state, int32_t first, int32_t n, float *dst, const cch_eval_options *options,
+                              cch_error *err);
+
+static PyObject *rows(PyObject *object, int first, int n, int32_t width, rows_of compute) {
     cch_py_state *self = (cch_py_state *)object;
     const cch_py_module *module = cch_py_module_of(object);
-    int first = 0, n = 0;
-    if (!PyArg_ParseTuple(args, "ii:logits", &first, &n) || !cch_py_range(module, self->state, first, n)) return NULL;
+    if (!cch_py_range(module, self->state, first, n)) return NULL;
     float *data = NULL;
-    Py_ssize_t shape[2] = {n, info_of(self).vocab_size};
+    Py_ssize_t shape[2] = {n, width};
     PyObject *result = cch_py_array_new(module, 'f', 2, shape, &data);
     if (result == NULL) return NULL;
     cch_py_call call;
     cch_error err = {0};
     cch_py_call_begin(&call, &self->cancel, NULL);
     cch_eval_options options = cch_py_eval_options(&call, 0, 0);
-    cch_status status = cch_state_logits(self->state, first, n, data, &options, &err);
+    cch_status status = compute(self->state, first, n, data, &options, &err);
     return finish(&call, object, status, &err, result);
+}
+
+PyObject *cch_py_state_logits(PyObject *object, PyObject *args) {
+    int first = 0, n = 0;
+    if (!PyArg_ParseTuple(args, "ii:logits", &first, &n)) return NULL;
+    return rows(object, first, n, info_of((cch_py_state *)object).vocab_size, cch_state_logits);
+}
+
+PyObject *cch_py_state_classify(PyObject *object, PyObject *args) {
+    int first = 0, n = 0;
+    if (!PyArg_ParseTuple(args, "ii:classify", &first, &n)) return NULL;
+    return rows(object, first, n, info_of((cch_py_state *)object).n_labels, cch_state_classify);
 }
 
 PyObject *cch_py_state_attention(PyObject *object, PyObject *args) {

@@ -46,24 +46,44 @@ static void model_dealloc(PyObject *object) {
     Py_DECREF(type);
 }
 
+/* New; -1 is None. */
+static PyObject *id_or_none(int32_t id) { return id >= 0 ? PyLong_FromLong(id) : Py_NewRef(Py_None); }
+
+/* New tuple of a classifier's labels. */
+static PyObject *labels_of(const cch_model *model, int32_t n) {
+    PyObject *labels = PyTuple_New(n);
+    for (int32_t i = 0; labels != NULL && i < n; i++) {
+        PyObject *label = PyUnicode_FromString(cch_model_label_view(model, i));
+        if (label == NULL) Py_CLEAR(labels);
+        else PyTuple_SET_ITEM(labels, i, label);
+    }
+    return labels;
+}
+
 static PyObject *model_info(PyObject *object, PyObject *unused) {
     (void)unused;
     cch_model_info info;
-    cch_model_get_info(((cch_py_model *)object)->model, &info);
+    const cch_model *model = ((cch_py_model *)object)->model;
+    cch_model_get_info(model, &info);
     PyObject *eos = PyTuple_New(info.n_eos);
     for (int32_t i = 0; eos != NULL && i < info.n_eos; i++) {
         PyObject *id = PyLong_FromLong(info.eos_token_ids[i]);
         if (id == NULL) Py_CLEAR(eos);
         else PyTuple_SET_ITEM(eos, i, id);
     }
-    if (eos == NULL) return NULL;
-    PyObject *bos = info.bos_token_id >= 0 ? PyLong_FromLong(info.bos_token_id) : Py_NewRef(Py_None);
-    return Py_BuildValue("{s:s,s:s,s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:N,s:N,s:i,s:L,s:n,s:n}",
-                         "model_type", info.model_type, "isa", info.isa, "fingerprint", info.fingerprint,
+    PyObject *labels = eos != NULL ? labels_of(model, info.n_labels) : NULL;
+    if (labels == NULL) {
+        Py_XDECREF(eos);
+        return NULL;
+    }
+    return Py_BuildValue("{s:s,s:s,s:N,s:s,s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:N,s:N,s:N,s:i,s:L,s:n,s:n}",
+                         "model_type", cch_model_type_name(info.model_type), "architecture", info.architecture,
+                         "labels", labels, "isa", info.isa, "fingerprint", info.fingerprint,
                          "vocab_size", info.vocab_size, "hidden_size", info.hidden_size,
                          "intermediate_size", info.intermediate_size, "n_layers", info.n_layers,
                          "n_heads", info.n_heads, "n_kv_heads", info.n_kv_heads, "head_dim", info.head_dim,
-                         "n_ctx", info.n_ctx, "bos_token_id", bos, "eos_token_ids", eos,
+                         "n_ctx", info.n_ctx, "bos_token_id", id_or_none(info.bos_token_id), "eos_token_ids", eos,
+                         "pad_token_id", id_or_none(info.pad_token_id),
                          "n_threads", info.n_threads, "n_parameters", (long long)info.n_parameters,
                          "weight_bytes", (Py_ssize_t)info.weight_bytes, "page_bytes", (Py_ssize_t)info.page_bytes);
 }
@@ -146,6 +166,31 @@ static PyObject *model_eval(PyObject *object, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+static PyObject *model_classify(PyObject *object, PyObject *source) {
+    const cch_py_module *module = cch_py_module_of(object);
+    cch_model *model = ((cch_py_model *)object)->model;
+    PyObject *tuple = PySequence_Tuple(source);
+    if (tuple == NULL) return NULL;
+    cch_model_info info;
+    cch_model_get_info(model, &info);
+    float *data = NULL;
+    Py_ssize_t n = PyTuple_GET_SIZE(tuple), shape[2] = {n, info.n_labels};
+    cch_state **states = states_of(module, tuple);
+    PyObject *result = states != NULL ? cch_py_array_new(module, 'f', 2, shape, &data) : NULL;
+    if (result != NULL) {
+        cch_py_flag cancel = {0, 0};
+        cch_py_call call;
+        cch_error err = {0};
+        cch_py_call_begin(&call, &cancel, NULL);
+        cch_eval_options options = cch_py_eval_options(&call, 0, 0);
+        cch_status status = cch_classify(model, states, (size_t)n, &options, data, &err);
+        if (!cch_py_call_end(&call, module, status, &err)) Py_CLEAR(result);
+    }
+    PyMem_Free(states);
+    Py_DECREF(tuple);
+    return result;
+}
+
 static PyObject *model_set_threads(PyObject *object, PyObject *args) {
     cch_model *model = ((cch_py_model *)object)->model;
     int n_threads = 0;
@@ -210,6 +255,7 @@ static PyMethodDef model_methods[] = {
     {"state", model_state, METH_VARARGS, PyDoc_STR("state(salt=0) -> new empty State, sharing pages within its salt")},
     {"eval", model_eval, METH_VARARGS,
      PyDoc_STR("eval(states, store_top_k=0, chunk_tokens=0, progress=None): bring states up to date together")},
+    {"classify", model_classify, METH_O, PyDoc_STR("classify(states) -> Array [states, labels]")},
     {"set_threads", model_set_threads, METH_VARARGS, PyDoc_STR("set_threads(n)")},
     {"set_budget", model_set_budget, METH_VARARGS, PyDoc_STR("set_budget(bytes, drop_cached=False)")},
     {"embedding", model_embedding, METH_O, PyDoc_STR("embedding(token_id) -> Array [hidden_size]")},

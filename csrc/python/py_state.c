@@ -161,6 +161,7 @@ static PyMethodDef state_methods[] = {
      PyDoc_STR("analyze(first, n, k=0, logits=False) -> (logprob, entropy, rank, top_ids, top_logits, lse, logits)")},
     {"next_logits", cch_py_state_next_logits, METH_VARARGS, PyDoc_STR("next_logits(store_top_k=0) -> Array [vocab]")},
     {"logits", cch_py_state_logits, METH_VARARGS, PyDoc_STR("logits(first, n) -> Array [n, vocab]")},
+    {"classify", cch_py_state_classify, METH_VARARGS, PyDoc_STR("classify(first, n) -> Array [n, labels]")},
     {"attention", cch_py_state_attention, METH_VARARGS, PyDoc_STR("attention(layer, head, first, n) -> Array")},
     {"attention_layers", cch_py_state_attention_layers, METH_VARARGS,
      PyDoc_STR("attention_layers(visit, head, first, n, chunk_tokens=0): visit(layer, at, Array) for each layer")},

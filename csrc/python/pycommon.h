@@ -23,7 +23,7 @@
 
 #include "include/cacher.h"
 
-#define CCH_PY_STATUSES 15 /* entries of CCH_STATUS_LIST */
+#define CCH_PY_STATUSES 16 /* entries of CCH_STATUS_LIST */
 
 typedef struct cch_py_module {
     PyObject *errors[CCH_PY_STATUSES]; /* exception class of each status, owned */
@@ -154,6 +154,7 @@ PyObject *cch_py_state_restore_lse(PyObject *self, PyObject *args);
 PyObject *cch_py_state_analyze(PyObject *self, PyObject *args);
 PyObject *cch_py_state_next_logits(PyObject *self, PyObject *args);
 PyObject *cch_py_state_logits(PyObject *self, PyObject *args);
+PyObject *cch_py_state_classify(PyObject *self, PyObject *args);
 PyObject *cch_py_state_attention(PyObject *self, PyObject *args);
 PyObject *cch_py_state_attention_layers(PyObject *self, PyObject *args);
 PyObject *cch_py_state_hidden(PyObject *self, PyObject *args);

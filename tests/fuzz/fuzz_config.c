@@ -1,3 +1,5 @@
+    if (!sizes || !floats || !ids) abort();
+    check_labels(c);
 /* config: the text of a config.json.  Whatever is taken must be inside the documented ranges; then the same text is
  * read as a generation_config.json. */
 #include "io/config.h"
@@ -5,10 +7,19 @@
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static bool in(int32_t value, int32_t min, int32_t max) { return value >= min && value <= max; }
+
+static void check_labels(const cch_config *c) {
+    bool classifier = c->model_type == CCH_SEQUENCE_CLASSIFICATION;
+    if (classifier ? !in(c->n_labels, 1, 65536) : c->n_labels != 0 || c->labels != NULL) abort();
+    if (!in(c->pad_token_id, -1, c->vocab_size - 1)) abort();
+    for (int32_t i = 0; i < c->n_labels; i++)
+        if (strlen(c->labels[i]) > 1000000) abort();
+}
 
 static void check(const cch_config *c) {
     bool sizes = in(c->vocab_size, 1, 4194304) && in(c->hidden_size, 1, 65536) &&
@@ -33,6 +44,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         check(&config);
         cch_config_add_eos((const char *)data, size, "fuzz", &config, &err);
         check(&config);
+        cch_config_deinit(&config);
     } else if (status != CCH_E_FORMAT && status != CCH_E_UNSUPPORTED) abort();
     if (cch_live_bytes() != live) abort();
     return 0;

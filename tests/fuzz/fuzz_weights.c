@@ -1,5 +1,5 @@
-/* weights: the bytes of a model.safetensors for one of two tiny configs; the first byte picks it.  Written to a folder
- * in memory, since loading maps files. */
+/* weights: the bytes of a model.safetensors for one of three tiny configs; the first byte picks it.  Written to a
+ * folder in memory, since loading maps files. */
 #include "model/weights.h"
 
 #include <stdint.h>
@@ -10,12 +10,15 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const cch_config configs[] = {
-    {.model_type = "llama", .vocab_size = 3, .hidden_size = 4, .intermediate_size = 2, .n_layers = 1, .n_heads = 2,
+    {.architecture = "llama", .vocab_size = 3, .hidden_size = 4, .intermediate_size = 2, .n_layers = 1, .n_heads = 2,
      .n_kv_heads = 1, .head_dim = 2, .max_position_embeddings = 8, .gated_mlp = true, .position = CCH_POSITION_ROPE,
      .tie_word_embeddings = true},
-    {.model_type = "gpt2", .vocab_size = 3, .hidden_size = 2, .intermediate_size = 2, .n_layers = 1, .n_heads = 1,
+    {.architecture = "gpt2", .vocab_size = 3, .hidden_size = 2, .intermediate_size = 2, .n_layers = 1, .n_heads = 1,
      .n_kv_heads = 1, .head_dim = 2, .max_position_embeddings = 2, .norm = CCH_NORM_LAYER, .qkv_bias = true,
-     .o_bias = true, .mlp_bias = true, .tie_word_embeddings = true, .position = CCH_POSITION_LEARNED}};
+     .o_bias = true, .mlp_bias = true, .tie_word_embeddings = true, .position = CCH_POSITION_LEARNED},
+    {.architecture = "llama", .model_type = CCH_SEQUENCE_CLASSIFICATION, .n_labels = 2, .vocab_size = 3,
+     .hidden_size = 4, .intermediate_size = 2, .n_layers = 1, .n_heads = 2, .n_kv_heads = 1, .head_dim = 2,
+     .max_position_embeddings = 8, .gated_mlp = true, .position = CCH_POSITION_ROPE}};
 
 static char folder[64], path[128];
 
@@ -42,7 +45,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     size_t live = cch_live_bytes();
     if (size == 0 || !write_file(data + 1, size - 1)) return 0;
     if (cch_threads_new(1, &threads, &err) != CCH_OK) abort();
-    const cch_config *config = &configs[data[0] & 1];
+    const cch_config *config = &configs[data[0] % 3];
     cch_status status = cch_weights_open(folder, config, threads, &weights, &err);
     if (status == CCH_OK) {
         float row[4];

@@ -60,10 +60,29 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
 }
 
+# The same as classifiers: several labels with names and without, and one output (a reward).
+CLASSIFIERS: dict[str, dict[str, Any]] = {
+    "gpt2-labels": CONFIGS["gpt2"]
+    | {
+        "architectures": ["GPT2ForSequenceClassification"],
+        "id2label": {"2": "good", "0": "bad", "1": "so so"},
+    },
+    "mistral-labels": CONFIGS["mistral"]
+    | {"architectures": ["MistralForSequenceClassification"], "num_labels": 20},
+    "qwen3-reward": CONFIGS["qwen3"]
+    | {"architectures": ["Qwen3ForSequenceClassification"], "num_labels": 1, "pad_token_id": 96},
+}
+
 
 def tensor_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     """Return the tensors such a model needs, by name."""
-    return _gpt2_shapes(config) if config["model_type"] == "gpt2" else _llama_shapes(config)
+    gpt2 = config["model_type"] == "gpt2"
+    shapes = _gpt2_shapes(config) if gpt2 else _llama_shapes(config)
+    if "architectures" in config:
+        shapes.pop("lm_head.weight", None)
+        n_labels = len(config.get("id2label", ())) or config["num_labels"]
+        shapes["score.weight"] = (n_labels, config["n_embd" if gpt2 else "hidden_size"])
+    return shapes
 
 
 def _gpt2_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -140,8 +159,9 @@ def write_safetensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
 
 
 def make_tiny(name: str, folder: Path, **changes: Any) -> Path:
-    """Write model ``name`` of CONFIGS, changed, below ``folder`` and return its own folder."""
-    config = CONFIGS[name] | {"vocab_size": VOCAB, "bos_token_id": 0, "eos_token_id": 1} | changes
+    """Write a model of CONFIGS or CLASSIFIERS, changed, below ``folder``; return its own folder."""
+    config = (CONFIGS | CLASSIFIERS)[name]
+    config = config | {"vocab_size": VOCAB, "bos_token_id": 0, "eos_token_id": 1} | changes
     rng = np.random.default_rng(20260101)
     target = folder / name
     target.mkdir(parents=True, exist_ok=True)
@@ -155,5 +175,5 @@ def make_tiny(name: str, folder: Path, **changes: Any) -> Path:
 
 
 if __name__ == "__main__":
-    for model_name in CONFIGS:
+    for model_name in CONFIGS | CLASSIFIERS:
         print(make_tiny(model_name, Path(sys.argv[1])))

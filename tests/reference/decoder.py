@@ -158,7 +158,7 @@ def gpt2_logits(config: dict[str, Any], t: Tensors, ids: list[int]) -> Array:
         x = x + linear(attention(q, k, v, None), "attn.c_proj")
         x = x + linear(act(linear(norm(x, "ln_2"), "mlp.c_fc")), "mlp.c_proj")
     x = layer_norm(x, t["ln_f.weight"], t["ln_f.bias"], eps)
-    return x @ t.get("lm_head.weight", t["wte.weight"]).T
+    return x @ t.get("score.weight", t.get("lm_head.weight", t["wte.weight"])).T
 
 
 def llama_logits(config: dict[str, Any], t: Tensors, ids: list[int]) -> Array:
@@ -186,11 +186,12 @@ def llama_logits(config: dict[str, Any], t: Tensors, ids: list[int]) -> Array:
         x = x + linear(act(linear(h, "mlp.gate_proj")) * linear(h, "mlp.up_proj"), "mlp.down_proj")
     x = rms_norm(x, t["model.norm.weight"], eps)
     tied = config.get("tie_word_embeddings", False)
-    return x @ t["model.embed_tokens.weight" if tied else "lm_head.weight"].T
+    output = "model.embed_tokens.weight" if tied else "lm_head.weight"
+    return x @ t["score.weight" if "score.weight" in t else output].T
 
 
 def logits(folder: Path, ids: list[int]) -> Array:
-    """Return the logits after each of ``ids``: float64 [n, vocab]."""
+    """Return the logits after each of ``ids``: float64 [n, vocab], of a classifier [n, labels]."""
     config, tensors = load(folder)
     family = gpt2_logits if config["model_type"] == "gpt2" else llama_logits
     return family(config, tensors, ids)

@@ -19,7 +19,8 @@ from cacher import (
 
 def test_the_facts_of_the_built_in_model(model: cacher.Model) -> None:
     info = model.info
-    assert (info.name, info.model_type, info.n_ctx) == ("tales", "llama", 1024)
+    assert (info.name, info.architecture, info.n_ctx) == ("tales", "llama", 1024)
+    assert (info.model_type, info.labels, info.pad_token_id) == ("causal_lm", (), None)
     assert info.n_layers >= 6
     assert info.n_kv_heads < info.n_heads
     assert len(info.fingerprint) == 64

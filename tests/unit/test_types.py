@@ -20,6 +20,8 @@ def records(story: cacher.State) -> list[Any]:
         story.beam(2, 2, trace=True), story.model.info, story.model.stats,
         cacher.diff(story, story.fork()), story.config, story.config.updated({"mood": [1]}),
         cacher.SamplingParams(stop="x"), cacher.BeamParams(),
+        story.classify(labels=["a", "b"]), story.classify_all(["x", "y"], labels=["a", "b"]),
+        cacher.TokenRewards(["a"], [0.5], [0.5], 0.5, [0]),
     ]  # fmt: skip
 
 

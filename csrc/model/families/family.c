@@ -2,11 +2,11 @@
 
 #include <string.h>
 
-const cch_family *cch_family_find(const char *model_type) {
+const cch_family *cch_family_find(const char *architecture) {
     static const cch_family *const families[] = {&cch_family_gpt2, &cch_family_llama};
     for (size_t i = 0; i < sizeof families / sizeof *families; i++)
-        for (const char *const *type = families[i]->model_types; *type != NULL; type++)
-            if (strcmp(*type, model_type) == 0) return families[i];
+        for (const char *const *name = families[i]->architectures; *name != NULL; name++)
+            if (strcmp(*name, architecture) == 0) return families[i];
     return NULL;
 }
 

@@ -8,9 +8,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Where a tensor goes.  Q, K, V and GATE, UP are row blocks of fused matrices; QKV is all three at once. */
+/* Where a tensor goes.  Q, K, V and GATE, UP are row blocks of fused matrices; QKV is all three at once.  SCORE is the
+ * HEAD of a classifier. */
 typedef enum cch_slot {
-    CCH_SLOT_EMBEDDING, CCH_SLOT_POSITIONS, CCH_SLOT_FINAL_NORM, CCH_SLOT_HEAD, /* once per model */
+    CCH_SLOT_EMBEDDING, CCH_SLOT_POSITIONS, CCH_SLOT_FINAL_NORM, CCH_SLOT_HEAD, CCH_SLOT_SCORE, /* once per model */
     CCH_SLOT_ATTENTION_NORM, CCH_SLOT_QKV, CCH_SLOT_Q, CCH_SLOT_K, CCH_SLOT_V, CCH_SLOT_Q_NORM, CCH_SLOT_K_NORM,
     CCH_SLOT_O, CCH_SLOT_MLP_NORM, CCH_SLOT_GATE, CCH_SLOT_UP, CCH_SLOT_DOWN    /* once per layer */
 } cch_slot;
@@ -23,15 +24,15 @@ typedef struct cch_tensor_rule {
 } cch_tensor_rule;
 
 typedef struct cch_family {
-    const char *model_types[8];   /* as in config.json, NULL-terminated */
-    const char *prefix;           /* files of the bare model leave it out; the head never has it */
+    const char *architectures[8]; /* model_type of config.json, NULL-terminated */
+    const char *prefix;           /* files of the bare model leave it out; HEAD and SCORE never have it */
     const cch_tensor_rule *rules;
     size_t n_rules;
     const char *ignored[4];       /* patterns of constant buffers that some files carry, NULL-terminated */
 } cch_family;
 
-/* The family of a supported model_type (io/config.h refuses others); NULL for anything else. */
-const cch_family *cch_family_find(const char *model_type);
+/* The family of a supported architecture (io/config.h refuses others); NULL for anything else. */
+const cch_family *cch_family_find(const char *architecture);
 
 /* Does `name` follow `pattern`?  *out_layer: the number at '#', -1 without one. */
 bool cch_pattern_match(const char *pattern, const char *name, int *out_layer);

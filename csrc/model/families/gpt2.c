@@ -20,10 +20,11 @@ static const cch_tensor_rule rules[] = {
     {.pattern = "ln_f.weight", .slot = CCH_SLOT_FINAL_NORM},
     {.pattern = "ln_f.bias", .slot = CCH_SLOT_FINAL_NORM, .bias = true},
     {.pattern = "lm_head.weight", .slot = CCH_SLOT_HEAD},
+    {.pattern = "score.weight", .slot = CCH_SLOT_SCORE},
 };
 
 const cch_family cch_family_gpt2 = {
-    .model_types = {"gpt2"},
+    .architectures = {"gpt2"},
     .prefix = "transformer.",
     .rules = rules,
     .n_rules = sizeof rules / sizeof *rules,

@@ -25,10 +25,11 @@ static const cch_tensor_rule rules[] = {
     {.pattern = "layers.#.mlp.down_proj.bias", .slot = CCH_SLOT_DOWN, .bias = true},
     {.pattern = "norm.weight", .slot = CCH_SLOT_FINAL_NORM},
     {.pattern = "lm_head.weight", .slot = CCH_SLOT_HEAD},
+    {.pattern = "score.weight", .slot = CCH_SLOT_SCORE},
 };
 
 const cch_family cch_family_llama = {
-    .model_types = {"llama", "mistral", "qwen2", "qwen3"},
+    .architectures = {"llama", "mistral", "qwen2", "qwen3"},
     .prefix = "model.",
     .rules = rules,
     .n_rules = sizeof rules / sizeof *rules,

@@ -38,7 +38,7 @@ static void damaged(const char *keys, const char *more, const char *words) { ref
 
 TEST(gpt2_has_its_own_key_names) {
     taken(GPT2, "");
-    CHECK(strcmp(config.model_type, "gpt2") == 0);
+    CHECK(strcmp(config.architecture, "gpt2") == 0);
     CHECK(config.hidden_size == 768 && config.n_layers == 12 && config.n_heads == 12 && config.n_kv_heads == 12);
     CHECK(config.head_dim == 64 && config.intermediate_size == 3072 && config.max_position_embeddings == 1024);
     CHECK(config.norm == CCH_NORM_LAYER && config.norm_eps == 1e-5f && config.activation == CCH_ACT_GELU_TANH);
@@ -212,6 +212,69 @@ TEST(wrong_types_and_numbers_are_refused_by_name_and_value) {
                  "c: the whole text is an array of 0");
 }
 
+/* A classifier by its class, and its labels as "a/b/c". */
+#define CLASSIFIER LLAMA ",\"architectures\":[\"LlamaForSequenceClassification\"]"
+
+static void labelled(const char *more, const char *wanted) {
+    char got[200] = "";
+    taken(CLASSIFIER, more);
+    CHECK_EQ(config.model_type, CCH_SEQUENCE_CLASSIFICATION);
+    for (int32_t i = 0; i < config.n_labels; i++)
+        snprintf(got + strlen(got), sizeof got - strlen(got), "%s%s", i == 0 ? "" : "/", config.labels[i]);
+    if (strcmp(got, wanted) != 0) fprintf(stderr, "labels are %s, expected %s\n", got, wanted);
+    CHECK(strcmp(got, wanted) == 0);
+    cch_config_deinit(&config);
+    CHECK(config.labels == NULL && config.n_labels == 0);
+}
+
+TEST(classifiers_name_their_outputs_as_in_transformers) {
+    labelled("", "LABEL_0/LABEL_1");
+    labelled("\"num_labels\":3", "LABEL_0/LABEL_1/LABEL_2");
+    labelled("\"num_labels\":null,\"id2label\":null", "LABEL_0/LABEL_1");
+    labelled("\"id2label\":{\"0\":\"reward\"},\"num_labels\":7", "reward");
+    labelled("\"id2label\":{\"1\":\"\",\"2\":\"caf\\u00e9\",\"0\":\"no\"},\"label2id\":{\"no\":9}", "no//caf\xC3\xA9");
+    taken(CLASSIFIER, "\"tie_word_embeddings\":true,\"pad_token_id\":5");
+    CHECK(!config.tie_word_embeddings && config.pad_token_id == 5 && cch_config_n_outputs(&config) == 2);
+    cch_config_deinit(&config);
+    taken(CLASSIFIER, "\"pad_token_id\":1000");
+    CHECK_EQ(config.pad_token_id, -1);
+    cch_config_deinit(&config);
+    CHECK(strcmp(cch_model_type_name(CCH_SEQUENCE_CLASSIFICATION), "sequence_classification") == 0);
+    CHECK(strcmp(cch_model_type_name(CCH_CAUSAL_LM), "causal_lm") == 0);
+}
+
+TEST(other_models_have_no_labels) {
+    const char *const classes[] = {"[\"LlamaForCausalLM\",\"LlamaForSequenceClassification\"]", "[]", "null",
+                                   "[\"ForSequenceClassificationLlama\"]", "[\"Classification\"]"};
+    for (int i = 0; i < 5; i++) {
+        char more[200];
+        snprintf(more, sizeof more, "\"architectures\":%s,\"id2label\":{\"x\":3},\"pad_token_id\":3", classes[i]);
+        taken(LLAMA, more);
+        CHECK(config.model_type == CCH_CAUSAL_LM && config.n_labels == 0 && config.labels == NULL);
+        CHECK(config.pad_token_id == -1 && cch_config_n_outputs(&config) == 1000);
+    }
+}
+
+TEST(labels_that_are_none_are_refused) {
+    damaged(LLAMA, "\"architectures\":\"LlamaForCausalLM\"",
+            "architectures is \"LlamaForCausalLM\", expected an array");
+    damaged(LLAMA, "\"architectures\":[7]", "architectures[0] is 7, expected a string");
+    damaged(CLASSIFIER, "\"num_labels\":0", "num_labels is 0, expected a whole number from 1 to 65536");
+    damaged(CLASSIFIER, "\"num_labels\":65537", "num_labels is 65537");
+    damaged(CLASSIFIER, "\"id2label\":{}", "id2label has 0 labels, expected 1 to 65536");
+    damaged(CLASSIFIER, "\"id2label\":[\"no\"]", "id2label is an array of 1, expected an object");
+    damaged(CLASSIFIER, "\"id2label\":{\"0\":\"no\",\"2\":\"yes\"}",
+            "id2label has the key \"2\", expected the numbers 0 to 1");
+    damaged(CLASSIFIER, "\"id2label\":{\"0\":\"no\",\"00\":\"yes\"}", "the key \"00\"");
+    damaged(CLASSIFIER, "\"id2label\":{\"0\":\"no\",\"+1\":\"yes\"}", "the key \"+1\"");
+    damaged(CLASSIFIER, "\"id2label\":{\"no\":0}", "the key \"no\", expected the numbers 0 to 0");
+    damaged(CLASSIFIER, "\"id2label\":{\"\":\"no\"}", "the key \"\"");
+    damaged(CLASSIFIER, "\"id2label\":{\"4294967296\":\"no\"}", "the key \"4294967296\"");
+    damaged(CLASSIFIER, "\"id2label\":{\"0\":0}", "id2label.0 is 0, expected a string");
+    unsupported(CLASSIFIER, "\"id2label\":{\"0\":\"a\\u0000b\"}", "supported: names without NUL");
+    damaged(CLASSIFIER, "\"pad_token_id\":-7", "pad_token_id is -7");
+}
+
 TEST(special_ids_come_from_both_files) {
     tempdir dir = tempdir_new();
     taken(LLAMA, "\"bos_token_id\":5,\"eos_token_id\":[7,8,7,1000,-1]");
@@ -234,12 +297,18 @@ TEST(special_ids_come_from_both_files) {
     tempdir_free(&dir);
 }
 
-static cch_status open_from(const char *folder) { return cch_config_open(folder, &config, &err); }
+static cch_status open_from(const char *folder) {
+    cch_status status = cch_config_open(folder, &config, &err);
+    cch_config_deinit(&config);
+    return status;
+}
 
 TEST(no_memory_leaves_nothing_behind) {
     tempdir dir = tempdir_new();
     tempdir_write_text(&dir, "config.json", "{" LLAMA ",\"rope_scaling\":{\"type\":\"linear\",\"factor\":4}}");
     tempdir_write_text(&dir, "generation_config.json", "{\"eos_token_id\":9}");
+    CHECK_OOM(open_from(dir.path));
+    tempdir_write_text(&dir, "config.json", "{" CLASSIFIER ",\"id2label\":{\"0\":\"no\",\"1\":\"yes\"}}");
     CHECK_OOM(open_from(dir.path));
     tempdir_free(&dir);
 }

@@ -12,11 +12,11 @@ static modelfile file;
 enum { VOCAB = 37, HIDDEN = 20, INNER = 23, HEADS = 4, KV_HEADS = 2, DIM = 6, LAYERS = 2, POSITIONS = 9 };
 
 static const cch_config llama = {
-    .model_type = "llama", .vocab_size = VOCAB, .hidden_size = HIDDEN, .intermediate_size = INNER, .n_layers = LAYERS,
+    .architecture = "llama", .vocab_size = VOCAB, .hidden_size = HIDDEN, .intermediate_size = INNER, .n_layers = LAYERS,
     .n_heads = HEADS, .n_kv_heads = KV_HEADS, .head_dim = DIM, .max_position_embeddings = POSITIONS,
     .norm = CCH_NORM_RMS, .gated_mlp = true, .position = CCH_POSITION_ROPE};
 static const cch_config gpt2 = {
-    .model_type = "gpt2", .vocab_size = VOCAB, .hidden_size = HEADS * DIM, .intermediate_size = INNER,
+    .architecture = "gpt2", .vocab_size = VOCAB, .hidden_size = HEADS * DIM, .intermediate_size = INNER,
     .n_layers = LAYERS, .n_heads = HEADS, .n_kv_heads = HEADS, .head_dim = DIM, .max_position_embeddings = POSITIONS,
     .norm = CCH_NORM_LAYER, .qkv_bias = true, .o_bias = true, .mlp_bias = true, .tie_word_embeddings = true,
     .position = CCH_POSITION_LEARNED};
@@ -272,7 +272,11 @@ TEST(missing_and_surplus_tensors_are_named) {
                  "up_proj.weight is of layer 2, but config.json has 2 layers");
     llama_file(&llama, "F32", "none");
     modelfile_add(&file, "score.weight", 2, HIDDEN);
-    CHECK_STATUS(open_and_close(&llama), CCH_E_UNSUPPORTED, err, "tensor score.weight is no part of a llama model");
+    CHECK_STATUS(open_and_close(&llama), CCH_E_UNSUPPORTED, err,
+                 "tensor score.weight makes this a classifier, but architectures in config.json names none");
+    llama_file(&llama, "F32", "none");
+    modelfile_add(&file, "scores.weight", 2, HIDDEN);
+    CHECK_STATUS(open_and_close(&llama), CCH_E_UNSUPPORTED, err, "tensor scores.weight is no part of a llama model");
     llama_file(&llama, "F32", "none");
     modelfile_add(&file, "norm.weight", HIDDEN, 0);
     CHECK_STATUS(open_and_close(&llama), CCH_E_FORMAT, err,
@@ -292,6 +296,57 @@ TEST(a_stored_head_may_repeat_the_embeddings) {
     CHECK_STATUS(open_and_close(&tied), CCH_E_UNSUPPORTED, err, "lm_head.weight differs");
     memcpy(file.data + file.data_len - VOCAB * HIDDEN * 4, file.data, VOCAB * HIDDEN * 4);
     CHECK_OK(open_and_close(&tied), err);
+    stop();
+}
+
+/* The config as a classifier's, which has no output matrix over the vocabulary. */
+static cch_config classifier_of(cch_config c, int32_t n_labels) {
+    c.model_type = CCH_SEQUENCE_CLASSIFICATION;
+    c.tie_word_embeddings = false;
+    c.n_labels = n_labels;
+    return c;
+}
+
+TEST(a_classifier_has_labels_in_place_of_the_vocabulary) {
+    start(2);
+    for (int variant = 0; variant < 8; variant++) {
+        const int32_t n_labels = variant & 1 ? 1 : 21;
+        cch_config tied = llama, c = classifier_of(variant & 2 ? gpt2 : llama, n_labels);
+        cch_weights w;
+        float row[32];
+        tied.tie_word_embeddings = true; /* a file without lm_head */
+        if (variant & 2) gpt2_file("transformer.", "F32");
+        else llama_file(variant & 4 ? &llama : &tied, "BF16", "none"); /* one left over is never read */
+        modelfile_add(&file, "score.weight", (size_t)n_labels, (size_t)c.hidden_size);
+        CHECK_OK(open_file(&c, &w), err);
+        if (w.layers == NULL) continue;
+        CHECK(w.head.n == (size_t)n_labels && w.head.k == (size_t)c.hidden_size);
+        check_rows(&w.head, 0, (size_t)n_labels, "score.weight", false);
+        for (int32_t id = 0; id < VOCAB; id++) {
+            const char *table = variant & 2 ? "wte.weight" : "embed_tokens.weight";
+            cch_weights_embedding(&w, id, row);
+            for (int32_t i = 0; i < c.hidden_size; i++)
+                CHECK(row[i] == modelfile_value(table, (size_t)(id * c.hidden_size + i)));
+        }
+        cch_weights_close(&w);
+    }
+    stop();
+}
+
+TEST(a_classifier_needs_its_matrix) {
+    cch_config tied = llama, c = classifier_of(llama, 3);
+    tied.tie_word_embeddings = true;
+    start(1);
+    llama_file(&tied, "F32", "none");
+    CHECK_STATUS(open_and_close(&c), CCH_E_FORMAT, err, "tensor score.weight is missing");
+    modelfile_add(&file, "score.weight", 2, HIDDEN);
+    CHECK_STATUS(open_and_close(&c), CCH_E_FORMAT, err,
+                 "tensor score.weight is F32 [2, 20], expected [3, 20] by config.json");
+    gpt2_file("", "F32");
+    modelfile_add(&file, "score.weight", 3, HEADS * DIM);
+    modelfile_add(&file, "score.bias", 3, 0);
+    c = classifier_of(gpt2, 3);
+    CHECK_STATUS(open_and_close(&c), CCH_E_UNSUPPORTED, err, "tensor score.bias is no part of a gpt2 model");
     stop();
 }
 
@@ -319,7 +374,7 @@ TEST(shapes_are_checked_against_the_config) {
     strcpy(strstr(file.header, "[0,2]"), "[0,4]}");
     file.header_len = strlen(file.header), file.data_len = 4;
     CHECK_STATUS(open_and_close(&gpt2), CCH_E_UNSUPPORTED, err, "tensor wte.weight is of type I32");
-    strcpy(c.model_type, "bert");
+    strcpy(c.architecture, "bert");
     CHECK_STATUS(open_and_close(&c), CCH_E_UNSUPPORTED, err, "\"bert\"");
     stop();
 }
@@ -357,6 +412,11 @@ TEST(no_memory_leaves_nothing_behind) {
     modelfile_add(&file, "lm_head.weight", VOCAB, 24);
     modelfile_write(&file, &dir, "model.safetensors");
     CHECK_OOM(open_folder(dir.path, &untied));
+    cch_config classifier = classifier_of(gpt2, 3);
+    gpt2_file("", "F32");
+    modelfile_add(&file, "score.weight", 3, 24);
+    modelfile_write(&file, &dir, "model.safetensors");
+    CHECK_OOM(open_folder(dir.path, &classifier));
     tempdir_free(&dir);
     stop();
 }

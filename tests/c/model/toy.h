@@ -37,7 +37,7 @@ static inline void toy_packed(cch_packed *w, int32_t n, int32_t k, bool bias) {
 
 /* Llama-like, with 4 query heads over 2 KV heads and a head size that is no multiple of 16. */
 static inline cch_config toy_llama(void) {
-    return (cch_config){.model_type = "llama", .vocab_size = 53, .hidden_size = 40, .intermediate_size = 72,
+    return (cch_config){.architecture = "llama", .vocab_size = 53, .hidden_size = 40, .intermediate_size = 72,
                         .n_layers = 3, .n_heads = 4, .n_kv_heads = 2, .head_dim = 12, .max_position_embeddings = 256,
                         .norm = CCH_NORM_RMS, .norm_eps = 1e-5f, .activation = CCH_ACT_SILU, .gated_mlp = true,
                         .tie_word_embeddings = true, .position = CCH_POSITION_ROPE, .rope_theta = 10000.0f,
@@ -45,7 +45,7 @@ static inline cch_config toy_llama(void) {
 }
 
 static inline cch_config toy_gpt2(void) {
-    return (cch_config){.model_type = "gpt2", .vocab_size = 53, .hidden_size = 48, .intermediate_size = 100,
+    return (cch_config){.architecture = "gpt2", .vocab_size = 53, .hidden_size = 48, .intermediate_size = 100,
                         .n_layers = 2, .n_heads = 3, .n_kv_heads = 3, .head_dim = 16, .max_position_embeddings = 256,
                         .norm = CCH_NORM_LAYER, .norm_eps = 1e-5f, .activation = CCH_ACT_GELU_TANH, .qkv_bias = true,
                         .o_bias = true, .mlp_bias = true, .tie_word_embeddings = true,
@@ -57,6 +57,14 @@ static inline cch_config toy_windowed(void) {
     cch_config c = toy_llama();
     c.qk_norm = c.qkv_bias = true;
     c.sliding_window = 21;
+    return c;
+}
+
+/* The same as a classifier; the labels have no names. */
+static inline cch_config toy_classifier(cch_config c, int32_t n_labels) {
+    c.model_type = CCH_SEQUENCE_CLASSIFICATION;
+    c.tie_word_embeddings = false;
+    c.n_labels = n_labels;
     return c;
 }
 
@@ -87,7 +95,9 @@ static inline void toy_open(cch_model *m, cch_config config, const char *isa, in
     CHECK_EQ(cch_rope_init(&config, &m->rope, NULL), CCH_OK);
     CHECK_EQ(cch_pool_new(cch_page_geometry_make(config.n_layers, config.n_kv_heads, config.head_dim), 1, &m->pool,
                           NULL), CCH_OK);
-    toy_packed(&m->weights.head, config.vocab_size, config.hidden_size, false);
+    toy_packed(&m->weights.head, cch_config_n_outputs(&config), config.hidden_size, false);
+    if (config.model_type == CCH_SEQUENCE_CLASSIFICATION)
+        m->weights.embedding = toy_vector((size_t)config.vocab_size * (size_t)config.hidden_size, 0.0f, 1.0f);
     if (config.position == CCH_POSITION_LEARNED)
         m->weights.positions =
             toy_vector((size_t)config.max_position_embeddings * (size_t)config.hidden_size, 0.0f, 1.0f);

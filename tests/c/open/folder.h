@@ -18,8 +18,8 @@ static const char folder_config[] =
 /* Element i of all tensors in the file's order. */
 static inline float folder_value(size_t i, unsigned seed) { return (float)((i * 7 + seed) % 101) / 128.0f - 0.4f; }
 
-/* Tensors of the model above. */
-static inline void folder_weights(tempdir *dir, unsigned seed) {
+/* Tensors of the model above, and the matrix of a classifier when it has labels. */
+static inline void folder_weights_of(tempdir *dir, unsigned seed, int n_labels) {
     static const struct {
         const char *name;
         int rows, cols; /* cols 0: a vector */
@@ -41,6 +41,12 @@ static inline void folder_weights(tempdir *dir, unsigned seed) {
             n += (size_t)sprintf(header + n, "],\"data_offsets\":[%zu,%zu]}", at, at + bytes);
             at += bytes;
         }
+    if (n_labels > 0) {
+        size_t bytes = (size_t)n_labels * FOLDER_HIDDEN * sizeof(float);
+        n += (size_t)sprintf(header + n, ",\"score.weight\":{\"dtype\":\"F32\",\"shape\":[%d,16],"
+                             "\"data_offsets\":[%zu,%zu]}", n_labels, at, at + bytes);
+        at += bytes;
+    }
     n += (size_t)sprintf(header + n, "}");
     while (n % 8 != 0) header[n++] = ' ';
     uint64_t size = n - 8;
@@ -55,11 +61,21 @@ static inline void folder_weights(tempdir *dir, unsigned seed) {
     free(file);
 }
 
+static inline void folder_weights(tempdir *dir, unsigned seed) { folder_weights_of(dir, seed, 0); }
+
 static inline tempdir folder_new(void) {
     tempdir dir = tempdir_new();
     tempdir_write_text(&dir, "config.json", folder_config);
     folder_weights(&dir, 0);
     return dir;
+}
+
+/* A classifier; `labels`: members of id2label. */
+static inline void folder_labels(tempdir *dir, const char *labels) {
+    char text[sizeof folder_config + 200];
+    snprintf(text, sizeof text, "%.*s, \"architectures\": [\"LlamaForSequenceClassification\"], \"id2label\": {%s}}",
+             (int)strlen(folder_config) - 1, folder_config, labels);
+    tempdir_write_text(dir, "config.json", text);
 }
 
 #endif

@@ -16,7 +16,8 @@ TEST(a_model_says_what_it_is) {
     cch_model_options options = {.n_threads = 2, .kv_budget_bytes = 1 << 20, .isa = "generic"};
     cch_model *model = open_ok(&f, &options);
     cch_model_get_info(model, &info);
-    CHECK(strcmp(info.model_type, "llama") == 0 && strcmp(info.isa, "generic") == 0);
+    CHECK(info.model_type == CCH_CAUSAL_LM && info.n_labels == 0 && info.pad_token_id == -1);
+    CHECK(strcmp(info.architecture, "llama") == 0 && strcmp(info.isa, "generic") == 0);
     CHECK_EQ(strlen(info.fingerprint), 64);
     CHECK_EQ(info.vocab_size, FOLDER_VOCAB);
     CHECK_EQ(info.head_dim, 8);
@@ -167,6 +168,24 @@ TEST(a_tokenizer_must_fit_the_vocabulary) {
     tempdir_free(&f);
 }
 
+TEST(a_classifier_says_its_labels) {
+    tempdir f = folder_new();
+    cch_model_info info;
+    char first[65], renamed[65];
+    folder_weights_of(&f, 0, 2);
+    folder_labels(&f, "\"1\": \"good\", \"0\": \"bad\"");
+    fingerprint_of(&f, first);
+    cch_model *model = open_ok(&f, NULL);
+    cch_model_get_info(model, &info);
+    CHECK(info.model_type == CCH_SEQUENCE_CLASSIFICATION && info.n_labels == 2 && info.pad_token_id == -1);
+    CHECK(strcmp(cch_model_label_view(model, 0), "bad") == 0 && strcmp(cch_model_label_view(model, 1), "good") == 0);
+    cch_model_unref(model);
+    folder_labels(&f, "\"1\": \"bad\", \"0\": \"good\"");
+    fingerprint_of(&f, renamed);
+    CHECK(strcmp(first, renamed) != 0);
+    tempdir_free(&f);
+}
+
 static cch_status open_and_close(tempdir *f) {
     cch_model_options options = {.n_threads = 2};
     cch_model *model = NULL;
@@ -178,6 +197,9 @@ static cch_status open_and_close(tempdir *f) {
 TEST(memory_that_cannot_be_had) {
     tempdir f = folder_new();
     write_vocab(&f, FOLDER_VOCAB);
+    CHECK_OOM(open_and_close(&f));
+    folder_weights_of(&f, 0, 2);
+    folder_labels(&f, "\"1\": \"good\", \"0\": \"bad\"");
     CHECK_OOM(open_and_close(&f));
     tempdir_free(&f);
 }
