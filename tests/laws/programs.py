@@ -1,16 +1,17 @@
 """Random programs against a straight-line run: the laws of docs/architecture.md in one test.
 
-A program creates, appends to, generates on, forks, rolls back, saves, restores, evicts, batches and
-deletes states on models that differ in threads and instruction set.  A mirror in plain Python holds
-each state's tokens.  The oracle computes the same token sequences on one thread with the portable
-kernels, each from nothing, in one piece.  Logits, KV entries, log-probabilities and drawn tokens
-must be equal bit for bit, and at the end no page may be alive.
+A program creates, appends to, generates on, forks, rolls back, saves, restores, evicts, batches,
+sends through an engine and deletes states on models that differ in threads and instruction set. A
+mirror in plain Python holds each state's tokens. The oracle computes the same token sequences on
+one thread with the portable kernels, each from nothing, in one piece. Logits, KV entries, log-
+probabilities and drawn tokens must be equal bit for bit, and at the end no page may be alive.
 
     python -m tests.laws.programs 10000      # last line: programs 10000 mismatches 0
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
 import sys
 import tempfile
@@ -101,7 +102,8 @@ class Program:
     def run(self, steps: int) -> str | None:
         operations: list[Callable[[], None]] = [
             self.create, self.create, self.append, self.generate, self.generate, self.fork,
-            self.roll_back, self.save_and_restore, self.evict, self.delete, self.batch, self.look,
+            self.roll_back, self.save_and_restore, self.evict, self.delete, self.batch, self.engine,
+            self.look,
         ]  # fmt: skip
         try:
             self.create()
@@ -127,7 +129,9 @@ class Program:
             NO_SCORES if self.rng.random() < 0.5 else {"store_logits": "top_k", "top_k_logits": 5}
         )
         self.note("create", len(tokens), model.info.isa, model.info.n_threads)
-        self.live.append(Live(model, model.state(tokens, config=config), list(tokens)))
+        salt = self.rng.choice((None, None, "a", "b"))
+        state = model.state(tokens, config=config, cache_salt=salt)
+        self.live.append(Live(model, state, list(tokens)))
 
     def append(self) -> None:
         live = self.pick()
@@ -191,10 +195,7 @@ class Program:
 
     def batch(self) -> None:
         """Several states of one model generate together, with parameters of their own."""
-        model = self.rng.choice(self.models)
-        rows = [live for live in self.live if live.model is model and len(live.tokens) <= LIMIT]
-        self.rng.shuffle(rows)
-        del rows[3:]  # more might need more pages at once than the budget holds
+        model, rows = self.some_rows()
         if not rows:
             return
         count, chunk = self.rng.choice((1, 4, 17)), self.rng.choice((1, 3, 16, 50, 512))
@@ -203,6 +204,26 @@ class Program:
         states = [live.state for live in rows]
         results = model.generate_all(states, max_tokens=count, params=samplings, chunk_tokens=chunk)
         for live, result, sampling in zip(rows, results, samplings, strict=True):
+            self.compare_generation(live, result, count, sampling)
+
+    def engine(self) -> None:
+        """Requests run in an engine at once; some leave before their end."""
+        model, rows = self.some_rows()
+        if not rows:
+            return
+        count = self.rng.choice((1, 4, 17))
+        samplings = [self.random_sampling() for _ in rows]
+        leaving = [self.rng.choice((None, None, 1, 5)) for _ in rows]
+        self.note("engine", len(rows), count, samplings, leaving)
+
+        async def run() -> list[cacher.Generation]:
+            async with cacher.Engine(model, max_running=self.rng.choice((1, 2, 8))) as engine:
+                runs = zip(rows, samplings, leaving, strict=True)
+                return await asyncio.gather(
+                    *(request(engine, live.state, count, *how) for live, *how in runs)
+                )
+
+        for live, result, sampling in zip(rows, asyncio.run(run()), samplings, strict=True):
             self.compare_generation(live, result, count, sampling)
 
     def look(self) -> None:
@@ -217,6 +238,9 @@ class Program:
         self, live: Live, got: cacher.Generation, count: int, sampling: dict
     ) -> None:
         want_ids, want_bits = self.oracle.continuation(live.tokens, count, sampling)
+        if got.finish_reason == "cancelled":
+            want_ids = want_ids[: len(got)]
+            want_bits = want_bits[: 4 * len(got)]
         if list(got.token_ids) != want_ids:
             raise MismatchError(f"tokens {list(got.token_ids)} instead of {want_ids}")
         if np.asarray(got.logprobs, dtype=np.float32).tobytes() != want_bits:
@@ -247,6 +271,13 @@ class Program:
     def pick(self) -> Live | None:
         return self.rng.choice(self.live) if self.live else None
 
+    def some_rows(self) -> tuple[cacher.Model, list[Live]]:
+        """A model and a few states of it that have room."""
+        model = self.rng.choice(self.models)
+        rows = [live for live in self.live if live.model is model and len(live.tokens) <= LIMIT]
+        self.rng.shuffle(rows)
+        return model, rows[:3]  # more might need more pages at once than the budget holds
+
     def random_tokens(self, count: int) -> list[int]:
         return [self.rng.randrange(2, VOCAB) for _ in range(count)]
 
@@ -265,6 +296,20 @@ class Program:
 
     def note(self, *words: object) -> None:
         self.log.append(" ".join(map(str, words)))
+
+
+async def request(
+    engine: cacher.Engine, state: cacher.State, count: int, sampling: dict, leaves: int | None
+) -> cacher.Generation:
+    """Send a state through an engine; `leaves`: after how many tokens it is cancelled."""
+    if leaves is None:
+        return await engine.generate(state, count, **sampling)
+    stream = engine.stream(state, count, **sampling)
+    for _ in range(leaves):
+        if await anext(stream, None) is None:
+            break
+    await stream.aclose()
+    return stream.result
 
 
 class MismatchError(Exception):
