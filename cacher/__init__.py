@@ -10,7 +10,6 @@ import typing
 
 from cacher import hub
 from cacher._core import __version__
-from cacher.attention import AttentionAnalysis, AttentionPattern, HeadImportance
 from cacher.beam import BeamParams
 from cacher.branches import Tree, TreeNode, tree
 from cacher.classify import (
@@ -58,23 +57,13 @@ from cacher.errors import (
     WrongModelTypeError,
 )
 from cacher.hub import load
-from cacher.kv import CacheData, CacheInspection, CacheLayer, KVStats
 from cacher.lineage import diff, merge
 from cacher.model import Model
 from cacher.params import SamplingParams, StateConfig
 from cacher.sampling import sampling_distribution
 from cacher.schedule import TemperatureSchedule
 from cacher.state import State
-from cacher.tokeninfo import TokenInfo
 from cacher.tokenizer import StreamDecoder, Tokenizer
-from cacher.tokens import (
-    AnalyzedToken,
-    Correlation,
-    HistogramBin,
-    NGram,
-    TokenAnalysis,
-    TopLogit,
-)
 from cacher.transfer import export_states, import_states
 from cacher.types import (
     Beam,
@@ -91,11 +80,22 @@ from cacher.types import (
     Token,
     TopToken,
 )
-from cacher.vectors import Embedding
 
 if typing.TYPE_CHECKING:
+    from cacher.attention import AttentionAnalysis, AttentionPattern, HeadImportance
     from cacher.engine import Engine, EngineStream
+    from cacher.kv import CacheData, CacheInspection, CacheLayer, KVStats
     from cacher.registry import register_model
+    from cacher.tokeninfo import TokenInfo
+    from cacher.tokens import (
+        AnalyzedToken,
+        Correlation,
+        HistogramBin,
+        NGram,
+        TokenAnalysis,
+        TopLogit,
+    )
+    from cacher.vectors import Embedding
 
 __all__ = [
     "AnalyzedToken",
@@ -192,6 +192,21 @@ __all__ = [
 
 # What is imported when it is first used, since it is slow to import.
 _LATE = {
+    "AttentionAnalysis": "cacher.attention",
+    "AttentionPattern": "cacher.attention",
+    "HeadImportance": "cacher.attention",
+    "CacheData": "cacher.kv",
+    "CacheInspection": "cacher.kv",
+    "CacheLayer": "cacher.kv",
+    "KVStats": "cacher.kv",
+    "TokenInfo": "cacher.tokeninfo",
+    "AnalyzedToken": "cacher.tokens",
+    "Correlation": "cacher.tokens",
+    "HistogramBin": "cacher.tokens",
+    "NGram": "cacher.tokens",
+    "TokenAnalysis": "cacher.tokens",
+    "TopLogit": "cacher.tokens",
+    "Embedding": "cacher.vectors",
     "Engine": "cacher.engine",
     "EngineStream": "cacher.engine",
     "register_model": "cacher.registry",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from cacher import _core
 from cacher.checks import MAX_INT64, inclusive, integer, number
 from cacher.errors import ResponseTooLargeError, TokenIndexOutOfRangeError
-from cacher.looking import Looking, array
+from cacher.looking import array
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-MAX_TOKENS = 512
-MAX_HEADS = 12
-MAX_VALUES = 2_000_000
+    from cacher.looking import Looking
+
 BLOCK_VALUES = 2_000_000  # weights of a layer held at once, where rows can be taken in pieces
 
 
@@ -95,237 +94,129 @@ class HeadImportance:
     mean_entropy: float
 
 
-class AttentionLooks(Looking):
-    """What `cacher.State` shows of attention."""
-
-    __slots__ = ()
-
-    def attention(
-        self, layer: int, head: int | None = None, *, first: int = 0, n: int | None = None
-    ) -> NDArray[np.float32]:
-        """Return softmax attention, recomputed: exactly what generation saw.
-
-        Args:
-            layer: 0 to n_layers - 1.
-            head: 0 to n_heads - 1; None is all heads.
-            first: First attending token.
-            n: Attending tokens; None is all from `first`.
-
-        Returns:
-            float32 [n_heads, n, first + n], or with `head` [n, first + n]: row = attending token,
-            column = attended token, zero above the diagonal, each row summing to 1.
-
-        Raises:
-            EmptyStateError: The state holds no tokens.
-            ParameterError: A layer, head or position is out of range.
-
-        Example:
-            >>> import cacher
-            >>> cacher.load("tales").state("Hello world").attention(0).shape
-            (8, 2, 2)
-        """
-        layer = self._check_layer(layer)
-        chosen = -1 if head is None else self._check_head(head, self.model.info.n_heads)
-        weights = array(self._core.attention(layer, chosen, *self._filled_range(first, n)))
-        return weights if head is None else weights.reshape(weights.shape[1:])
-
-    def analyze_attention(
-        self,
-        layer: int | None = None,
-        head: int | None = None,
-        *,
-        threshold: float = 0.0,
-        normalize: bool = True,
-        renormalize: bool = False,
-        position_range: Sequence[int] | None = None,
-        per_layer: bool = False,
-        per_head: bool = False,
-        max_tokens: int = MAX_TOKENS,
-        max_heads: int = MAX_HEADS,
-        max_values: int = MAX_VALUES,
-    ) -> AttentionAnalysis:
-        """Return attention among tokens: of a head, or the mean over heads, layers or both.
-
-        Args:
-            layer: 0 to n_layers - 1; None is the mean over all layers.
-            head: 0 to n_heads - 1; None is the mean over all heads.
-            threshold: Entries up to it become 0, larger ones keep their value; 0 to 1.
-            normalize: Divide each row of the selection by its sum; without it a selection that
-                does not begin at the first token has rows that sum to less than 1.
-            renormalize: Divide rows by their sums again, after the threshold.
-            position_range: First and last selected token, both included; the last is clipped.
-            per_layer: Give `attention_patterns` one entry for each layer of the mean.
-            per_head: And one for each head of the mean, at most `max_heads`.
-            max_tokens: Selected tokens at most.
-            max_heads: Heads that `per_head` lists, those of the lowest indices.
-            max_values: Numbers in `attention_patterns` at most.
-
-        Raises:
-            EmptyStateError: The state holds no tokens.
-            LayerOutOfRangeError, HeadOutOfRangeError: The model has no such layer or head.
-            TokenIndexOutOfRangeError: The selection begins behind the last token.
-            ResponseTooLargeError: Over `max_tokens` or `max_values`.
-            ParameterError: Another value is out of range.
-
-        Example:
-            >>> import cacher
-            >>> found = cacher.load("tales").state("Hello world").analyze_attention(layer=5)
-            >>> found.tokens, found.attention_pattern.shape
-            (['Hello', ' world'], (2, 2))
-        """
-        info = self.model.info
-        layer = None if layer is None else self._check_layer(layer)
-        head = None if head is None else self._check_head(head, info.n_heads)
-        threshold = number("threshold", threshold, 0.0, 1.0)
-        max_heads = integer("max_heads", max_heads, 1, MAX_INT64)
-        chosen = self._chosen(position_range, integer("max_tokens", max_tokens, 1, MAX_INT64))
-        layers = range(info.n_layers) if layer is None else range(layer, layer + 1)
-        n_layers = len(layers) if per_layer and layer is None else 1
-        n_heads = min(info.n_heads, max_heads) if per_head and head is None else 1
-        values = n_layers * n_heads * len(chosen) ** 2
-        if values > integer("max_values", max_values, 1, MAX_INT64):
-            raise ResponseTooLargeError(
-                f"{n_layers * n_heads} patterns of {len(chosen)} x {len(chosen)} tokens are "
-                f"{values} numbers, allowed: {max_values}; select fewer with position_range"
-            )
-        sums = _Sums(len(layers), n_layers, n_heads, chosen)
-        self._visit(layer, head, chosen, sums.add)
-
-        def finished(part: NDArray[np.float64]) -> NDArray[np.float64]:
-            return _cut(_divided(part) if normalize else part, threshold, renormalize)
-
-        mean = sums.mean
-        permitted = (_divided(mean) if normalize else mean)[_permitted(len(chosen))]
-        shown = finished(mean)
-        listed = [[shown]]
-        if n_layers * n_heads > 1:
-            listed = [[finished(part) for part in parts] for parts in sums.parts]
-        patterns = [
-            AttentionPattern(
-                i if per_layer and layer is None else layer,
-                j if per_head and head is None else head,
-                pattern,
-            )
-            for i, of_layer in enumerate(listed)
-            for j, pattern in enumerate(of_layer)
-        ]
-        return AttentionAnalysis(
-            layer, head, chosen.start, self._pieces()[chosen.start : chosen.stop], shown, patterns,
-            threshold, float(permitted.max()), float(permitted.min()), info.n_layers, info.n_heads,
-            bool(normalize), bool(renormalize),
-        )  # fmt: skip
-
-    def head_importance(self, layer: int | None = None) -> list[HeadImportance]:
-        """Return how focused each head is, layer after layer.
-
-        Args:
-            layer: 0 to n_layers - 1; None is all layers.
-
-        Raises:
-            EmptyStateError: The state holds no tokens.
-            LayerOutOfRangeError: The model has no such layer.
-
-        Example:
-            >>> import cacher
-            >>> heads = cacher.load("tales").state("Once upon a time").head_importance(0)
-            >>> len(heads), all(0 <= head.importance <= 1 for head in heads)
-            (8, True)
-        """
-        import numpy as np
-
-        length = self._filled()
-        layer = None if layer is None else self._check_layer(layer)
-        info = self.model.info
-        relative = np.zeros((info.n_layers, info.n_heads))
-        absolute = np.zeros_like(relative)
-
-        def add(at_layer: int, at: int, weights: NDArray[np.float32]) -> None:
-            skipped = 1 if at == 0 else 0  # the first token attends to itself alone
-            entropy = _entropy(weights[:, skipped:])
-            ranks = np.arange(at + skipped, at + weights.shape[1]) + 1.0
-            absolute[at_layer] += entropy.sum(axis=1)
-            relative[at_layer] += (entropy / np.log(ranks)).sum(axis=1)
-
-        rows = min(length, max(1, BLOCK_VALUES // (info.n_heads * length)))
-        self._visit(layer, None, range(length), add, rows)
-        n = max(1, length - 1)
-        importance = np.clip(1.0 - relative / n, 0.0, 1.0) if length > 1 else relative
-        absolute /= n
-        return [
-            HeadImportance(i, j, float(importance[i, j]), float(absolute[i, j]))
-            for i in (range(info.n_layers) if layer is None else (layer,))
-            for j in range(info.n_heads)
-        ]
-
-    def attention_heatmap(
-        self,
-        layer: int | None = None,
-        head: int | None = None,
-        threshold: float = 0.0,
-        *,
-        position_range: Sequence[int] | None = None,
-        max_tokens: int = MAX_TOKENS,
-    ) -> str:
-        """Return a page that shows attention as a map to explore: HTML that needs no network.
-
-        Args:
-            layer: As of `analyze_attention`, as are the others.
-            head: None is the mean over all heads.
-            threshold: Where the page's slider begins.
-            position_range: First and last selected token.
-            max_tokens: Selected tokens at most.
-
-        Raises:
-            As `analyze_attention`.
-
-        Example:
-            >>> import cacher
-            >>> page = cacher.load("tales").state("Hello world").attention_heatmap(layer=0)
-            >>> page.splitlines()[0]
-            '<!DOCTYPE html>'
-        """
-        from cacher.heatmap import page
-
-        found = self.analyze_attention(
-            layer, head, position_range=position_range, max_tokens=max_tokens
+def analyze(
+    state: Looking,
+    layer: int | None,
+    head: int | None,
+    threshold: float,
+    normalize: bool,
+    renormalize: bool,
+    position_range: Sequence[int] | None,
+    per_layer: bool,
+    per_head: bool,
+    max_tokens: int,
+    max_heads: int,
+    max_values: int,
+) -> AttentionAnalysis:
+    """Return what `State.analyze_attention` documents."""
+    info = state.model.info
+    layer = None if layer is None else state._check_layer(layer)
+    head = None if head is None else state._check_head(head, info.n_heads)
+    threshold = number("threshold", threshold, 0.0, 1.0)
+    max_heads = integer("max_heads", max_heads, 1, MAX_INT64)
+    chosen = _chosen(state, position_range, integer("max_tokens", max_tokens, 1, MAX_INT64))
+    layers = range(info.n_layers) if layer is None else range(layer, layer + 1)
+    n_layers = len(layers) if per_layer and layer is None else 1
+    n_heads = min(info.n_heads, max_heads) if per_head and head is None else 1
+    values = n_layers * n_heads * len(chosen) ** 2
+    if values > integer("max_values", max_values, 1, MAX_INT64):
+        raise ResponseTooLargeError(
+            f"{n_layers * n_heads} patterns of {len(chosen)} x {len(chosen)} tokens are "
+            f"{values} numbers, allowed: {max_values}; select fewer with position_range"
         )
-        return page(found, self.model.name, number("threshold", threshold, 0.0, 1.0))
+    sums = _Sums(len(layers), n_layers, n_heads, chosen)
+    _visit(state, layer, head, chosen, sums.add)
 
-    def _chosen(self, position_range: Sequence[int] | None, max_tokens: int) -> range:
-        length = self._filled()
-        chosen = range(length)
-        if position_range is not None:
-            chosen = inclusive(
-                "position_range", position_range, length, error=TokenIndexOutOfRangeError
-            )
-        if len(chosen) > max_tokens:
-            raise ResponseTooLargeError(
-                f"{len(chosen)} tokens are selected, allowed: {max_tokens}; select fewer with "
-                "position_range"
-            )
-        return chosen
+    def finished(part: NDArray[np.float64]) -> NDArray[np.float64]:
+        return _cut(_divided(part) if normalize else part, threshold, renormalize)
 
-    def _visit(
-        self,
-        layer: int | None,
-        head: int | None,
-        chosen: range,
-        add: Callable[[int, int, NDArray[np.float32]], None],
-        rows: int = 0,
-    ) -> None:
-        """Call add(layer, row, weights [heads, rows, keys]); at most `rows` at once, 0 is 512."""
-        one_head = -1 if head is None else head
+    mean = sums.mean
+    permitted = (_divided(mean) if normalize else mean)[_permitted(len(chosen))]
+    shown = finished(mean)
+    listed = [[shown]]
+    if n_layers * n_heads > 1:
+        listed = [[finished(part) for part in parts] for parts in sums.parts]
+    patterns = [
+        AttentionPattern(
+            i if per_layer and layer is None else layer,
+            j if per_head and head is None else head,
+            pattern,
+        )
+        for i, of_layer in enumerate(listed)
+        for j, pattern in enumerate(of_layer)
+    ]
+    return AttentionAnalysis(
+        layer, head, chosen.start, state._pieces()[chosen.start : chosen.stop], shown, patterns,
+        threshold, float(permitted.max()), float(permitted.min()), info.n_layers, info.n_heads,
+        bool(normalize), bool(renormalize),
+    )  # fmt: skip
 
-        def visit(at_layer: int, at: int, weights: _core.Array) -> None:
-            add(at_layer, at, array(weights))
 
-        if layer is None:
-            self._core.attention_layers(visit, one_head, chosen.start, len(chosen), rows)
-            return
-        step = rows or len(chosen)
-        for at in range(0, len(chosen), step):
-            n = min(step, len(chosen) - at)
-            visit(layer, at, self._core.attention(layer, one_head, chosen.start + at, n))
+def importances(state: Looking, layer: int | None) -> list[HeadImportance]:
+    """Return what `State.head_importance` documents."""
+    import numpy as np
+
+    length = state._filled()
+    layer = None if layer is None else state._check_layer(layer)
+    info = state.model.info
+    relative = np.zeros((info.n_layers, info.n_heads))
+    absolute = np.zeros_like(relative)
+
+    def add(at_layer: int, at: int, weights: NDArray[np.float32]) -> None:
+        skipped = 1 if at == 0 else 0  # the first token attends to itself alone
+        entropy = _entropy(weights[:, skipped:])
+        ranks = np.arange(at + skipped, at + weights.shape[1]) + 1.0
+        absolute[at_layer] += entropy.sum(axis=1)
+        relative[at_layer] += (entropy / np.log(ranks)).sum(axis=1)
+
+    rows = min(length, max(1, BLOCK_VALUES // (info.n_heads * length)))
+    _visit(state, layer, None, range(length), add, rows)
+    n = max(1, length - 1)
+    importance = np.clip(1.0 - relative / n, 0.0, 1.0) if length > 1 else relative
+    absolute /= n
+    return [
+        HeadImportance(i, j, float(importance[i, j]), float(absolute[i, j]))
+        for i in (range(info.n_layers) if layer is None else (layer,))
+        for j in range(info.n_heads)
+    ]
+
+
+def _chosen(state: Looking, position_range: Sequence[int] | None, max_tokens: int) -> range:
+    length = state._filled()
+    chosen = range(length)
+    if position_range is not None:
+        chosen = inclusive(
+            "position_range", position_range, length, error=TokenIndexOutOfRangeError
+        )
+    if len(chosen) > max_tokens:
+        raise ResponseTooLargeError(
+            f"{len(chosen)} tokens are selected, allowed: {max_tokens}; select fewer with "
+            "position_range"
+        )
+    return chosen
+
+
+def _visit(
+    state: Looking,
+    layer: int | None,
+    head: int | None,
+    chosen: range,
+    add: Callable[[int, int, NDArray[np.float32]], None],
+    rows: int = 0,
+) -> None:
+    """Call add(layer, row, weights [heads, rows, keys]); at most `rows` at once, 0 is 512."""
+    one_head = -1 if head is None else head
+
+    def visit(at_layer: int, at: int, weights: _core.Array) -> None:
+        add(at_layer, at, array(weights))
+
+    if layer is None:
+        state._core.attention_layers(visit, one_head, chosen.start, len(chosen), rows)
+        return
+    step = rows or len(chosen)
+    for at in range(0, len(chosen), step):
+        n = min(step, len(chosen) - at)
+        visit(layer, at, state._core.attention(layer, one_head, chosen.start + at, n))
 
 
 class _Sums:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from cacher.tokens import perplexity
 
 if TYPE_CHECKING:
-    from cacher.analysis import Inspection
+    from cacher.inspection import Inspection
     from cacher.model import Model
     from cacher.types import BeamSearch, Token
 

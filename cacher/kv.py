@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 from cacher.checks import MAX_INT64, choice, inclusive, integer, string
 from cacher.errors import LayerOutOfRangeError, ResponseTooLargeError, TokenIndexOutOfRangeError
-from cacher.looking import Looking, array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-MAX_VALUES = 2_000_000
+    from cacher.looking import Looking
+
 FLOAT_BYTES = 4
 
 CacheFormat = Literal["object", "list"]
@@ -110,133 +110,71 @@ class CacheInspection:
     cache_data: CacheData | NDArray[np.float32] = field(repr=False)
 
 
-class KVLooks(Looking):
-    """What `cacher.State` shows of its keys and values."""
+def inspect(
+    state: Looking,
+    key_name: str | None,
+    layer_range: Sequence[int] | None,
+    layer: int | None,
+    head: int | None,
+    position_range: Sequence[int] | None,
+    format: CacheFormat,  # noqa: A002 - the name it has everywhere
+    max_values: int,
+) -> CacheInspection:
+    """Return what `State.inspect_cache` documents."""
+    state.model._require("inspect_cache")
+    info = state.model.info
+    choice("format", format, "object", "list")
+    names = PARTS if key_name is None else KEY_NAMES.get(string("key_name", key_name), ())
+    layers = _layers(state, layer, layer_range)
+    n_heads = info.n_kv_heads
+    heads = range(n_heads)
+    if head is not None:
+        head = state._check_head(head, n_heads)
+        heads = range(head, head + 1)
+    length = state._filled()
+    chosen = range(length)
+    if position_range is not None:
+        chosen = inclusive(
+            "position_range", position_range, length, error=TokenIndexOutOfRangeError
+        )
+    picked = _Picked(state, names, layers if names else range(0), heads, chosen)
+    picked.check(format, integer("max_values", max_values, 1, MAX_INT64))
+    data: CacheData | NDArray[np.float32]
+    axes = shape = None
+    if format == "object":
+        name = key_name if key_name is not None and not names else "all"
+        data = picked.summary(names[0] if len(names) == 1 else name)
+    else:
+        dropped = {"key": len(names) == 1, "layer": layer is not None, "head": head is not None}
+        data, axes = picked.numbers({axis for axis, single in dropped.items() if single})
+        shape = data.shape
+    return CacheInspection(
+        key_name, layer, None if layer_range is None else (layer_range[0], layer_range[1]),
+        head, format, list(picked.layers), bool(names), PARTS, len(chosen),
+        picked.n_numbers * FLOAT_BYTES, axes, shape, data,
+    )  # fmt: skip
 
-    __slots__ = ()
 
-    def kv(
-        self, layer: int, *, first: int = 0, n: int | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return the keys (after rotation) and values of a layer.
-
-        Args:
-            layer: 0 to n_layers - 1.
-            first: First token.
-            n: Tokens; None is all from `first`.
-
-        Returns:
-            Two arrays, float32 [n_kv_heads, n, head_dim].
-
-        Raises:
-            EmptyStateError: The state holds no tokens.
-            ParameterError: A layer or position is out of range.
-
-        Example:
-            >>> import cacher
-            >>> keys, values = cacher.load("tales").state("Hello world").kv(0)
-            >>> keys.shape
-            (4, 2, 32)
-        """
-        self.model._require("kv")
-        layer = self._check_layer(layer)
-        keys, values = self._core.kv(layer, *self._filled_range(first, n))
-        return array(keys), array(values)
-
-    @property
-    def cached_tokens(self) -> int:
-        """How many leading tokens have their KV entries in memory; the rest would be computed."""
-        return self._core.ready()
-
-    def inspect_cache(
-        self,
-        key_name: str | None = None,
-        layer_range: Sequence[int] | None = None,
-        *,
-        layer: int | None = None,
-        head: int | None = None,
-        position_range: Sequence[int] | None = None,
-        format: CacheFormat = "object",  # noqa: A002 - the name it has everywhere
-        max_values: int = MAX_VALUES,
-    ) -> CacheInspection:
-        """Return keys and values of the state's tokens: those of a fresh forward pass.
-
-        Args:
-            key_name: ``"k"``, ``"key"``, ``"keys"``; ``"v"``, ``"value"``, ``"values"``;
-                ``"all"``, ``"kv"`` or None for both.  Any other name finds nothing.
-            layer_range: First and last layer, both included; the last is clipped.  None is all.
-            layer: One layer, inside of `layer_range` where that is given.
-            head: 0 to n_kv_heads - 1; None is all.
-            position_range: First and last token, both included; the last is clipped.
-            format: ``"object"``: means over positions, and statistics; ``"list"``: the numbers.
-            max_values: Numbers in the result at most.
-
-        Raises:
-            EmptyStateError: The state holds no tokens.
-            LayerOutOfRangeError, HeadOutOfRangeError: There is no such layer or head.
-            TokenIndexOutOfRangeError: The selection begins behind the last token.
-            ResponseTooLargeError: Over `max_values`.
-            ParameterError: Another value is out of range.
-
-        Example:
-            >>> import cacher
-            >>> state = cacher.load("tales").state("Hello world")
-            >>> state.inspect_cache("k", layer=0, format="list").shape
-            (4, 2, 32)
-        """
-        self.model._require("inspect_cache")
-        info = self.model.info
-        choice("format", format, "object", "list")
-        names = PARTS if key_name is None else KEY_NAMES.get(string("key_name", key_name), ())
-        layers = self._layers(layer, layer_range)
-        n_heads = info.n_kv_heads
-        heads = range(n_heads)
-        if head is not None:
-            head = self._check_head(head, n_heads)
-            heads = range(head, head + 1)
-        length = self._filled()
-        chosen = range(length)
-        if position_range is not None:
-            chosen = inclusive(
-                "position_range", position_range, length, error=TokenIndexOutOfRangeError
-            )
-        picked = _Picked(self, names, layers if names else range(0), heads, chosen)
-        picked.check(format, integer("max_values", max_values, 1, MAX_INT64))
-        data: CacheData | NDArray[np.float32]
-        axes = shape = None
-        if format == "object":
-            name = key_name if key_name is not None and not names else "all"
-            data = picked.summary(names[0] if len(names) == 1 else name)
-        else:
-            dropped = {"key": len(names) == 1, "layer": layer is not None, "head": head is not None}
-            data, axes = picked.numbers({axis for axis, single in dropped.items() if single})
-            shape = data.shape
-        return CacheInspection(
-            key_name, layer, None if layer_range is None else (layer_range[0], layer_range[1]),
-            head, format, list(picked.layers), bool(names), PARTS, len(chosen),
-            picked.n_numbers * FLOAT_BYTES, axes, shape, data,
-        )  # fmt: skip
-
-    def _layers(self, layer: int | None, layer_range: Sequence[int] | None) -> range:
-        n_layers = self.model.info.n_layers
-        layers = range(n_layers)
-        if layer_range is not None:
-            layers = inclusive("layer_range", layer_range, n_layers, error=LayerOutOfRangeError)
-        if layer is None:
-            return layers
-        layer = self._check_layer(layer)
-        if layer not in layers:
-            raise LayerOutOfRangeError(
-                f"layer is {layer}, allowed by layer_range: {layers[0]} to {layers[-1]}"
-            )
-        return range(layer, layer + 1)
+def _layers(state: Looking, layer: int | None, layer_range: Sequence[int] | None) -> range:
+    n_layers = state.model.info.n_layers
+    layers = range(n_layers)
+    if layer_range is not None:
+        layers = inclusive("layer_range", layer_range, n_layers, error=LayerOutOfRangeError)
+    if layer is None:
+        return layers
+    layer = state._check_layer(layer)
+    if layer not in layers:
+        raise LayerOutOfRangeError(
+            f"layer is {layer}, allowed by layer_range: {layers[0]} to {layers[-1]}"
+        )
+    return range(layer, layer + 1)
 
 
 class _Picked:
     """The selected part of a state's keys and values, read one layer at a time."""
 
     def __init__(
-        self, state: KVLooks, names: tuple[str, ...], layers: range, heads: range, chosen: range
+        self, state: Looking, names: tuple[str, ...], layers: range, heads: range, chosen: range
     ) -> None:
         self._state, self._names, self._heads, self._chosen = state, names, heads, chosen
         self._width = state.model.info.head_dim

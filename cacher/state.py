@@ -9,13 +9,13 @@ from os import PathLike
 from typing import TYPE_CHECKING, NoReturn
 
 from cacher import _core
-from cacher.analysis import Inspection
 from cacher.checks import JsonObject, integer
 from cacher.classify import Classifying
 from cacher.errors import ContextOverflowError, ParameterError
 from cacher.generate import Generating
 from cacher.history import Mark, Op, Remembering
 from cacher.identity import Identity
+from cacher.inspection import Inspection
 from cacher.params import StateConfig
 from cacher.progress import Progress, reading
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cacher.checks import MAX_INT64, integer
 from cacher.errors import ParameterError
-from cacher.looking import Looking, array
-from cacher.types import TopToken
+from cacher.looking import array
+from cacher.types import TopToken, top_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,13 +18,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from cacher.looking import Looking
     from cacher.tokenizer import Tokenizer
 
 MAX_TOP = 100
-MAX_STORED_LOGITS = 16_777_216
 MAX_NGRAMS = 50
 BINS = 10
-LOWEST_LOGPROB = -1e9  # of what has probability 0
 LARGEST_EXPONENT = 700.0  # a perplexity stays a finite number
 
 
@@ -120,126 +119,96 @@ class TokenAnalysis:
     correlation: Correlation | None = None
 
 
-class TokenTexts(dict[int, str]):
-    """Texts of ids on their own, each decoded once; empty without a tokenizer."""
-
-    def __init__(self, tokenizer: Tokenizer | None) -> None:
-        super().__init__()
-        self._tokenizer = tokenizer
-
-    def __missing__(self, token_id: int) -> str:
-        text = self._tokenizer.decode([token_id]) if self._tokenizer else ""
-        self[token_id] = text
-        return text
-
-    def top_tokens(self, ids: Sequence[int], logits: Sequence[float], lse: float) -> list[TopToken]:
-        """Return records for logits of a distribution with that log(sum(exp(logits)))."""
-        logprobs = [max(logit - lse, LOWEST_LOGPROB) for logit in logits]
-        return [
-            TopToken(self[i], i, exp(logprob), logprob)
-            for i, logprob in zip(ids, logprobs, strict=True)
-        ]
-
-    def top_logits(self, ids: Sequence[int], logits: Sequence[float]) -> list[TopLogit]:
-        """Return records for logits."""
-        return [TopLogit(self[i], i, logit) for i, logit in zip(ids, logits, strict=True)]
+def top_at(
+    tokenizer: Tokenizer | None, ids: Sequence[int], logits: Sequence[float], lse: float
+) -> list[TopToken]:
+    """Return records for logits of a distribution, given log(sum(exp(all its logits)))."""
+    return top_tokens(zip(ids, (logit - lse for logit in logits), strict=True), tokenizer)
 
 
-class TokenLooks(Looking):
-    """What `cacher.State` shows of its tokens."""
+def _top_logits(
+    tokenizer: Tokenizer | None, ids: Sequence[int], logits: Sequence[float]
+) -> list[TopLogit]:
+    return [
+        TopLogit(tokenizer._text_of(i) if tokenizer else "", i, logit)
+        for i, logit in zip(ids, logits, strict=True)
+    ]
 
-    __slots__ = ()
 
-    def analyze_tokens(
-        self,
-        *,
-        include_logits: bool = False,
-        top: int = 0,
-        ngrams: int = 0,
-        histogram: bool = False,
-        correlation: bool = False,
-        max_stored_logits: int = MAX_STORED_LOGITS,
-    ) -> TokenAnalysis:
-        """Return how the model judges each token, in one pass at most.
+def analyze(
+    state: Looking,
+    include_logits: bool,
+    top: int,
+    ngrams: int,
+    histogram: bool,
+    correlation: bool,
+    max_stored_logits: int,
+) -> TokenAnalysis:
+    """Return what `State.analyze_tokens` documents."""
+    state.model._require("analyze_tokens")
+    top = min(integer("top", top, 0, MAX_TOP), state.model.vocab_size)
+    ngrams = integer("ngrams", ngrams, 0, 5)
+    if ngrams == 1:
+        raise ParameterError("ngrams is 1, allowed: 0, which is off, and 2 to 5")
+    most = integer("max_stored_logits", max_stored_logits, 0, MAX_INT64)
+    tokens = _analyzed(state, top, most if include_logits else None)
+    logprobs = [token.logprob for token in tokens]
+    return TokenAnalysis(
+        tokens,
+        len(tokens),
+        fsum(logprobs),
+        perplexity(logprobs),
+        _ngrams(tokens, ngrams) if ngrams else None,
+        _histogram([token.probability for token in tokens]) if histogram else None,
+        _correlation(logprobs, [token.entropy for token in tokens]) if correlation else None,
+    )
 
-        Args:
-            include_logits: Give each token the logits stored for the prediction after it, as the
-                state's ``store_logits`` and ``top_k_logits`` say; only tokens that were consumed.
-            top: Likeliest tokens at each position, 0 to 100; capped at the vocabulary size.
-            ngrams: Count the n-grams of this size, 2 to 5; 0 is off.
-            histogram: Count the tokens by probability.
-            correlation: Correlate log-probabilities.
-            max_stored_logits: With ``store_logits`` ``"full"``: numbers at most; the last tokens'
-                logits are given.
 
-        Example:
-            >>> import cacher
-            >>> found = cacher.load("tales").state("Hello world").analyze_tokens()
-            >>> [token.text for token in found.tokens], found.token_count
-            (['Hello', ' world'], 2)
-        """
-        self.model._require("analyze_tokens")
-        top = min(integer("top", top, 0, MAX_TOP), self.model.vocab_size)
-        ngrams = integer("ngrams", ngrams, 0, 5)
-        if ngrams == 1:
-            raise ParameterError("ngrams is 1, allowed: 0, which is off, and 2 to 5")
-        most = integer("max_stored_logits", max_stored_logits, 0, MAX_INT64)
-        tokens = self._analyzed(top, most if include_logits else None)
-        logprobs = [token.logprob for token in tokens]
-        return TokenAnalysis(
-            tokens,
-            len(tokens),
-            fsum(logprobs),
-            perplexity(logprobs),
-            _ngrams(tokens, ngrams) if ngrams else None,
-            _histogram([token.probability for token in tokens]) if histogram else None,
-            _correlation(logprobs, [token.entropy for token in tokens]) if correlation else None,
+def _analyzed(state: Looking, top: int, most: int | None) -> list[AnalyzedToken]:
+    """Analyze all tokens; most: numbers of stored vectors, None for no logits at all."""
+    ids = state._core.tokens().tolist()
+    if not ids:
+        return []
+    stored = "none" if most is None else state.config.store_logits
+    head = min(state.head_position, len(ids)) if stored != "none" else 0
+    stored_k = state._store_top_k if stored == "top_k" else 0
+    full = min(head, (most or 0) // state.model.vocab_size) if stored == "full" else 0
+    n = max(len(ids), head + 1 if head else 0)  # the prediction after the last token, too
+    logprob, entropy, rank, top_ids, top_logits, lse, logits = _predictions(
+        state, n, max(top, stored_k), range(head - full + 1, head + 1)
+    )
+    tokenizer = state.model._tokenizer
+    pieces = state._pieces()
+    found = []
+    for p, token_id in enumerate(ids):
+        after: list[TopLogit] | NDArray[np.float32] | None = None
+        if stored_k and p < head:
+            after = _top_logits(tokenizer, top_ids[p + 1][:stored_k], top_logits[p + 1][:stored_k])
+        elif head - full <= p < head:
+            after = logits[p - (head - full)]
+        best = top_at(tokenizer, top_ids[p][:top], top_logits[p][:top], lse[p])
+        probability = exp(logprob[p])
+        token = AnalyzedToken(
+            pieces[p], p, logprob[p], probability, token_id, rank[p], entropy[p], best, after
         )
+        found.append(token)
+    return found
 
-    def _analyzed(self, top: int, most: int | None) -> list[AnalyzedToken]:
-        """Analyze all tokens; most: numbers of stored vectors, None for no logits at all."""
-        ids = self._core.tokens().tolist()
-        if not ids:
-            return []
-        stored = "none" if most is None else self.config.store_logits
-        head = min(self.head_position, len(ids)) if stored != "none" else 0
-        stored_k = self._store_top_k if stored == "top_k" else 0
-        full = min(head, (most or 0) // self.model.vocab_size) if stored == "full" else 0
-        n = max(len(ids), head + 1 if head else 0)  # the prediction after the last token, too
-        logprob, entropy, rank, top_ids, top_logits, lse, logits = self._predictions(
-            n, max(top, stored_k), range(head - full + 1, head + 1)
-        )
-        texts = TokenTexts(self.model._tokenizer)
-        pieces = self._pieces()
-        found = []
-        for p, token_id in enumerate(ids):
-            after: list[TopLogit] | NDArray[np.float32] | None = None
-            if stored_k and p < head:
-                after = texts.top_logits(top_ids[p + 1][:stored_k], top_logits[p + 1][:stored_k])
-            elif head - full <= p < head:
-                after = logits[p - (head - full)]
-            best = texts.top_tokens(top_ids[p][:top], top_logits[p][:top], lse[p]) if top else []
-            probability = exp(logprob[p])
-            token = AnalyzedToken(
-                pieces[p], p, logprob[p], probability, token_id, rank[p], entropy[p], best, after
-            )
-            found.append(token)
-        return found
 
-    def _predictions(self, n: int, k: int, whole: range) -> list[Any]:
-        """Return the core's analysis of positions 0 to n - 1, with logits of those in `whole`.
+def _predictions(state: Looking, n: int, k: int, whole: range) -> list[Any]:
+    """Return the core's analysis of positions 0 to n - 1, with logits of those in `whole`.
 
-        As lists, but for the logits: float32 [len(whole), vocab_size].
-        """
-        import numpy as np
+    As lists, but for the logits: float32 [len(whole), vocab_size].
+    """
+    import numpy as np
 
-        cuts = sorted({0, whole.start, whole.stop, n}) if whole else [0, n]
-        parts = [
-            [array(part) for part in self._core.analyze(first, end - first, k, first in whole)]
-            for first, end in pairwise(cuts)
-        ]
-        joined = [np.concatenate(same) for same in zip(*parts, strict=True)]
-        return [*(numbers.tolist() for numbers in joined[:-1]), joined[-1]]
+    cuts = sorted({0, whole.start, whole.stop, n}) if whole else [0, n]
+    parts = [
+        [array(part) for part in state._core.analyze(first, end - first, k, first in whole)]
+        for first, end in pairwise(cuts)
+    ]
+    joined = [np.concatenate(same) for same in zip(*parts, strict=True)]
+    return [*(numbers.tolist() for numbers in joined[:-1]), joined[-1]]
 
 
 def perplexity(logprobs: Sequence[float]) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from math import exp
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cacher.tokenizer import Tokenizer
+
+LOWEST_LOGPROB = -1e9  # of what has probability 0
 
 FinishReason = Literal["stop_sequence", "eos", "context_length", "time", "cancelled"]
 ModelType = Literal["causal_lm", "sequence_classification"]
@@ -48,11 +50,16 @@ class Token:
     top_tokens: list[TopToken] = field(default_factory=list, repr=False, compare=False)
 
 
-def top_tokens(pairs: tuple[tuple[int, float], ...], tokenizer: Tokenizer | None) -> list[TopToken]:
+def top_token(text: str, token_id: int, logprob: float) -> TopToken:
+    """Return a record; a rounding above 0 is 0, and what cannot come has -1e9."""
+    logprob = min(0.0, max(logprob, LOWEST_LOGPROB))
+    return TopToken(text, token_id, exp(logprob), logprob)
+
+
+def top_tokens(pairs: Iterable[tuple[int, float]], tokenizer: Tokenizer | None) -> list[TopToken]:
     """Return records for (id, log-probability) pairs."""
     return [
-        TopToken(tokenizer._text_of(i) if tokenizer else "", i, exp(logprob), logprob)
-        for i, logprob in pairs
+        top_token(tokenizer._text_of(i) if tokenizer else "", i, logprob) for i, logprob in pairs
     ]
 
 

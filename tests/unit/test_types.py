@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import math
 import pickle
 from typing import Any
 
 import pytest
 
 import cacher
+from cacher.types import top_token
 
 
 @pytest.fixture
@@ -63,3 +65,8 @@ def test_what_a_state_shares_cannot_be_changed(model: cacher.Model) -> None:
     for name in ("config", "revision", "model", "metadata", "text"):
         with pytest.raises(AttributeError):
             setattr(state, name, None)
+
+
+def test_log_probabilities_of_top_tokens_stay_in_their_range() -> None:
+    assert top_token("a", 1, 2e-16) == ("a", 1, 1.0, 0.0)
+    assert top_token("a", 1, -math.inf) == ("a", 1, 0.0, -1e9)
