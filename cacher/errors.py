@@ -30,6 +30,7 @@ A message holds the value that was wrong, where it came from and what is allowed
     │   │   └── ImportTooLargeError        they are larger than allowed
     │   └── StateFileError(ValueError)     a state file is damaged or of another format
     ├── FileError(OSError)                 a file could not be read or written
+    ├── StoreError(OSError)                the store of states could not be read or written
     ├── BudgetError(MemoryError)           the byte budget for KV pages is too small
     ├── GenerationCancelled                the call was cancelled
     ├── QueueFullError                     too many requests are waiting
@@ -170,6 +171,10 @@ class StateFileError(StateError, ValueError):
 
 class FileError(CacherError, OSError):
     """A file could not be read or written."""
+
+
+class StoreError(CacherError, OSError):
+    """The store of states could not be read or written."""
 
 
 class BudgetError(CacherError, MemoryError):

@@ -97,14 +97,19 @@ def import_states(
     return [imported(document, models) for document in wire.read(data, max_bytes).documents]
 
 
-def imported(document: dict[str, Any], models: Model | Callable[[str], Model]) -> State:
+def imported(
+    document: dict[str, Any],
+    models: Model | Callable[[str], Model],
+    cache_salt: str | None = None,
+) -> State:
     """Return the state of one of `cacher.wire.read`'s documents."""
     from cacher.document import from_document
     from cacher.typed import get
 
     try:
         model_id = get(document, "model_id", str)
-        state = from_document(models(model_id) if callable(models) else models, document)
+        model = models(model_id) if callable(models) else models
+        state = from_document(model, document, cache_salt=cache_salt)
     except StateImportError:
         raise
     except CacherError as error:

@@ -20,6 +20,7 @@ has_python_headers() {
     [ -f "$dir/Python.h" ]
 }
 
+# Installs what is missing for the extras $1 (comma list, may be empty).
 system_packages() {
     local missing=()
     command -v "${CC:-gcc}" >/dev/null || missing+=(gcc libc6-dev)
@@ -27,6 +28,7 @@ system_packages() {
     has_header cblas.h || missing+=(libopenblas-dev)
     has_python_headers || missing+=(python3-dev)
     "$PYTHON" -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
+    case ",$1," in *,dev,*) command -v redis-server >/dev/null || missing+=(redis-server) ;; esac
     install_packages "${missing[@]}"
 }
 
@@ -69,8 +71,8 @@ environment() {
 }
 
 case "${1:-}" in
-    system) system_packages ;;
-    venv) system_packages; environment "${2:-}" ;;
+    system) system_packages "" ;;
+    venv) system_packages "${2:-}"; environment "${2:-}" ;;
     browser) browser ;;
     *) echo "usage: tools/setup.sh system | venv [EXTRA,...] | browser" >&2; exit 2 ;;
 esac

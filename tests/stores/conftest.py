@@ -1,0 +1,72 @@
+"""Real stores: a folder, and a Redis server of Debian's that every session starts for itself."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from cacher.stores.base import StateStore
+from cacher.stores.files import FileStore
+from cacher.stores.redis import RedisStore
+
+Open = Callable[[], StateStore]
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server on a free port that puts every write on disk."""
+    program = shutil.which("redis-server")
+    assert program, "redis-server is missing: tools/setup.sh venv dev installs it"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = tmp_path_factory.mktemp("redis")
+    server = subprocess.Popen(
+        [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "",
+         "--appendonly", "yes", "--appendfsync", "always", "--daemonize", "no"],
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    url = f"redis://127.0.0.1:{port}/0"
+    with redis.Redis.from_url(url) as client:
+        for _ in range(1000):
+            try:
+                client.ping()
+                break
+            except redis.ConnectionError:
+                assert server.poll() is None, "redis-server ended"
+                time.sleep(0.01)
+    yield url
+    server.terminate()
+    server.wait()
+
+
+@pytest.fixture(params=["files", "redis"])
+def open_store(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> Iterator[Open]:
+    """Opens the same, at first empty, store any number of times, as several processes would."""
+    opened: list[StateStore] = []
+
+    def open_one() -> StateStore:
+        if request.param == "files":
+            opened.append(FileStore(tmp_path / "states"))
+        else:
+            opened.append(RedisStore(redis_url))
+        return opened[-1]
+
+    yield open_one
+    for store in opened:
+        store.close()
+    if request.param == "redis":
+        with redis.Redis.from_url(redis_url) as client:
+            client.flushall()
+
+
+@pytest.fixture
+def store(open_store: Open) -> StateStore:
+    return open_store()
