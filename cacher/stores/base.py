@@ -22,7 +22,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cacher.document import MODEL_TYPE
 from cacher.errors import StateBusyError
 from cacher.typed import get, seconds
 
@@ -60,7 +59,7 @@ class Summary:
         """Return the summary of a state."""
         parents = state.merged_from
         return cls(
-            state.id, state.model.name, MODEL_TYPE, len(state), state.head_position,
+            state.id, state.model.name, state.model.model_type, len(state), state.head_position,
             state._created, state._modified, state.forked_from,
             None if parents is None else tuple(parents),
         )  # fmt: skip
@@ -76,7 +75,8 @@ class Summary:
         parents = get(metadata, "merged_from", list, None)
         created = seconds(metadata, "created_at", written)
         return cls(
-            state_id, get(document, "model_id", str), MODEL_TYPE,
+            state_id, get(document, "model_id", str),
+            get(document, "model_type", str, "causal_lm"),
             len(get(document, "token_ids", list, [])), get(document, "head_position", int, 0),
             created, seconds(metadata, "last_modified", created),
             get(metadata, "forked_from", str, None),
