@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import cacher
-from cacher import EmptyStateError, ParameterError, State
+from cacher import EmptyStateError, ParameterError, State, WrongModelTypeError
+from tests.models.make_tiny import make_tiny
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -140,3 +142,53 @@ def test_an_empty_state_has_nothing_to_look_at(model: cacher.Model) -> None:
             look()
     assert empty.logprobs().shape == empty.entropy().shape == (0,)
     assert list(empty) == []
+
+
+def everything(state: State) -> list[object]:
+    """All that analyses tell of a state, in a form that can be compared."""
+    tokens = state.analyze_tokens(
+        include_logits=True, top=4, ngrams=2, histogram=True, correlation=True
+    )
+    attention = state.analyze_attention(threshold=0.1, per_layer=True)
+    cache = state.inspect_cache().cache_data
+    assert isinstance(cache, cacher.CacheData)
+    return [
+        tokens, [token.top_logits for token in tokens.tokens],
+        state.token_info(entropy=True, top_logprobs=3),
+        [part.pattern.tolist() for part in attention.attention_patterns],
+        attention.max_attention, attention.min_attention, attention.tokens,
+        state.head_importance(), cache.layer_data, cache.keys.tolist(), cache.values.tolist(),
+        np.asarray(state.inspect_cache(format="list").cache_data).tobytes(),
+        state.embedding().embedding.tobytes(), state.embedding(2, layer=1).embedding.tobytes(),
+    ]  # fmt: skip
+
+
+def test_what_is_seen_does_not_depend_on_how_the_state_came_about(model: cacher.Model) -> None:
+    text = "Once upon a time there was a little fox who lived in a wood"
+    want = everything(model.state(text).forward())
+    model.drop_cached()
+    pieces = model.state("Once upon a time there was a little fox").forward()
+    assert everything(pieces.append(" who lived in a wood").forward()) == want
+    assert everything(pieces.fork().append(" and died").forward().rollback(-2)) == want
+    pieces.evict()
+    assert everything(pieces) == want
+    alone = cacher.load("tales", threads=1).state(text)
+    assert everything(alone.forward()) == want
+
+
+def test_looking_changes_no_field(model: cacher.Model) -> None:
+    state = model.state("Hello world, ").forward("how are").append(" you")
+    before = state.to_dict()
+    everything(state)
+    state.attention_heatmap()
+    assert state.to_dict() == before
+
+
+def test_a_classifier_shows_its_attention_and_vectors_only(tmp_path: Path) -> None:
+    state = cacher.load(make_tiny("gpt2-labels", tmp_path), threads=1).state([5, 9, 14])
+    assert state.analyze_attention().attention_pattern.shape == (3, 3)
+    assert len(state.head_importance()) == 4
+    assert state.embedding(1).dimension == 32
+    for look in (state.analyze_tokens, state.token_info, state.inspect_cache):
+        with pytest.raises(WrongModelTypeError):
+            look()
