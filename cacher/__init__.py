@@ -84,6 +84,7 @@ from cacher.types import (
 
 if typing.TYPE_CHECKING:
     from cacher.attention import AttentionAnalysis, AttentionPattern, HeadImportance
+    from cacher.client import CacherAPIError, CacherClient
     from cacher.engine import Engine, EngineStream
     from cacher.kv import CacheData, CacheInspection, CacheLayer, KVStats
     from cacher.registry import register_model
@@ -110,6 +111,8 @@ __all__ = [
     "CacheData",
     "CacheInspection",
     "CacheLayer",
+    "CacherAPIError",
+    "CacherClient",
     "CacherError",
     "Checkpoint",
     "CheckpointNotFoundError",
@@ -211,6 +214,8 @@ _LATE = {
     "Embedding": "cacher.vectors",
     "Engine": "cacher.engine",
     "EngineStream": "cacher.engine",
+    "CacherAPIError": "cacher.connection",
+    "CacherClient": "cacher.client",
     "register_model": "cacher.registry",
 }
 
