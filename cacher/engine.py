@@ -44,6 +44,17 @@ class EngineStream:
         """What was generated so far, and why it ended."""
         return self._row.result()
 
+    @property
+    def seed(self) -> int | None:
+        """The seed in force; None when nothing is drawn."""
+        params = self._row.params
+        return None if params.greedy else params.seed
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last token was taken: none will come, and `result` is complete."""
+        return not self._request.tokens and self._request.outcome.done()
+
     def __aiter__(self) -> AsyncIterator[Token]:
         return self
 
@@ -58,6 +69,17 @@ class EngineStream:
         token = request.tokens.popleft()
         self._engine._scheduler.took(request)
         return token
+
+    async def __aenter__(self) -> EngineStream:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
 
     async def aclose(self) -> None:
         """End the run; tokens generated so far stay in the state, which is free afterwards."""

@@ -138,7 +138,7 @@ class Model:
             >>> len(cacher.load("tales").state("Hello world"))
             2
         """
-        full = self.default_config.updated(config)
+        full = self.default_config.updated(config, self.default_config)
         salt = 0 if cache_salt is None else salt_of(cache_salt)
         state = State(self, self._core.state(salt), full, metadata, state_id, salt)
         if text is not None:

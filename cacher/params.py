@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from types import EllipsisType
 from typing import Any, Literal, TypedDict
 
@@ -250,12 +250,17 @@ class StateConfig:
                 raise ParameterError(f"extra holds {sorted(known)[0]!r}, which has its own field")
             object.__setattr__(self, "extra", extra)
 
-    def updated(self, changes: Mapping[str, object] | StateConfig | None) -> StateConfig:
+    def updated(
+        self,
+        changes: Mapping[str, object] | StateConfig | None,
+        defaults: StateConfig | None = None,
+    ) -> StateConfig:
         """Return a configuration with some keys replaced.
 
         Args:
             changes: Keys to replace, or a whole configuration.  None as a value means the default,
                 except for ``seed``, where it means a fresh seed for every call.
+            defaults: What the default is; None: the package's own.
 
         Raises:
             TypeError: A value has the wrong type.
@@ -272,7 +277,7 @@ class StateConfig:
             return changes
         if not isinstance(changes, Mapping):
             raise TypeError(f"config must be a mapping, got {type(changes).__name__}")
-        defaults = {f.name: f.default for f in fields(StateConfig)}
+        defaults = StateConfig() if defaults is None else defaults
         known: dict[str, Any] = {}
         extra = dict(self.extra)
         for key, value in changes.items():
@@ -281,7 +286,8 @@ class StateConfig:
             if key not in _CONFIG_CHECKS:
                 extra[key] = value
             else:
-                known[key] = defaults[key] if value is None and key != "seed" else value
+                back = value is None and key != "seed"
+                known[key] = getattr(defaults, key) if back else value
         if extra != self.extra:
             known["extra"] = extra
         return replace(self, **known)

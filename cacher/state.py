@@ -259,7 +259,7 @@ class State(Generating, Inspection, Classifying, Remembering):
         copy._model = self._model
         copy._salt = self._salt
         copy._core = core
-        copy._config = self._config.updated(config)
+        copy._config = self._config.updated(config, self._model.default_config)
         copy._revision = 1
         copy._head = self._head if at is None else min(self._head, at)
         copy._identity = Identity(state_id)

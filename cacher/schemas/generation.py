@@ -39,6 +39,15 @@ class BeamControls(Request):
     no_repeat_ngram_size: OrNull[int | None] = Field(
         None, ge=0, le=10, description="Never repeat an n-gram of this size; 0 is off."
     )
+    top_k: OrNull[int | None] = Field(
+        None, ge=0, le=1000, description="Keep this many of the likeliest tokens; 0 is off."
+    )
+    min_p: OrNull[float | None] = Field(
+        None, ge=0, le=1, description="Drop tokens below this share of the likeliest one's."
+    )
+    min_tokens: OrNull[int | None] = Field(
+        None, ge=0, le=2**31 - 1, description="Nothing ends the run before this many new tokens."
+    )
 
 
 class Sampling(BeamControls):
@@ -52,15 +61,6 @@ class Sampling(BeamControls):
     )
     seed: int | None = seed_field(
         "Absent: the state's seed. null: a fresh one, reported in the response."
-    )
-    top_k: OrNull[int | None] = Field(
-        None, ge=0, le=1000, description="Keep this many of the likeliest tokens; 0 is off."
-    )
-    min_p: OrNull[float | None] = Field(
-        None, ge=0, le=1, description="Drop tokens below this share of the likeliest one's."
-    )
-    min_tokens: OrNull[int | None] = Field(
-        None, ge=0, le=2**31 - 1, description="Nothing ends the run before this many new tokens."
     )
     max_time_ms: OrNull[int | None] = Field(
         None, ge=1, le=300_000, description="The run ends at the first token after this time."
@@ -88,8 +88,7 @@ class Sampling(BeamControls):
         if self.max_time_ms is not None:
             chosen["max_time_s"] = self.max_time_ms / 1000
         if self.temperature_schedule is not None:
-            schedule = self.temperature_schedule
-            chosen["temperature_schedule"] = (schedule.start, schedule.end)
+            chosen["temperature_schedule"] = self.temperature_schedule.model_dump()
         for name in ("adaptive_top_p", "adaptive_top_k"):
             if getattr(self, name):
                 chosen[name] = True

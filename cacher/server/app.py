@@ -22,10 +22,17 @@ from cacher.server.gate import Gate
 from cacher.server.guard import Guard
 from cacher.server.journal import Journal, log
 from cacher.server.operations import add
-from cacher.server.routes import models, service
+from cacher.server.routes import analysis, bookkeeping, generation, models, service, states
 from cacher.server.services import Services
 
-OPERATIONS = (*service.OPERATIONS, *models.OPERATIONS)
+OPERATIONS = (
+    *generation.OPERATIONS,
+    *bookkeeping.OPERATIONS,  # /states/export before /states/{state_id}
+    *states.OPERATIONS,
+    *analysis.OPERATIONS,
+    *models.OPERATIONS,
+    *service.OPERATIONS,
+)
 DESCRIPTION = """Language-model states that live on the server: create one, continue it, branch it,
 look inside it, without sending its text again.  Equal requests with equal seeds have equal answers.
 

@@ -6,11 +6,11 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from cacher import errors
+from cacher.server.encoding import JSON, dumps
 
 MAX_SHOWN_ERRORS = 20
 MAX_SHOWN_INPUT = 256  # characters of a refused value that are sent back
@@ -47,9 +47,7 @@ class Answer(NamedTuple):
 
     def response(self) -> Response:
         """Return it as a response."""
-        return Response(
-            orjson.dumps(self.body), self.status, self.headers, media_type="application/json"
-        )
+        return Response(dumps(self.body), self.status, self.headers, media_type=JSON)
 
     async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request with it."""
@@ -65,9 +63,20 @@ RETRY = {"Retry-After": "1"}
 # An exception is answered by the first class that it is an instance of.
 _TABLE: list[tuple[type[Exception], int, str]] = [
     (errors.ModelNotFoundError, 400, "model_not_found"),
+    (errors.WrongModelTypeError, 400, "wrong_model_type"),
     (errors.ContextOverflowError, 400, "context_overflow"),
     (errors.EmptyStateError, 400, "empty_state"),
     (errors.TokenIdError, 400, "invalid_token_id"),
+    (errors.LayerOutOfRangeError, 400, "layer_out_of_range"),
+    (errors.HeadOutOfRangeError, 400, "head_out_of_range"),
+    (errors.TokenIndexOutOfRangeError, 400, "token_index_out_of_range"),
+    (errors.ResponseTooLargeError, 400, "response_too_large"),
+    (errors.StateNotFoundError, 404, "state_not_found"),
+    (errors.StateExistsError, 400, "state_exists"),
+    (errors.CheckpointNotFoundError, 400, "checkpoint_not_found"),
+    (errors.RevisionNotAvailableError, 400, "revision_not_available"),
+    (errors.ImportTooLargeError, 413, "body_too_large"),
+    (errors.StateImportError, 400, "import_invalid"),
     (errors.MergeConflictError, 400, "merge_conflict"),
     (errors.StateFileError, 400, "import_invalid"),
     (errors.ModelMismatchError, 400, "import_invalid"),
@@ -117,9 +126,9 @@ def answer(error: Exception) -> Answer | None:
             keys = getattr(error, "keys", ())
             context = {"keys": list(keys)} if code == "merge_conflict" and keys else None
             return Answer(status, code, str(error), context, headers)
-    if isinstance(error, errors.FileError):
+    if isinstance(error, (errors.FileError, errors.StoreError)):
         reason = os.strerror(error.errno) if error.errno else "it cannot be read or written"
-        return Answer(503, "storage_failed", f"The state's file: {reason}")
+        return Answer(503, "storage_failed", f"The state could not be kept: {reason}")
     if isinstance(error, (errors.ModelError, errors.TokenizerError)) and not isinstance(
         error, errors.EncodingError
     ):

@@ -8,12 +8,12 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from cacher.types import ModelStats
+from cacher.types import EngineStats, ModelStats
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 100)
 TOKEN_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5)
 
-Gauges = Callable[[], Iterable[tuple[str, ModelStats]]]
+Gauges = Callable[[], Iterable[tuple[str, ModelStats, EngineStats | None]]]
 
 
 class Metrics:
@@ -63,7 +63,18 @@ class _Models(Collector):
             "cacher_tokens", "Tokens computed, or found computed", labels=["model", "how"]
         )
         evicted = CounterMetricFamily("cacher_kv_pages_evicted", "Pages evicted", labels=["model"])
-        for model_id, stats in self._models():
+        requests = GaugeMetricFamily(
+            "cacher_engine_requests", "Requests in the engine", labels=["model", "kind"]
+        )
+        prefix = CounterMetricFamily(
+            "cacher_prefix", "Prompts looked up among what is computed", labels=["model", "kind"]
+        )
+        for model_id, stats, engine in self._models():
+            if engine is not None:
+                requests.add_metric([model_id, "running"], engine.running)
+                requests.add_metric([model_id, "waiting"], engine.waiting)
+                prefix.add_metric([model_id, "lookups"], engine.prefix_lookups)
+                prefix.add_metric([model_id, "hits"], engine.prefix_hits)
             pages.add_metric([model_id, "live"], stats.pages_live)
             pages.add_metric([model_id, "cached"], stats.pages_cached)
             pages.add_metric([model_id, "shared"], stats.pages_shared)
@@ -71,4 +82,4 @@ class _Models(Collector):
             tokens.add_metric([model_id, "computed"], stats.tokens_computed)
             tokens.add_metric([model_id, "reused"], stats.tokens_reused)
             evicted.add_metric([model_id], stats.pages_evicted)
-        yield from (pages, kv, tokens, evicted)
+        yield from (pages, kv, tokens, evicted, requests, prefix)

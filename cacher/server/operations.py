@@ -10,26 +10,35 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
-import orjson
 from annotated_types import Le
 from fastapi import Body, FastAPI, Path, Query, Request
 from pydantic import BaseModel, create_model
 from starlette.responses import Response
 
+from cacher.config import Settings
 from cacher.schemas.base import ErrorBody, ValidationErrorBody
+from cacher.server.encoding import json_response
 from cacher.server.guard import JsonRoute
 from cacher.server.journal import Visit, visit
 from cacher.server.services import Services
 from cacher.server.streaming import Records, RecordStream, form_of
 
+if TYPE_CHECKING:
+    from cacher.engine import Engine, EngineStream
+    from cacher.model import Model
+    from cacher.state import State
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
 PREFIX = "/v1"
 WORDS = ("/analysis", "/analyze")
-JSON = "application/json"
 PATH_PARAMETERS = {
     "state_id": "Id of the state.",
     "model_id": "Id of the model; it may contain slashes.",
@@ -105,15 +114,51 @@ class Call:
     visit: Visit
     prefixed: bool
 
+    @property
+    def settings(self) -> Settings:
+        """The server's settings."""
+        return self.services.settings
+
+    async def state(self, state_id: str) -> State:
+        """Return a copy of a state, to look at."""
+        return await self.services.states.get(state_id, tenant=self.visit.tenant)
+
+    def writing(self, state_id: str) -> AbstractAsyncContextManager[State]:
+        """Have a state alone, to change it; the change is stored when the block is left."""
+        return self.services.states.change(state_id, tenant=self.visit.tenant)
+
+    @asynccontextmanager
+    async def making(self, model: Model, config: Any) -> AsyncIterator[State]:
+        """Have a new state; it is stored when the block is left, but for errors."""
+        state = model.state(config=config, cache_salt=self.visit.tenant or None)
+        try:
+            yield state
+        except (asyncio.CancelledError, GeneratorExit):  # the client has left: it saw the tokens
+            await self.services.states.add(state, tenant=self.visit.tenant)
+            raise
+        await self.services.states.add(state, tenant=self.visit.tenant)
+
+    def engine(self, state: State) -> Engine:
+        """Return the engine of a state's model."""
+        return self.services.engine(state.model)
+
+    async def aside(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a method of a state off the event loop."""
+        state: State = function.__self__  # type: ignore[attr-defined]
+        return await self.engine(state).run(function, *args, **kwargs)
+
+    def cancellable(self, stream: EngineStream) -> AbstractContextManager[None]:
+        """Let `Services.cancel` find a run while the block lasts."""
+        return self.services.running(self.visit.tenant, self.visit.request_id, stream)
+
     def stream(self, records: Records) -> Response:
         """Return a response that streams, in the format that the client accepts."""
-        settings = self.services.settings
         return RecordStream(
             records,
             form_of(self.request.headers.get("accept", "")),
-            together=settings.STREAM_CHUNK_SIZE,
-            idle_s=settings.IDLE_TIMEOUT,
-            timeout_s=settings.REQUEST_TIMEOUT,
+            together=self.settings.STREAM_CHUNK_SIZE,
+            idle_s=self.settings.IDLE_TIMEOUT,
+            timeout_s=self.settings.REQUEST_TIMEOUT,
             metrics=self.services.metrics,
         )
 
@@ -193,19 +238,6 @@ def bounded(schema: type[BaseModel], limit: int) -> type[BaseModel]:
         info.metadata = [*info.metadata, Le(limit)]
         fields[name] = (info.annotation, info)
     return create_model(schema.__name__, __base__=schema, __doc__=schema.__doc__, **fields)
-
-
-def json_response(value: object) -> Response:
-    """Return a JSON answer; floats are written so that they read back to the same bits."""
-    return Response(orjson.dumps(value, _plain, orjson.OPT_SERIALIZE_NUMPY), media_type=JSON)
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    if isinstance(value, (tuple, set, frozenset)):
-        return list(value)
-    raise TypeError(f"{type(value).__name__} is no JSON")
 
 
 def _responses(operation: Operation) -> dict[int | str, dict[str, Any]]:

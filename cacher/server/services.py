@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from cacher.config import Settings
+from cacher.engine import Engine, EngineStream
 from cacher.errors import CacherError
 from cacher.registry import Registry
 from cacher.server.metrics import Metrics
-from cacher.types import ModelStats
+from cacher.states import States
+from cacher.stores.files import FileStore
+from cacher.types import EngineStats, ModelStats
 
 if TYPE_CHECKING:
     from cacher.model import Model
@@ -23,14 +27,56 @@ log = logging.getLogger("cacher.server")
 
 
 class Services:
-    """The shared parts: settings, models, counters.  Opened and closed with the application."""
+    """The shared parts: settings, models, engines, states, counters.
+
+    Opened and closed with the application; states are there between the two.
+    """
+
+    states: States
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.registry = Registry(settings)
         self.metrics = Metrics()
         self.metrics.watch(self._stats)
+        self._engines: dict[str, Engine] = {}
+        self._running: dict[tuple[str, str], EngineStream] = {}
         self._background: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        """Begin: the store is opened, the default model is loaded behind the scenes."""
+        settings = self.settings
+        self.states = States(
+            self.registry.load,
+            await asyncio.to_thread(FileStore, settings.CACHE_DIR),
+            max_in_memory=settings.MAX_CACHE_SIZE,
+            lock_timeout_s=settings.LOCK_TIMEOUT,
+            max_age_s=settings.CACHE_MAX_AGE,
+            max_stored=settings.MAX_DISK_STATES,
+            clean_up_interval_s=settings.CACHE_CLEANUP_INTERVAL,
+        )
+        await self.states.__aenter__()
+        task = asyncio.create_task(self._load_default())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def close(self) -> None:
+        """End: what runs is ended with what it has, and saved."""
+        for engine in self._engines.values():
+            await engine.aclose()
+        for task in list(self._background):
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self.states.aclose()
+
+    async def _load_default(self) -> None:
+        try:
+            log.info("default model: %s", self.registry.default)
+            await self.model()
+        except CacherError as error:  # the server serves the others
+            log.error("the default model cannot be loaded: %s", error)
+
+    # ---- models
 
     async def model(self, model_id: str | None = None) -> Model:
         """Return a model, the default one where none is named; loading is left to a thread."""
@@ -41,29 +87,41 @@ class Services:
             return model
         return await asyncio.to_thread(self.registry.load, model_id)
 
+    def engine(self, model: Model) -> Engine:
+        """Return the engine of a model."""
+        engine = self._engines.get(model.name)
+        if engine is None:
+            engine = self._engines[model.name] = Engine(model)
+        return engine
+
     async def aside(self, function: Callable[[], T], size: int) -> T:
         """Call a function that takes longer the larger its input is: large ones in a thread."""
         return function() if size <= SMALL else await asyncio.to_thread(function)
 
-    async def open(self) -> None:
-        """Begin: the default model is loaded behind the scenes."""
-        task = asyncio.create_task(self._load_default())
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+    # ---- runs
 
-    async def close(self) -> None:
-        """End: nothing runs on behind."""
-        for task in list(self._background):
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
-
-    async def _load_default(self) -> None:
+    @contextmanager
+    def running(self, tenant: str, request_id: str, stream: EngineStream) -> Iterator[None]:
+        """Let `cancel` find a run by its request while the block lasts."""
+        key = (tenant, request_id)
+        self._running[key] = stream
         try:
-            log.info("default model: %s", self.registry.default)
-            await self.model()
-        except CacherError as error:  # the server serves the others
-            log.error("the default model cannot be loaded: %s", error)
+            yield
+        finally:
+            if self._running.get(key) is stream:
+                del self._running[key]
 
-    def _stats(self) -> Iterator[tuple[str, ModelStats]]:
+    async def cancel(self, tenant: str, request_id: str) -> bool:
+        """End a run with what it has; False when there is none of that request."""
+        stream = self._running.get((tenant, request_id))
+        if stream is None:
+            return False
+        await stream.aclose()
+        return True
+
+    # ---- counters
+
+    def _stats(self) -> Iterator[tuple[str, ModelStats, EngineStats | None]]:
         for model_id, model in self.registry.loaded().items():
-            yield model_id, model.stats
+            engine = self._engines.get(model_id)
+            yield model_id, model.stats, None if engine is None else engine.stats

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from cacher.server import errors
+from cacher.server.encoding import dumps
 from cacher.server.metrics import Metrics
 
 log = logging.getLogger("cacher.server")
@@ -41,7 +42,7 @@ class Form(NamedTuple):
 
 
 def _line(record: Record) -> bytes:
-    return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY)
+    return dumps(record, orjson.OPT_APPEND_NEWLINE)
 
 
 def _event(record: Record) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
@@ -20,7 +21,7 @@ from cacher.server.app import create_app
 Serve = Callable[..., Any]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("server")
 
@@ -70,7 +71,7 @@ def over_socket(**settings: Any) -> Iterator[str]:
         assert not thread.is_alive()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def address(folder: Path) -> Iterator[str]:
     """A server with default settings and a folder of its own."""
     with over_socket(CACHE_DIR=str(folder / "states")) as found:
@@ -90,3 +91,58 @@ def dead_port() -> int:
         taken.bind(("127.0.0.1", 0))
         port: int = taken.getsockname()[1]
         return port
+
+
+class Api:
+    """Calls one spelling of the routes."""
+
+    def __init__(self, http: httpx.Client, prefix: str, slash: str) -> None:
+        self.http = http
+        self.prefix = prefix
+        self.slash = slash
+
+    @property
+    def dialect(self) -> str:
+        return "V" if self.prefix else "U"
+
+    def call(self, method: str, path: str, **options: Any) -> httpx.Response:
+        return self.http.request(method, f"{self.prefix}{path}{self.slash}", **options)
+
+    def get(self, path: str, **query: Any) -> Any:
+        """The JSON of a GET that succeeds."""
+        return self._good(self.call("GET", path, params=query))
+
+    def post(self, path: str, /, **body: Any) -> Any:
+        """The JSON of a POST that succeeds."""
+        return self._good(self.call("POST", path, json=body))
+
+    def lines(self, path: str, /, **body: Any) -> list[dict[str, Any]]:
+        """The records of a stream."""
+        answer = self.call("POST", path, json=body)
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["content-type"] == "application/x-ndjson"
+        return [json.loads(line) for line in answer.text.splitlines()]
+
+    def refused(
+        self, status: int, code: str, path: str, method: str = "POST", /, **body: Any
+    ) -> Any:
+        """The body of a refusal, which must be of that status and code."""
+        answer = self.call(method, path, json=body if method != "GET" else None)
+        assert (answer.status_code, answer.json().get("code")) == (status, code), answer.text
+        assert "Traceback" not in answer.text
+        return answer.json()
+
+    def new(self, text: str | None = "Hello world", **body: Any) -> str:
+        """The id of a new state."""
+        made: str = self.post("/states", model_id="tales", text=text, **body)["state_id"]
+        return made
+
+    @staticmethod
+    def _good(answer: httpx.Response) -> Any:
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+
+@pytest.fixture(params=[("", ""), ("/v1", "/")], ids=["U", "V"])
+def api(http: httpx.Client, request: pytest.FixtureRequest) -> Api:
+    return Api(http, *request.param)
