@@ -118,6 +118,30 @@ MODELS: dict[str, tuple[str, dict[str, Any], str]] = {
     "sharded": ("LlamaConfig", SMALL, "float32"),
 }
 
+# Sequence classifiers: name -> the same.  transformers pads where pad_token_id says.
+LABELS = {"num_labels": 5, "pad_token_id": 7}
+CLASSIFIERS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "gpt2-labels": (
+        "GPT2Config",
+        {"n_embd": 90, "n_layer": 3, "n_head": 3, "n_positions": 300, "vocab_size": 777}
+        | {"initializer_range": 0.15}
+        | LABELS,
+        "float32",
+    ),
+    "gpt2-reward": (
+        "GPT2Config",
+        {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 300, "vocab_size": 500}
+        | {"initializer_range": 0.15, "num_labels": 1},
+        "float32",
+    ),
+    "llama-labels": ("LlamaConfig", SMALL | LABELS, "float32"),
+    "llama-two": ("LlamaConfig", SMALL | {"tie_word_embeddings": True}, "bfloat16"),
+    "llama-reward": ("LlamaConfig", SMALL | LABELS | {"num_labels": 1}, "float32"),
+    "mistral-labels": ("MistralConfig", SMALL | LABELS | {"sliding_window": 37}, "float32"),
+    "qwen2-labels": ("Qwen2Config", SMALL | LABELS | {"tie_word_embeddings": True}, "float32"),
+    "qwen3-reward": ("Qwen3Config", SMALL | {"head_dim": 32, "num_labels": 1}, "float32"),
+}
+
 
 def randomise_vectors(model: torch.nn.Module) -> None:
     """Replace the zeros of biases and ones of norms, which would hide one that is not applied."""
@@ -128,14 +152,19 @@ def randomise_vectors(model: torch.nn.Module) -> None:
 
 
 def make_random(name: str, folder: Path) -> Path:
-    """Write model ``name`` of MODELS below ``folder``, unless it is there; return its folder."""
-    kind, options, dtype = MODELS[name]
+    """Write model ``name`` of MODELS or CLASSIFIERS below ``folder``, unless it is there.
+
+    Returns its folder.
+    """
+    kind, options, dtype = (MODELS | CLASSIFIERS)[name]
     target = folder / name
     if (target / "config.json").exists():
         return target
     torch.manual_seed(20260102)
     config = getattr(transformers, kind)(**options)
-    model = transformers.AutoModelForCausalLM.from_config(config)
+    classifier = name in CLASSIFIERS
+    auto = "AutoModelForSequenceClassification" if classifier else "AutoModelForCausalLM"
+    model = getattr(transformers, auto).from_config(config)
     randomise_vectors(model)
     shard = "100KB" if name == "sharded" else "5GB"
     model.to(getattr(torch, dtype)).save_pretrained(target, max_shard_size=shard)
@@ -143,5 +172,5 @@ def make_random(name: str, folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    for model_name in sys.argv[2:] or MODELS:
+    for model_name in sys.argv[2:] or MODELS | CLASSIFIERS:
         print(make_random(model_name, Path(sys.argv[1])))
