@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cacher.model import Model
 
 MAX_CONFIG_BYTES = 4 * 2**20
+MAX_LABELS = 65_536  # of a model the core opens
 ENCODERS = frozenset({"bert", "modernbert"})
 TYPE_WORDS = {
     "causal_lm": "causal language model",
@@ -57,7 +58,7 @@ class ModelFacts:
 
 
 def model_type(config: dict[str, Any]) -> str:
-    """Return what a configuration makes of a model.
+    """Return what a configuration makes of a model: as the core reads it, or an encoder.
 
     Example:
         >>> from cacher.catalog import model_type
@@ -65,8 +66,8 @@ def model_type(config: dict[str, Any]) -> str:
         'sequence_classification'
     """
     architectures = config.get("architectures")
-    names = architectures if isinstance(architectures, list) else []
-    if any(isinstance(name, str) and "SequenceClassification" in name for name in names):
+    name = architectures[0] if isinstance(architectures, list) and architectures else None
+    if isinstance(name, str) and name.endswith("ForSequenceClassification"):
         return "sequence_classification"
     return "encoder" if config.get("model_type") in ENCODERS else "causal_lm"
 
@@ -75,6 +76,7 @@ def folder_config(folder: Path, model_id: str) -> dict[str, Any]:
     """Return a folder's config.json with the common keys, None where it says nothing.
 
     Keys that begin with an underscore are left out: they tell of the machine a model was made on.
+    A classifier's labels have names, whether the file names them or not.
 
     Raises:
         ModelFormatError: The file is damaged, or too large.
@@ -90,6 +92,10 @@ def folder_config(folder: Path, model_id: str) -> dict[str, Any]:
     config = {key: value for key, value in raw.items() if not key.startswith("_")}
     for key, names in COMMON_KEYS.items():
         config[key] = next((raw[name] for name in names if raw.get(name) is not None), None)
+    if model_type(config) == "sequence_classification" and not config.get("id2label"):
+        n_labels = config.get("num_labels")
+        count = n_labels if type(n_labels) is int and 0 < n_labels <= MAX_LABELS else 2
+        config["id2label"] = {str(i): f"LABEL_{i}" for i in range(count)}
     return config
 
 
@@ -100,7 +106,8 @@ def _refuse(text: str) -> float:
 def opened_config(model: Model) -> dict[str, Any]:
     """Return the common keys of a model that has no folder to read them from."""
     info = model.info
-    return {
+    labels = {str(i): label for i, label in enumerate(info.labels)}
+    return ({"id2label": labels} if labels else {}) | {
         "vocab_size": info.vocab_size,
         "n_ctx": info.n_ctx,
         "n_embd": info.hidden_size,

@@ -348,9 +348,10 @@ class Registry:
     def _facts(self, source: Source) -> ModelFacts:
         if source.folder is not None:
             config = catalog.folder_config(source.folder, source.model_id)
+            model_type = catalog.model_type(config)
         else:
-            config = catalog.opened_config(self.load(source.model_id))
-        model_type = catalog.model_type(config)
+            model = self.load(source.model_id)
+            config, model_type = catalog.opened_config(model), model.model_type
         words = catalog.TYPE_WORDS[model_type]
         if source.registered is not None:
             description = source.registered.description or f"A registered {words}"

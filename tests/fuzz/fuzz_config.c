@@ -1,5 +1,3 @@
-    if (!sizes || !floats || !ids) abort();
-    check_labels(c);
 /* config: the text of a config.json.  Whatever is taken must be inside the documented ranges; then the same text is
  * read as a generation_config.json. */
 #include "io/config.h"
@@ -33,6 +31,7 @@ static void check(const cch_config *c) {
     if (c->position == CCH_POSITION_ROPE && (c->head_dim % 2 != 0 || c->rope_theta < 1)) abort();
     if (c->rope_type == CCH_ROPE_LLAMA3 && !(c->rope_high_freq_factor > c->rope_low_freq_factor)) abort();
     if (!sizes || !floats || !ids) abort();
+    check_labels(c);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

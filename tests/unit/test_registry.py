@@ -13,6 +13,7 @@ import cacher
 from cacher import ModelError, ModelNotFoundError, ParameterError, hub, registry
 from cacher.config import Settings
 from cacher.registry import Registry
+from tests.models.make_tiny import CLASSIFIERS, make_tiny
 from tests.unit.test_hub import cached_snapshot
 
 
@@ -139,6 +140,24 @@ def test_facts_have_the_common_keys(tmp_path: Path) -> None:
     assert (facts.config["n_layer"], facts.config["bos_token_id"]) == (6, None)
     assert "somebody" not in str(facts)
     assert facts.config["hidden_size"] == facts.config["n_embd"] == 256
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_a_classifier_tells_its_labels(name: str, tmp_path: Path) -> None:
+    make_tiny(name, tmp_path / "models")
+    models = Registry(Settings(MODELS_DIR=str(tmp_path / "models"), OFFLINE=True))
+    known = models.facts(name)
+    labels = models.load(name).labels
+    assert known.model_type == models.facts(name).model_type == "sequence_classification"
+    assert known.config["id2label"] == {str(i): label for i, label in enumerate(labels)}
+    registry.register_model("mine", lambda: cacher.load(str(tmp_path / "models" / name)))
+    mine = models.facts("mine")
+    assert (mine.model_type, mine.config["id2label"]) == (
+        known.model_type,
+        known.config["id2label"],
+    )
+    assert mine.config["model_type"] == known.config["model_type"]
+    assert "id2label" not in models.facts("tales").config
 
 
 def test_registered_models_have_their_id() -> None:
