@@ -18,7 +18,7 @@ CORE_LIB := $(BUILD)/libcacher.a
 TEST_BIN := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/*/test_*.c))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test core ext dev test-c test-py test-isa laws parity slow bench lint fmt werror asan ubsan tsan \
+.PHONY: help demo test core ext dev test-c test-py test-isa laws parity slow crash bench lint fmt werror asan ubsan tsan \
         fuzz fuzz-replay sdist clean
 
 help: ## this list
@@ -93,6 +93,10 @@ slow: ## tests that take minutes, or a browser
 	@tools/setup.sh venv dev
 	@tools/setup.sh browser
 	@$(PY) -m pytest -q -m slow
+
+crash: ## kill processes with -9 while they change states, N times: nothing acknowledged is lost
+	@tools/setup.sh venv dev
+	@$(PY) -m tests.crash $(N)
 
 bench: ## every ratio against transformers+torch, bandwidth and peak; writes docs/benchmarks.md
 	@tools/setup.sh venv dev,parity

@@ -46,7 +46,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 THREADS = 8
-LEASE_S = 10.0
 LEASE_PAUSE_S = 0.01  # between two looks at a lease that another process holds
 TOUCH_S = 60.0  # a use is noted in the store that often at most
 
@@ -94,6 +93,7 @@ class Keeper:
         shared: bool,
         max_age_s: float | None,
         max_stored: int | None,
+        lease_s: float,
     ) -> None:
         """Keep states in a store; see `States` for the arguments."""
         self.models = models
@@ -102,6 +102,7 @@ class Keeper:
         self._shared = shared
         self._max_age_s = max_age_s
         self._max_stored = max_stored
+        self._lease_s = lease_s
         self._touch_s = TOUCH_S if max_age_s is None else min(TOUCH_S, max_age_s / 10)
         self._entries: OrderedDict[Key, Entry] = OrderedDict()
         self._reading: dict[Key, asyncio.Task[Entry]] = {}
@@ -140,7 +141,7 @@ class Keeper:
 
     async def _leased(self, key: Key, seconds: float) -> Lease:
         deadline = monotonic() + seconds
-        while (lease := await self.off(self.store.acquire, key, LEASE_S)) is None:
+        while (lease := await self.off(self.store.acquire, key, self._lease_s)) is None:
             if monotonic() >= deadline:
                 raise StateBusyError(f"state {key.state_id} is in use by another process")
             await asyncio.sleep(LEASE_PAUSE_S)
@@ -148,9 +149,9 @@ class Keeper:
 
     async def _renew(self, lease: Lease) -> None:
         while True:
-            await asyncio.sleep(LEASE_S / 3)
+            await asyncio.sleep(self._lease_s / 3)
             with suppress(CacherError):  # the save will tell whether it was lost
-                await self.off(self.store.renew, lease, LEASE_S)
+                await self.off(self.store.renew, lease, self._lease_s)
 
     async def current(self, key: Key) -> Entry:
         """Return the entry of a state, read from the store where memory has none or an old one."""

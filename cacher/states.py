@@ -66,6 +66,7 @@ class States:
         max_age_s: float | None = 86_400.0,
         max_stored: int | None = 10_000,
         clean_up_interval_s: float = 3600.0,
+        lease_s: float = 10.0,
     ) -> None:
         """Keep states in a store.
 
@@ -78,6 +79,7 @@ class States:
             max_age_s: States not used for that long are removed; None: never.
             max_stored: The oldest states beyond that number are removed; None: none.
             clean_up_interval_s: Between two clean-ups; 0: only `clean_up` does it.
+            lease_s: How long a state stays with a process that died, where it is `shared`.
         """
         self._keeper = Keeper(
             models,
@@ -87,6 +89,7 @@ class States:
             shared=shared,
             max_age_s=max_age_s,
             max_stored=max_stored,
+            lease_s=lease_s,
         )
         self._interval_s = clean_up_interval_s
         self._cleaner: asyncio.Task[None] | None = None
@@ -179,7 +182,8 @@ class States:
         Raises:
             StateNotFoundError: There is no such state.
             StateBusyError: It was not free in time, or another process changed it meanwhile.
-            StoreError: The change cannot be stored; it has not happened.
+            StoreError: The change cannot be stored; it has not happened, or, where it was written
+                but may not outlast a power failure, can be seen all the same.
         """
         key = self._key(state_id, tenant)
         async with self._keeper.turn(key):

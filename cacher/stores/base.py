@@ -145,8 +145,8 @@ class StateStore(ABC):
         Raises:
             StateExistsError: None was expected, and there is one.
             ChangedMeanwhileError: There is another version, or none any more.
-            StoreError: It could not be written; where it could not be made durable, a reader may
-                see it all the same.
+            StoreError: It could not be written.  Where a new version was written but may not
+                outlast a power failure, a reader may see it all the same; a new state is gone.
         """
 
     @abstractmethod

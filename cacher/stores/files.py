@@ -124,8 +124,21 @@ class FileStore(StateStore):
                     self._check(key, path, expected)
                     os.replace(temporary, path)
                     self._index.put(key, version, file, summary)
-            sync_folder(folder)
+            try:
+                sync_folder(folder)
+            except OSError:
+                if expected is None:
+                    self._unmake(key, version, path)
+                raise
         return version
+
+    def _unmake(self, key: Key, version: str, path: str) -> None:
+        """Take back a state whose maker is told that it could not be stored."""
+        with self._index.transaction():
+            row = self._index.get(key)
+            if row is not None and row.version == version:
+                os.unlink(path)
+                self._index.bury(key)
 
     def _check(self, key: Key, path: str, expected: str | None) -> None:
         there = _stat(path)
@@ -251,7 +264,11 @@ class FileStore(StateStore):
         for each in reversed(missing):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(each, 0o700)
-            sync_folder(os.path.dirname(each))
+            try:
+                sync_folder(os.path.dirname(each))
+            except OSError:
+                os.rmdir(each)  # or the next save would take it for one that is on disk
+                raise
 
     def _folders(self) -> dict[str, str]:
         """Return the folder of every tenant."""
