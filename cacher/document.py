@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 MAX_BYTES = 64 * 1024 * 1024
+JSON = json.JSONEncoder(allow_nan=False)
 CERTAIN = 1e-3  # a log-probability is at most 0, but for rounding
 MAX_PARENTS = 16
 
@@ -117,7 +118,7 @@ def encode(state: State) -> bytes:
         StateFileError: It would be larger than 64 MiB all the same.
     """
     plain = to_document(state).items()
-    lines = [f"  {json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in plain]
+    lines = [f'  "{key}": {JSON.encode(value)}' for key, value in plain]
     for scores in (_scores_json(state), "null"):
         last = f'  "stored_logits": {scores}'
         data = ("{\n" + ",\n".join([*lines, last]) + "\n}\n").encode()

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from cacher.errors import CacherError, StateExistsError, StateFileError, StoreError
+from cacher.errors import CacherError, FileError, StateExistsError, StateFileError, StoreError
 from cacher.identity import STATE_ID
 from cacher.statefile import new_file, read, reason, sync_folder
 from cacher.stores.base import (
@@ -42,6 +42,7 @@ INDEX_NAME = ".cacher-index.sqlite3"
 TENANTS = "tenants"
 TEMPORARY_AGE_S = 60.0  # no save takes that long: what is older was left by a process that died
 TRIES = 5
+BATCH = 500  # files that are read between two transactions
 
 
 class Found(NamedTuple):
@@ -327,18 +328,22 @@ class FileStore(StateStore):
 
     def _read_strange(self, tenant: str) -> None:
         """Read the files of a tenant that were put there by somebody else."""
-        for key, version in self._index.strange(tenant):
-            path = self._path(key)
-            summary = None
-            try:
-                there = _stat(path)
-                if there is None:
-                    self._lost(key)
-                    continue
-                summary = Summary.of_document(key.state_id, parse(read(path)), there[1])
-            except StateFileError as error:
-                log.error("state file %s is damaged and left alone: %s", path, error)
-            self._index.describe(key, version, summary)
+        strange = self._index.strange(tenant)
+        for start in range(0, len(strange), BATCH):
+            read = [(*each, self._read_summary(each[0])) for each in strange[start : start + BATCH]]
+            self._index.describe(read)
+
+    def _read_summary(self, key: Key) -> Summary | None:
+        path = self._path(key)
+        try:
+            there = _stat(path)
+            if there is None:
+                self._lost(key)
+                return None
+            return Summary.of_document(key.state_id, parse(read(path)), there[1])
+        except (StateFileError, FileError) as error:
+            log.error("state file %s is damaged and left alone: %s", path, error)
+            return None
 
     @contextlib.contextmanager
     def _trouble(self, verb: str, path: str) -> Iterator[None]:

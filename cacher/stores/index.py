@@ -140,18 +140,20 @@ class Index:
         )
         return version
 
-    def describe(self, key: Key, version: str, summary: Summary | None) -> None:
-        """Note what a strange file holds, or that it is damaged, while it is that version."""
+    def describe(self, read: list[tuple[Key, str, Summary | None]]) -> None:
+        """Note what strange files hold, None for damaged ones, while they are those versions."""
         with self.transaction():
-            row = self.get(key)
-            if row is None or row.version != version:
-                return
-            if summary is not None:
-                self.put(key, version, row.file, summary)
-            else:
-                self._run(
-                    "UPDATE states SET condition = ? WHERE tenant = ? AND id = ?", (DAMAGED, *key)
-                )
+            for key, version, summary in read:
+                row = self.get(key)
+                if row is None or row.version != version:
+                    continue
+                if summary is not None:
+                    self.put(key, version, row.file, summary)
+                else:
+                    self._run(
+                        "UPDATE states SET condition = ? WHERE tenant = ? AND id = ?",
+                        (DAMAGED, *key),
+                    )
 
     def strange(self, tenant: str) -> list[tuple[Key, str]]:
         """Return the live states whose files were not read yet, with their versions."""
