@@ -1,6 +1,6 @@
 """Random programs against a straight-line run: the laws of docs/architecture.md in one test.
 
-A program creates, appends to, generates on, forks, rolls back, saves, restores, evicts, batches,
+A program creates, appends to, generates on, forks, rolls back, saves, exports, evicts, batches,
 sends through an engine and deletes states on models that differ in threads and instruction set. A
 mirror in plain Python holds each state's tokens. The oracle computes the same token sequences on
 one thread with the portable kernels, each from nothing, in one piece. Logits, KV entries, log-
@@ -86,6 +86,8 @@ class Live:
     model: cacher.Model
     state: cacher.State
     tokens: list[int]
+    past: dict[int, list[int]] = field(default_factory=dict)  # by revision
+    marked: list[int] | None = None  # by the checkpoint
 
 
 @dataclass
@@ -102,13 +104,15 @@ class Program:
     def run(self, steps: int) -> str | None:
         operations: list[Callable[[], None]] = [
             self.create, self.create, self.append, self.generate, self.generate, self.fork,
-            self.roll_back, self.save_and_restore, self.evict, self.delete, self.batch, self.engine,
-            self.look,
+            self.roll_back, self.go_back, self.checkpoint, self.save_and_restore, self.transfer,
+            self.evict, self.delete, self.batch, self.engine, self.look,
         ]  # fmt: skip
         try:
             self.create()
             for _ in range(steps):
                 self.rng.choice(operations)()
+                for live in self.live:
+                    live.past[live.state.revision] = list(live.tokens)
             for live in self.live:
                 self.check(live)
             del live
@@ -166,6 +170,38 @@ class Program:
         self.note("rollback", to, len(live.tokens))
         live.state.rollback(to)
         del live.tokens[to:]
+
+    def go_back(self) -> None:
+        """To a revision of the past, or to the checkpoint."""
+        live = self.pick()
+        if live is None or not live.past:
+            return
+        if live.marked is not None and self.rng.random() < 0.5:
+            self.note("checkpointed")
+            live.state.rollback(checkpoint="mark")
+            live.tokens = list(live.marked)
+            return
+        revision = self.rng.choice(sorted(live.past))
+        self.note("revision", revision, live.state.revision)
+        live.state.rollback(revision=revision)
+        live.tokens = list(live.past[revision])
+
+    def checkpoint(self) -> None:
+        live = self.pick()
+        if live is not None:
+            self.note("checkpoint", len(live.tokens))
+            live.state.checkpoint("mark")
+            live.marked = list(live.tokens)
+
+    def transfer(self) -> None:
+        live = self.pick()
+        if live is None:
+            return
+        form = self.rng.choice(("json", "binary"))
+        data = cacher.export_states(live.state, format=form)
+        live.model = self.rng.choice(self.models)
+        self.note("transfer", form, live.model.info.isa, live.model.info.n_threads)
+        (live.state,) = cacher.import_states(data, live.model)
 
     def save_and_restore(self) -> None:
         live = self.pick()
