@@ -17,7 +17,14 @@ import cacher
 from cacher import _core
 
 ROOT = Path(__file__).parents[2]
-MODULES = sorted(f"cacher.{m.name}" for m in pkgutil.iter_modules(cacher.__path__) if not m.ispkg)
+MODULES = [
+    *sorted(f"cacher.{m.name}" for m in pkgutil.iter_modules(cacher.__path__) if not m.ispkg),
+    "cacher.stores",
+    "cacher.stores.base",
+    "cacher.stores.files",
+    "cacher.stores.index",
+    "cacher.stores.redis",
+]
 HEAVY = (
     "numpy",
     "fastapi",

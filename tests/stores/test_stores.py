@@ -6,13 +6,17 @@ import json
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 import cacher
 from cacher import Model, StateBusyError, StateExistsError
 from cacher.document import encode, from_document
+from cacher.stores import open_store
 from cacher.stores.base import ChangedMeanwhileError, Key, StateStore, Summary
+from cacher.stores.files import FileStore
+from cacher.stores.redis import RedisStore
 from cacher.typed import parse
 from tests.stores.conftest import Open
 
@@ -254,6 +258,19 @@ def test_documents_of_all_sizes(store: StateStore) -> None:
         stored = store.load(key)
         assert stored is not None
         assert stored.data == data
+
+
+def test_a_setting_names_a_store(tmp_path: Path, redis_url: str) -> None:
+    for where, kind in (("files", FileStore), (redis_url, RedisStore)):
+        opened = open_store(where, tmp_path)
+        assert isinstance(opened, kind)
+        opened.close()
+    for wrong in ("", "file", "http://localhost", "redis:"):
+        with pytest.raises(cacher.ParameterError, match="allowed: files"):
+            open_store(wrong, tmp_path)
+    for nowhere in ("redis://127.0.0.1:1/0", "redis://127.0.0.1:x/0", "unix:///nowhere"):
+        with pytest.raises(cacher.StoreError):
+            open_store(nowhere, tmp_path)
 
 
 def test_errors_are_of_the_package() -> None:
