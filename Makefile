@@ -94,9 +94,10 @@ slow: ## tests that take minutes, or a browser
 	@tools/setup.sh browser
 	@$(PY) -m pytest -q -m slow
 
-crash: ## kill processes with -9 while they change states, N times: nothing acknowledged is lost
+crash: ## kill -9 the server under load, and processes that share a store, N times each: nothing acknowledged is lost
 	@tools/setup.sh venv dev
-	@$(PY) -m tests.crash $(N)
+	@$(PY) -m tests.crash server $(N)
+	@$(PY) -m tests.crash store $(N)
 
 bench: ## every ratio against transformers+torch, bandwidth and peak; writes docs/benchmarks.md
 	@tools/setup.sh venv dev,parity

@@ -50,7 +50,8 @@ class Book:
         if revision < last:
             return f"lost: revision {last} was acknowledged, revision {revision} is there"
         if revision in self.promised:
-            return None if seen == self.promised[revision] else f"torn: revision {revision}"
+            same = self.promised[revision] in (seen, UNKNOWN)
+            return None if same else f"torn: revision {revision} is not what was acknowledged"
         allowed = self.announced.get(revision, set())
         if seen in allowed or UNKNOWN in allowed:
             return None

@@ -10,13 +10,16 @@ from tests.crash.__main__ import main
 from tests.crash.ledger import Ledger
 
 
+@pytest.mark.parametrize("kind", ["store", "server"])
 def test_nothing_acknowledged_is_lost_and_nothing_is_torn(
-    capsys: pytest.CaptureFixture[str],
+    kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(6) == 0, capsys.readouterr().out
-    last = capsys.readouterr().out.splitlines()[-1].split()
-    assert last[:2] == ["crashes", "6"]
-    assert int(last[3]) > 20, "the workers did something"
+    wrong = main(kind, 4)
+    printed = capsys.readouterr().out
+    assert wrong == 0, printed
+    last = printed.splitlines()[-1].split()
+    assert last[:2] == ["crashes", "4"]
+    assert int(last[3]) > 20, "something was done"
 
 
 def report(ledger: Ledger, verb: str, **what: object) -> None:
@@ -39,9 +42,15 @@ def test_the_books_notice_losses() -> None:
     assert "lost" in (book.judge(None) or "")
     report(ledger, "did", revision=2, digest="y")
     assert "lost" in (book.judge((1, "x")) or "")
+    report(ledger, "did", revision=3, digest="")
+    assert book.judge((3, "anything")) is None
+    assert "lost" in (book.judge((2, "y")) or "")
+    report(ledger, "will", revision=4, digest="")
+    assert book.judge((4, "anything")) is None
+    assert "torn" in (book.judge((5, "anything")) or "")
     report(ledger, "will", gone=True)
     assert book.judge(None) is None
-    assert book.judge((2, "y")) is None
+    assert book.judge((3, "y")) is None
     report(ledger, "did", gone=True)
-    assert "back" in (book.judge((2, "y")) or "")
+    assert "back" in (book.judge((3, "y")) or "")
     assert ledger.live() == []
