@@ -232,6 +232,7 @@ class Engine:
         Whatever is raised, the state is unchanged.
         """
         self._check(state)
+        self._model._require("forward")
         length = len(state)
         if text is not None:
             state._lay(text)

@@ -53,7 +53,6 @@ cch_status cch_batch_new(cch_model *model, const cch_batch_options *options, cch
         CCH_FAIL(err, CCH_E_ARGUMENT, -1, "max_rows is %d, allowed: 1 to %d, or 0 for %d", o.max_rows, MAX_ROWS,
                  DEFAULT_ROWS);
     CCH_RETURN_IF(cch_work_check(o.chunk_tokens, o.store_top_k, err));
-    CCH_RETURN_IF(cch_model_expect(model, CCH_CAUSAL_LM, "generating", err));
     CCH_ZNEW(batch, 1, err);
     atomic_init(&batch->refs, 1);
     batch->max_rows = o.max_rows;
@@ -139,6 +138,7 @@ static cch_status add(cch_batch *batch, cch_state *state, const cch_sampling *sa
     *out_row = -1;
     if (state->model != batch->model)
         CCH_FAIL(err, CCH_E_MISMATCH, -1, "the state belongs to another model than the batch");
+    CCH_RETURN_IF(cch_model_expect(batch->model, CCH_CAUSAL_LM, "joining a batch", err));
     CCH_RETURN_IF(make_row(batch, state, sampling, n_ctx, &row, err));
     row->reads = reads;
     return join(batch, row, out_row, err);

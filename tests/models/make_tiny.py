@@ -174,6 +174,35 @@ def make_tiny(name: str, folder: Path, **changes: Any) -> Path:
     return target
 
 
+def write_tokenizer(folder: Path) -> None:
+    """Write one token for each byte of ASCII text, and a template that puts <s> and </s> around."""
+    letters = ["Ġ" if c == 32 else chr(c) for c in range(32, 127)]
+    special = {"<s>": 0, "</s>": 1}
+    vocab = special | {letter: i for i, letter in enumerate(letters, 2)}
+    ends = [{"SpecialToken": {"id": token, "type_id": 0}} for token in special]
+    single = [ends[0], {"Sequence": {"id": "A", "type_id": 0}}, ends[1]]
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    document = {
+        "version": "1.0",
+        "added_tokens": [
+            {"id": i, "content": token, "special": True} | flags for token, i in special.items()
+        ],
+        "normalizer": None,
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": single,
+            "pair": [*single, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {
+                token: {"id": token, "ids": [i], "tokens": [token]} for token, i in special.items()
+            },
+        },
+        "decoder": {"type": "ByteLevel"},
+        "model": {"type": "BPE", "vocab": vocab, "merges": []},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(document))
+
+
 if __name__ == "__main__":
     for model_name in CONFIGS | CLASSIFIERS:
         print(make_tiny(model_name, Path(sys.argv[1])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import sys
@@ -25,7 +26,7 @@ from cacher import (
     TokenizerError,
     WrongModelTypeError,
 )
-from tests.models.make_tiny import CLASSIFIERS, VOCAB, make_tiny
+from tests.models.make_tiny import CLASSIFIERS, VOCAB, make_tiny, write_tokenizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from reference import decoder
@@ -48,35 +49,6 @@ def named(folders: dict[str, Path]) -> Model:
 @pytest.fixture(scope="module")
 def reward(folders: dict[str, Path]) -> Model:
     return cacher.load(str(folders["qwen3-reward"]), threads=2)
-
-
-def write_tokenizer(folder: Path) -> None:
-    """Write one token for each byte of ASCII text, and a template that puts <s> and </s> around."""
-    letters = ["Ġ" if c == 32 else chr(c) for c in range(32, 127)]
-    special = {"<s>": 0, "</s>": 1}
-    vocab = special | {letter: i for i, letter in enumerate(letters, 2)}
-    ends = [{"SpecialToken": {"id": token, "type_id": 0}} for token in special]
-    single = [ends[0], {"Sequence": {"id": "A", "type_id": 0}}, ends[1]]
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    document = {
-        "version": "1.0",
-        "added_tokens": [
-            {"id": i, "content": token, "special": True} | flags for token, i in special.items()
-        ],
-        "normalizer": None,
-        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
-        "post_processor": {
-            "type": "TemplateProcessing",
-            "single": single,
-            "pair": [*single, {"Sequence": {"id": "B", "type_id": 1}}],
-            "special_tokens": {
-                token: {"id": token, "ids": [i], "tokens": [token]} for token, i in special.items()
-            },
-        },
-        "decoder": {"type": "ByteLevel"},
-        "model": {"type": "BPE", "vocab": vocab, "merges": []},
-    }
-    (folder / "tokenizer.json").write_text(json.dumps(document))
 
 
 @pytest.fixture(scope="module")
@@ -376,8 +348,9 @@ def test_what_predicts_tokens_is_no_work_for_a_classifier(named: Model) -> None:
 
 def test_the_core_refuses_it_too(named: Model, model: Model) -> None:
     state = named.state(IDS)._core
+    batch = cacher._core.Batch(named._core)
     for call in (lambda: state.logits(0, 1), lambda: state.analyze(0, 1), state.next_logits,
-                 lambda: cacher._core.Batch(named._core)):  # fmt: skip
+                 lambda: batch.add(state, None)):  # fmt: skip
         with pytest.raises(WrongModelTypeError, match="needs a causal_lm model") as caught:
             call()
         assert caught.value.code == "E_MODEL_TYPE"
@@ -389,6 +362,22 @@ def test_the_core_refuses_it_too(named: Model, model: Model) -> None:
         named._core.classify([3])
     with pytest.raises(EmptyStateError):
         named._core.classify([named._core.state()])
+
+
+def test_an_engine_runs_what_fits_the_model(named: Model) -> None:
+    state = named.state(IDS)
+
+    async def use() -> Classification:
+        async with cacher.Engine(named) as engine:
+            for wrong in (engine.forward(state), engine.generate(state), engine.multi(state)):
+                with pytest.raises(WrongModelTypeError):
+                    await wrong
+            with pytest.raises(WrongModelTypeError):
+                engine.stream(state)
+            return await engine.run(state.classify)
+
+    assert asyncio.run(use()) == state.classify()
+    assert len(state) == len(IDS)
 
 
 def test_a_causal_model_needs_labels(model: Model) -> None:

@@ -86,6 +86,9 @@ TEST(a_classifier_predicts_no_tokens) {
     cch_error err;
     cch_model m;
     cch_batch *batch = NULL;
+    cch_step step;
+    size_t n_steps;
+    int32_t row;
     cch_beams *beams = NULL;
     cch_beam_params params = CCH_BEAM_PARAMS_INIT;
     cch_eval_options store = {.store_top_k = 1};
@@ -96,9 +99,15 @@ TEST(a_classifier_predicts_no_tokens) {
     CHECK_STATUS(cch_eval(&m, &state, 1, &store, NULL, &err), CCH_E_MODEL_TYPE, err, words);
     CHECK_STATUS(cch_state_logits(state, 0, 5, numbers, NULL, &err), CCH_E_MODEL_TYPE, err, words);
     CHECK_STATUS(cch_state_analyze(state, 0, 5, &predictions, NULL, &err), CCH_E_MODEL_TYPE, err, words);
-    CHECK_STATUS(cch_batch_new(&m, NULL, &batch, &err), CCH_E_MODEL_TYPE, err, words);
+    CHECK_OK(cch_batch_new(&m, NULL, &batch, &err), err); /* an empty one, so that a server treats all models alike */
+    CHECK_STATUS(cch_batch_add(batch, state, NULL, 0, &row, &err), CCH_E_MODEL_TYPE, err, words);
+    CHECK_STATUS(cch_batch_add_reader(batch, state, &row, &err), CCH_E_MODEL_TYPE, err, words);
+    CHECK_EQ(row, -1);
+    CHECK_OK(cch_batch_step(batch, &step, &n_steps, &err), err);
+    CHECK_EQ(n_steps, 0);
+    cch_batch_free(batch);
     CHECK_STATUS(cch_beam_search(state, &params, NULL, NULL, &beams, &err), CCH_E_MODEL_TYPE, err, words);
-    CHECK(batch == NULL && beams == NULL);
+    CHECK(beams == NULL);
     CHECK_EQ(m.tokens_computed, 0);
 
     CHECK_OK(cch_eval(&m, &state, 1, NULL, NULL, &err), err); /* its keys and attention are like any other's */
