@@ -109,7 +109,8 @@ def test_extension_types_cannot_be_made_wrongly() -> None:
 
 
 @pytest.mark.parametrize("name", ["cacher", *MODULES])
-def test_examples_print_what_they_say(name: str) -> None:
+def test_examples_print_what_they_say(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cacher.registry._registered", {})  # an example registers a model
     module = importlib.import_module(name)
     assert module.__doc__, f"{name} has no docstring"
     result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
