@@ -264,7 +264,8 @@ class Engine:
         self._side.shutdown()
 
     def __del__(self) -> None:
-        self._scheduler.close()
+        if hasattr(self, "_scheduler"):  # else the model was refused
+            self._scheduler.close()
 
     async def __aenter__(self) -> Engine:
         return self

@@ -84,6 +84,8 @@ class Row:
             self._end("time")
         elif self.ended:
             self._flush()
+        elif self.start + len(self.token_ids) >= self.limit:
+            self._end("context_length")
         return True
 
     def show(self, step: Step, top: tuple[tuple[int, float], ...]) -> Token | None:

@@ -21,7 +21,7 @@ from cacher.server.errors import Answer
 from cacher.server.gate import Gate
 from cacher.server.guard import Guard
 from cacher.server.journal import Journal, log
-from cacher.server.operations import add
+from cacher.server.operations import add, document
 from cacher.server.routes import analysis, bookkeeping, generation, models, service, states
 from cacher.server.services import Services
 
@@ -86,6 +86,7 @@ def create_app(settings: Settings) -> FastAPI:
         title=settings.API_TITLE,
         version=settings.API_VERSION,
         description=DESCRIPTION,
+        openapi_url=None,  # the routes of these are ours
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -101,6 +102,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.services = services
     for operation in OPERATIONS:
         add(app, services, operation)
+    app.openapi = lambda: document(app)  # type: ignore[method-assign]
     return app
 
 
@@ -125,8 +127,8 @@ async def _package_error(_request: Request, error: Exception) -> Response:
     answer = errors.answer(error)
     if answer is None:
         raise error
-    if answer.status >= 500 or isinstance(error.__cause__, OSError):
-        log.error("%s: %s", type(error).__name__, error)
+    if answer.status >= 500 or answer.detail != str(error):  # the answer does not tell all
+        log.warning("%s: %s", type(error).__name__, error)
     return answer.response()
 
 

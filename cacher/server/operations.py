@@ -14,16 +14,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from copy import copy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Le
 from fastapi import Body, FastAPI, Path, Query, Request
+from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, create_model
 from starlette.responses import Response
 
 from cacher.config import Settings
 from cacher.schemas.base import ErrorBody, ValidationErrorBody
-from cacher.server.encoding import json_response
+from cacher.server.encoding import JSON, json_response
 from cacher.server.guard import JsonRoute
 from cacher.server.journal import Visit, visit
 from cacher.server.services import Services
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
     from cacher.engine import Engine, EngineStream
     from cacher.model import Model
     from cacher.state import State
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 PREFIX = "/v1"
 WORDS = ("/analysis", "/analyze")
@@ -142,11 +140,6 @@ class Call:
         """Return the engine of a state's model."""
         return self.services.engine(state.model)
 
-    async def aside(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a method of a state off the event loop."""
-        state: State = function.__self__  # type: ignore[attr-defined]
-        return await self.engine(state).run(function, *args, **kwargs)
-
     def cancellable(self, stream: EngineStream) -> AbstractContextManager[None]:
         """Let `Services.cancel` find a run while the block lasts."""
         return self.services.running(self.visit.tenant, self.visit.request_id, stream)
@@ -242,12 +235,33 @@ def bounded(schema: type[BaseModel], limit: int) -> type[BaseModel]:
 
 def _responses(operation: Operation) -> dict[int | str, dict[str, Any]]:
     found: dict[int | str, dict[str, Any]] = {
-        status: {"model": ErrorBody, "description": text} for status, text in STATUS_TEXTS.items()
+        status: _refusal(text, ErrorBody) for status, text in STATUS_TEXTS.items()
     }
-    found[422] = {"model": ValidationErrorBody, "description": "The request breaks its schema."}
+    found[422] = _refusal("The request breaks its schema.", ValidationErrorBody)
     if operation.content:
         found[200] = {"content": dict(operation.content)}
     return found
+
+
+def _refusal(text: str, schema: type[BaseModel]) -> dict[str, Any]:
+    reference = {"$ref": f"#/components/schemas/{schema.__name__}"}
+    return {"description": text, "content": {JSON: {"schema": reference}}}
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI document, the schemas of errors included."""
+    if app.openapi_schema is None:
+        found = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        template = "#/components/schemas/{model}"
+        schemas = found["components"]["schemas"]
+        for schema in (ErrorBody, ValidationErrorBody):
+            described = schema.model_json_schema(ref_template=template)
+            schemas |= described.pop("$defs", {})
+            schemas[schema.__name__] = described
+        app.openapi_schema = found
+    return app.openapi_schema
 
 
 def _request_content(operation: Operation) -> dict[str, Any] | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from cacher.config import Settings
 from cacher.engine import Engine, EngineStream
@@ -20,8 +22,9 @@ from cacher.types import EngineStats, ModelStats
 if TYPE_CHECKING:
     from cacher.model import Model
 
+P = ParamSpec("P")
 T = TypeVar("T")
-SMALL = 4096
+SIDE_THREADS = 4  # for what the engines do not serve: inspection, beam search
 
 log = logging.getLogger("cacher.server")
 
@@ -39,6 +42,7 @@ class Services:
         self.registry = Registry(settings)
         self.metrics = Metrics()
         self.metrics.watch(self._stats)
+        self._side = ThreadPoolExecutor(SIDE_THREADS, thread_name_prefix="cacher-aside")
         self._engines: dict[str, Engine] = {}
         self._running: dict[tuple[str, str], EngineStream] = {}
         self._background: set[asyncio.Task[None]] = set()
@@ -68,6 +72,7 @@ class Services:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.states.aclose()
+        await asyncio.to_thread(self._side.shutdown)
 
     async def _load_default(self) -> None:
         try:
@@ -94,9 +99,10 @@ class Services:
             engine = self._engines[model.name] = Engine(model)
         return engine
 
-    async def aside(self, function: Callable[[], T], size: int) -> T:
-        """Call a function that takes longer the larger its input is: large ones in a thread."""
-        return function() if size <= SMALL else await asyncio.to_thread(function)
+    async def aside(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function of the notebook API off the event loop."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._side, partial(function, *args, **kwargs))
 
     # ---- runs
 

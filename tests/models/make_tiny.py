@@ -88,7 +88,7 @@ def tensor_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
 def _gpt2_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     width = config["n_embd"]
     shapes: dict[str, tuple[int, ...]] = {
-        "wte.weight": (VOCAB, width),
+        "wte.weight": (config["vocab_size"], width),
         "wpe.weight": (CONTEXT, width),
     }
     for layer in range(config["n_layer"]):
@@ -111,7 +111,9 @@ def _llama_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     width, inner = config["hidden_size"], config["intermediate_size"]
     head = config.get("head_dim", width // config["num_attention_heads"])
     n_q, n_kv = config["num_attention_heads"] * head, config["num_key_value_heads"] * head
-    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (VOCAB, width)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": (config["vocab_size"], width)
+    }
     for layer in range(config["num_hidden_layers"]):
         at = f"model.layers.{layer}."
         shapes |= {
@@ -130,7 +132,7 @@ def _llama_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
             shapes[f"{at}self_attn.k_norm.weight"] = (head,)
     shapes["model.norm.weight"] = (width,)
     if not config["tie_word_embeddings"]:
-        shapes["lm_head.weight"] = (VOCAB, width)
+        shapes["lm_head.weight"] = (config["vocab_size"], width)
     return shapes
 
 

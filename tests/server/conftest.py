@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -21,21 +21,17 @@ from cacher.server.app import create_app
 Serve = Callable[..., Any]
 
 
-@pytest.fixture(scope="package")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("server")
-
-
 @asynccontextmanager
 async def in_memory(**settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an application that runs in this process, its start and end included."""
-    app = create_app(Settings(**settings))
-    transport = httpx.ASGITransport(app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
-    ):
-        yield client
+    with TemporaryDirectory() as folder:
+        app = create_app(Settings(**{"CACHE_DIR": folder, **settings}))
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+        ):
+            yield client
 
 
 class Server(uvicorn.Server):
@@ -50,8 +46,9 @@ class Server(uvicorn.Server):
 @contextmanager
 def over_socket(**settings: Any) -> Iterator[str]:
     """The address of an application behind a socket."""
+    folder = TemporaryDirectory()
     config = uvicorn.Config(
-        create_app(Settings(**settings)),
+        create_app(Settings(**{"CACHE_DIR": folder.name, **settings})),
         port=0,
         loop="uvloop",
         http="cacher.server.protocol:DeadlineProtocol",
@@ -68,13 +65,14 @@ def over_socket(**settings: Any) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(30)
+        folder.cleanup()
         assert not thread.is_alive()
 
 
 @pytest.fixture(scope="package")
-def address(folder: Path) -> Iterator[str]:
-    """A server with default settings and a folder of its own."""
-    with over_socket(CACHE_DIR=str(folder / "states")) as found:
+def address() -> Iterator[str]:
+    """A server with default settings."""
+    with over_socket() as found:
         yield found
 
 

@@ -190,7 +190,7 @@ async def generate_beam(call: Call, body: GenerateBeam) -> object:
     """Search for the likeliest continuations.  The state stays as it is."""
     limit = call.settings.MAX_TOKENS_PER_REQUEST
     state = await call.state(body.state_id)
-    found = await call.aside(
+    found = await call.services.aside(
         state.beam,
         body.num_beams,
         body.max_length or min(DEFAULT_TOKENS, limit),
@@ -344,7 +344,7 @@ async def _forward_records(call: Call, body: Forward) -> Records:
 async def _infos(
     call: Call, state: State, first: int, n: int, distribution: Distribution, wanted: TokenExtras
 ) -> list[dict[str, Any]]:
-    found = await call.aside(
+    found = await call.services.aside(
         state.token_info,
         first,
         n,

@@ -19,6 +19,7 @@ from cacher.server.operations import Call, Operation
 
 MODELS = "Models"
 GENERATION = "Generation"
+SHORT = 4096  # characters or tokens: less work than handing it to a thread
 
 
 async def list_models(call: Call) -> object:
@@ -63,7 +64,8 @@ async def tokenize(call: Call, body: Tokenize) -> object:
         token_ids = tokenizer.encode(body.text)
         return token_ids, tokenizer.pieces(token_ids)
 
-    token_ids, pieces = await call.services.aside(encode, len(body.text))
+    short = len(body.text) <= SHORT
+    token_ids, pieces = encode() if short else await call.services.aside(encode)
     return {
         "tokens": token_ids,
         "token_strings": pieces,
@@ -75,7 +77,11 @@ async def tokenize(call: Call, body: Tokenize) -> object:
 async def detokenize(call: Call, body: Detokenize) -> object:
     """Decode tokens."""
     model = await call.services.model(body.model_id)
-    text = await call.services.aside(lambda: model.tokenizer.decode(body.tokens), len(body.tokens))
+    tokenizer = model.tokenizer
+    if len(body.tokens) <= SHORT:
+        text = tokenizer.decode(body.tokens)
+    else:
+        text = await call.services.aside(tokenizer.decode, body.tokens)
     return {"text": text, "count": len(body.tokens), "model_id": model.name}
 
 

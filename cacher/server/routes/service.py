@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from importlib import resources
+from typing import Any
 
+from fastapi import FastAPI
 from starlette.responses import HTMLResponse, Response
 
 from cacher.schemas.service import Health, TestAnswer
@@ -40,6 +42,12 @@ async def docs(_call: Call) -> object:
     return page("docs.html")
 
 
+async def openapi(call: Call) -> object:
+    """Return the OpenAPI document."""
+    app: FastAPI = call.request.app
+    return await call.services.aside(app.openapi)  # the first time takes a second
+
+
 def page(name: str) -> Response:
     """Return a page that comes with the package; it may load nothing from elsewhere."""
     text = resources.files("cacher.server").joinpath("static", name).read_text("utf-8")
@@ -48,6 +56,14 @@ def page(name: str) -> Response:
 
 
 OPERATIONS = [
+    Operation(
+        method="GET",
+        path="/openapi.json",
+        handler=openapi,
+        tag=TAG,
+        returns=dict[str, Any],
+        versioned=False,
+    ),
     Operation(method="GET", path="/test", handler=test, tag=TAG, returns=TestAnswer),
     Operation(method="GET", path="/health", handler=health, tag=TAG, returns=Health),
     Operation(

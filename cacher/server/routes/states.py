@@ -84,7 +84,7 @@ async def create_state(call: Call, body: CreateState) -> object:
     )
     answer = shown(state)
     if body.token_analysis:
-        found = await call.aside(state.analyze_tokens)
+        found = await call.services.aside(state.analyze_tokens)
         answer["token_analysis"] = [
             {"token": token.text, "probability": token.probability} for token in found.tokens
         ]
@@ -156,7 +156,7 @@ async def top_tokens(call: Call, state_id: str, query: TopQuery) -> object:
     """Return what the model thinks comes next."""
     state = await call.state(state_id)
     n = min(query.n, state.model.vocab_size)
-    found = await call.aside(state.top_tokens, n)
+    found = await call.services.aside(state.top_tokens, n)
     return {"state_id": state_id, "tokens": found}
 
 

@@ -1,0 +1,237 @@
+"""Streams: checklist 6, 53 to 60 and 126; what leaving clients leave behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import threading
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from cacher.server.streaming import form_of
+from tests.server.conftest import Api, over_socket
+
+
+def test_53_54_records(api: Api) -> None:
+    state_id = api.new()
+    lines = api.lines("/generate/token", state_id=state_id, max_tokens=5, stream=True)
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5]
+    assert [line["position"] for line in lines] == [2, 3, 4, 5, 6]
+    text = ""
+    for line in lines:
+        text += line["token"]
+        assert line["text"] == text
+        assert line["state_id"] == state_id
+        assert len(line["top_tokens"]) == 5
+        assert all(isinstance(t, str) and 0 < p <= 1 for t, p in line["top_tokens"])
+        info = line["token_info"]
+        assert (info["token"], info["distribution"]) == (line["token"], "this_token")
+        assert line["progress"] == {"generated": line["step"], "max_tokens": 5}
+        assert (line["seed"], line["finished"], line["finish_reason"]) == (42, False, None)
+        assert line["entropy"] > 0
+
+
+def test_55_to_57_all_forms_say_the_same(api: Api) -> None:
+    plain = api.post("/generate/token", state_id=api.new(), max_tokens=12, seed=3)
+    body = {"max_tokens": 12, "seed": 3, "stream": True}
+    state_id = api.new()
+    lines = api.lines("/generate/token", state_id=state_id, **body)
+    assert "".join(line["token"] for line in lines) == plain["text"]
+    assert [line["probability"] for line in lines] == plain["probabilities"]
+    assert api.get(f"/states/{state_id}")["text"] == plain["full_text"]
+    answer = api.call(
+        "POST", "/generate/token", json={"state_id": api.new(), **body},
+        headers={"Accept": "text/plain"},
+    )  # fmt: skip
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert answer.text == plain["text"]
+    answer = api.call(
+        "POST", "/generate/token", json={"state_id": api.new(), **body},
+        headers={"Accept": "text/event-stream"},
+    )  # fmt: skip
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    *events, done, nothing = answer.text.split("\n\n")
+    assert (done, nothing) == ("data: [DONE]", "")
+    tokens = [json.loads(event.removeprefix("data: "))["token"] for event in events]
+    assert "".join(tokens) == plain["text"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("", "application/x-ndjson"), ("*/*", "application/x-ndjson"),
+        ("application/json", "application/x-ndjson"), ("text/plain", "text/plain"),
+        ("TEXT/PLAIN;charset=utf-8", "text/plain"), ("text/event-stream", "text/event-stream"),
+        ("text/plain;q=0.1, text/event-stream", "text/event-stream"),
+        ("text/plain;q=0", "application/x-ndjson"), ("text/plain;q=x", "application/x-ndjson"),
+    ],
+)  # fmt: skip
+def test_the_form_is_what_is_accepted(accept: str, kind: str) -> None:
+    assert form_of(accept).media_type.startswith(kind)
+
+
+def test_the_end_of_a_run_is_in_its_last_record(api: Api) -> None:
+    greedy = api.post("/generate/token", state_id=api.new(), max_tokens=20, temperature=0)
+    stop = greedy["new_tokens"][4]
+    lines = api.lines(
+        "/generate/token", state_id=api.new(), max_tokens=20, temperature=0,
+        stop_sequences=[stop], stream=True,
+    )  # fmt: skip
+    assert [line["finished"] for line in lines] == [False] * (len(lines) - 1) + [True]
+    assert lines[-1]["finish_reason"] == "stop_sequence"
+    assert stop in lines[-1]["text"]
+    lines = api.lines(
+        "/generate/token", state_id=api.new(config={"context_size": 5}), max_tokens=9, stream=True
+    )
+    assert [line["finish_reason"] for line in lines] == [None, None, "context_length"]
+
+
+def test_58_tokens_come_as_they_are_made(http: httpx.Client) -> None:
+    state_id = Api(http, "", "").new()
+    body = {"state_id": state_id, "max_tokens": 100, "stream": True}
+    with http.stream("POST", "/generate/token", json=body) as answer:
+        parts = list(answer.iter_raw())
+    assert len(parts) > 20
+
+
+def test_59_errors_before_the_first_token(api: Api) -> None:
+    for path in ("/generate/token", "/generate", "/forward"):
+        body = {"state_id": "nobody", "stream": True, "stream_tokens_info": True, "text_input": "x"}
+        api.refused(404, "state_not_found", path, **body)
+
+
+def test_60_a_client_that_leaves(api: Api) -> None:
+    state_id = api.new()
+    path = f"{api.prefix}/generate/token"
+    body = {"state_id": state_id, "max_tokens": 100, "stream": True}
+    with api.http.stream("POST", path, json=body) as answer:
+        lines = answer.iter_lines()
+        seen = [json.loads(next(lines))["token"] for _ in range(2)]
+    found = api.post("/generate/token", state_id=state_id)  # waits until the state is free
+    assert found["full_text"].startswith("Hello world" + "".join(seen))
+    assert found["head_position"] < 102
+
+
+def test_cancel(api: Api) -> None:
+    state_id = api.new()
+    path = f"{api.prefix}/generate/token"
+    body = {"state_id": state_id, "max_tokens": 100, "stream": True}
+    headers = {"X-Request-ID": f"mine-{state_id}"}
+    with api.http.stream("POST", path, json=body, headers=headers) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        found = api.post("/generate/cancel", request_id=f"mine-{state_id}")
+        records = [json.loads(line) for line in lines]
+    assert found == {"request_id": f"mine-{state_id}", "cancelled": True}
+    assert (records[-1]["finished"], records[-1]["finish_reason"]) == (True, "cancelled")
+    assert len(records) < 99
+    assert api.get(f"/states/{state_id}")["text"] == "Hello world" + records[-1]["text"]
+    again = api.post("/generate/cancel", request_id=f"mine-{state_id}")
+    assert again == {"request_id": f"mine-{state_id}", "cancelled": False}
+
+
+def test_126_two_writers_of_one_state(api: Api) -> None:
+    state_id = api.new()
+    found: list[Any] = []
+
+    def write() -> None:
+        with httpx.Client(base_url=api.http.base_url, timeout=60) as http:
+            found.append(http.post("/generate/token", json={"state_id": state_id, "max_tokens": 9}))
+
+    threads = [threading.Thread(target=write) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [answer.status_code for answer in found] == [200, 200]
+    assert api.get(f"/states/{state_id}")["token_count"] == 20
+
+
+def test_6_the_event_loop_never_waits_for_the_model(address: str) -> None:
+    async def run() -> None:
+        async with httpx.AsyncClient(base_url=address, timeout=60) as http:
+
+            async def generate(i: int) -> httpx.Response:
+                return await http.post(
+                    "/generate", json={"text_input": f"Story {i}", "max_new_tokens": 100}
+                )
+
+            running = [asyncio.create_task(generate(i)) for i in range(16)]
+            slowest = 0.0
+            while not all(task.done() for task in running):
+                started = time.perf_counter()
+                assert (await http.get("/test")).status_code == 200
+                slowest = max(slowest, time.perf_counter() - started)
+                await asyncio.sleep(0.02)
+            assert {task.result().status_code for task in running} == {200}
+            assert slowest < 1
+
+    asyncio.run(run())
+
+
+def test_clients_that_leave_leave_no_live_pages() -> None:
+    with over_socket() as address:
+
+        async def leave(http: httpx.AsyncClient, state_id: str) -> None:
+            body = {"state_id": state_id, "max_tokens": 100, "stream": True}
+            with contextlib.suppress(httpx.HTTPError):
+                async with http.stream("POST", "/generate/token", json=body) as answer:
+                    async for _ in answer.aiter_lines():
+                        break
+
+        async def run() -> float:
+            async with httpx.AsyncClient(base_url=address, timeout=60) as http:
+                ids = []
+                for i in range(40):
+                    body = {"model_id": "tales", "text": f"Once upon a time {i}"}
+                    ids.append((await http.post("/states", json=body)).json()["state_id"])
+                await asyncio.gather(*(leave(http, state_id) for state_id in ids))
+                for state_id in ids:
+                    assert (await http.delete(f"/states/{state_id}")).status_code == 200
+                text = (await http.get("/metrics")).text
+                (line,) = (
+                    one for one in text.splitlines()
+                    if one.startswith('cacher_kv_pages{kind="live"')
+                )  # fmt: skip
+                return float(line.split()[-1])
+
+        assert asyncio.run(run()) == 0
+
+
+def test_a_reader_that_stands_still_loses_its_stream() -> None:
+    with (
+        over_socket(IDLE_TIMEOUT=0.3, MAX_TOKENS_PER_REQUEST=1000) as address,
+        httpx.Client(base_url=address, timeout=60) as http,
+    ):
+        api = Api(http, "", "")
+        state_id = api.new()
+        body = {
+            "state_id": state_id, "text_input": "x", "max_new_tokens": 1000,
+            "stream": True, "return_logits": True,
+        }  # fmt: skip
+        with http.stream("POST", "/generate", json=body) as answer:
+            assert answer.status_code == 200
+            found = api.post("/generate/token", state_id=state_id)  # once the stream is ended
+            assert found["head_position"] < 1000
+
+
+def test_a_request_over_its_time_is_ended() -> None:
+    with (
+        over_socket(REQUEST_TIMEOUT=0.3, MAX_TOKENS_PER_REQUEST=1000) as address,
+        httpx.Client(base_url=address, timeout=60) as http,
+    ):
+        api = Api(http, "", "")
+        state_id = api.new()
+        body = {"state_id": state_id, "max_tokens": 1000, "temperature": 0}
+        refusal = api.refused(503, "timeout", "/generate/token", **body)
+        assert "took too long" in refusal["detail"]
+        state = api.get(f"/states/{state_id}")
+        assert 2 < state["token_count"] < 1000
+        lines = api.lines("/generate/token", **body, stream=True)
+        assert lines[-1] == {"error": {"detail": refusal["detail"], "code": "timeout"}}
+        added = api.get(f"/states/{state_id}")["token_count"] - state["token_count"]
+        assert len(lines) - 1 <= added <= len(lines) - 1 + 16  # so many are computed ahead
