@@ -20,22 +20,21 @@ a default is given)::
                      them: kept, removed ([]), replaced (null) ([])
     checkpoints      name, revision, created_at, head_position, config; their tokens are the first
                      `shared` of the state's, then token_ids ([])
-    stored_logits    null, or {k, logprobs [T], lse [T], top_ids [T][k], top_logits [T][k]} with
-                     null where nothing is known
+    stored_logits    null, or {k, logprobs f32 [T], lse f64 [T], top_ids i32 [T][k], top_logits
+                     f32 [T][k]}, see `cacher.scores`
 """
 
 from __future__ import annotations
 
 import json
-import math
-from array import array
 from typing import TYPE_CHECKING, Any
 
 from cacher.errors import ModelMismatchError, StateFileError
 from cacher.identity import Identity
 from cacher.past import checkpoint_entries, history_entries, restore_past
+from cacher.scores import restore_scores, scores_of
 from cacher.times import rfc3339
-from cacher.typed import bounded, get, is_numbers, numbers, seconds
+from cacher.typed import bounded, get, seconds
 
 if TYPE_CHECKING:
     from cacher.model import Model
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
 VERSION = 1
 MAX_BYTES = 64 * 1024 * 1024
 JSON = json.JSONEncoder(allow_nan=False)
-CERTAIN = 1e-3  # a log-probability is at most 0, but for rounding
 MAX_PARENTS = 16
 
 
@@ -119,40 +117,12 @@ def encode(state: State) -> bytes:
     """
     plain = to_document(state).items()
     lines = [f'  "{key}": {JSON.encode(value)}' for key, value in plain]
-    for scores in (_scores_json(state), "null"):
-        last = f'  "stored_logits": {scores}'
+    for scores in (scores_of(state), None):
+        last = f'  "stored_logits": {JSON.encode(scores)}'
         data = ("{\n" + ",\n".join([*lines, last]) + "\n}\n").encode()
         if len(data) <= MAX_BYTES:
             return data
     raise StateFileError(f"state {state.id} takes {len(data)} bytes as JSON, allowed: {MAX_BYTES}")
-
-
-def _scores_json(state: State) -> str:
-    """Return what the state remembers of its evaluation, as JSON."""
-    length, k = len(state), state._store_top_k
-    if not length or not k:
-        return "null"
-    logprobs, ids, logits = state._core.scores(0, length, k)
-    lse = state._core.lse(0, length).tolist()
-    rows = zip(ids.tolist(), logits.tolist(), lse, strict=True)
-    top_ids, top_logits = [], []
-    for row_ids, row_logits, known in rows:
-        complete = not math.isnan(known) and row_ids[-1] >= 0
-        top_ids.append("[" + ",".join(map(str, row_ids)) + "]" if complete else "null")
-        top_logits.append("[" + ",".join(map(_float32, row_logits)) + "]" if complete else "null")
-    parts = {
-        "k": str(k),
-        "logprobs": f"[{','.join(map(_float32, logprobs.tolist()))}]",
-        "lse": f"[{','.join('null' if math.isnan(x) else repr(x) for x in lse)}]",
-        "top_ids": f"[{','.join(top_ids)}]",
-        "top_logits": f"[{','.join(top_logits)}]",
-    }
-    return "{" + ", ".join(f'"{key}": {value}' for key, value in parts.items()) + "}"
-
-
-def _float32(value: float) -> str:
-    """Nine digits name a float32 exactly, also when they are read as a double first."""
-    return f"{value:.9g}" if math.isfinite(value) else "null"
 
 
 # ---- reading
@@ -194,7 +164,7 @@ def from_document(
     if ours:
         state._head = bounded(document, "head_position", 0, len(state), 0)
         restore_past(state, document)
-        _restore_scores(state, document.get("stored_logits"))
+        restore_scores(state, document.get("stored_logits"))
     _restore_beginning(state, document, metadata)
     return state
 
@@ -243,37 +213,3 @@ def _restore_beginning(state: State, document: dict[str, Any], metadata: dict[st
         text, config = get(document, "text", str, None), get(document, "config", dict, None)
     state.model.default_config.updated(config)  # as suspicious as any other
     state._given = (text, config or {})
-
-
-def _restore_scores(state: State, stored: object) -> None:
-    """Check every value, then hand them to the core."""
-    if stored is None:
-        return
-    if not isinstance(stored, dict):
-        raise StateFileError("stored_logits must be an object or null")
-    length, vocab = len(state), state.model.vocab_size
-    k = bounded(stored, "k", 1, min(1000, vocab))
-    logprobs = numbers(stored, "logprobs", length)
-    if any(x > CERTAIN for x in logprobs):
-        raise StateFileError("logprobs holds a probability above 1")
-    lse = numbers(stored, "lse", length)
-    top_ids, top_logits = (get(stored, key, list) for key in ("top_ids", "top_logits"))
-    if len(top_ids) != length or len(top_logits) != length:
-        raise StateFileError(f"top_ids and top_logits must have {length} entries")
-    ids, logits = array("i"), array("f")
-    rows = zip(top_ids, top_logits, lse, strict=True)
-    for position, (row_ids, row_logits, total) in enumerate(rows):
-        if row_ids is None or row_logits is None:
-            ids.extend([-1] * k)
-            logits.extend([0.0] * k)
-            continue
-        if not is_numbers(row_ids, k, int) or not all(0 <= i < vocab for i in row_ids):
-            raise StateFileError(f"top_ids[{position}] must be {k} token ids below {vocab}")
-        if not is_numbers(row_logits, k, float) or not all(abs(x) <= 3.4e38 for x in row_logits):
-            raise StateFileError(f"top_logits[{position}] must be {k} numbers")
-        if any(x - total > CERTAIN for x in row_logits):
-            raise StateFileError(f"top_logits[{position}] holds a probability above 1")
-        ids.extend(row_ids)
-        logits.extend(row_logits)
-    state._core.restore_scores(0, array("f", logprobs), k, ids, logits)
-    state._core.restore_lse(0, array("d", lse))

@@ -12,14 +12,18 @@ from cacher.errors import StateFileError
 from cacher.times import seconds_of
 
 REQUIRED: Any = object()
+MAX_BRACKETS = 4_000_000  # each can become an object of 64 bytes
 
 
 def parse(data: bytes) -> dict[str, Any]:
     """Return the object that strict JSON in UTF-8 holds.
 
     Raises:
-        StateFileError: It is something else.
+        StateFileError: It is something else, or would take too much memory.
     """
+    brackets = data.count(b"[") + data.count(b"{")
+    if brackets > MAX_BRACKETS:
+        raise StateFileError(f"holds {brackets} brackets, allowed: {MAX_BRACKETS}")
     try:
         document = json.loads(data.decode(), parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:  # bad UTF-8 and bad JSON are ValueErrors
@@ -76,20 +80,6 @@ def token_ids(document: Mapping[str, Any], key: str, vocab_size: int) -> list[in
     if not all(type(i) is int and 0 <= i < vocab_size for i in ids):
         raise StateFileError(f"{key} must be a list of token ids from 0 to {vocab_size - 1}")
     return ids
-
-
-def is_numbers(row: object, n: int, kind: type) -> bool:
-    """Whether this is a list of n numbers, integers where `kind` is int."""
-    allowed = (int,) if kind is int else (int, float)
-    return isinstance(row, list) and len(row) == n and all(type(x) in allowed for x in row)
-
-
-def numbers(document: Mapping[str, Any], key: str, n: int) -> list[float]:
-    """Return n numbers that a float32 can hold, NaN for null."""
-    row = [math.nan if x is None else x for x in get(document, key, list)]
-    if not is_numbers(row, n, float) or any(abs(x) > 3.4e38 for x in row):
-        raise StateFileError(f"{key} must be {n} numbers or nulls")
-    return row
 
 
 def seconds(document: Mapping[str, Any], key: str, default: Any = REQUIRED) -> float:

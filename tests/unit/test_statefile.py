@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import copy
 import json
 import os
@@ -8,6 +9,8 @@ import stat
 import subprocess
 import sys
 import time
+from array import array
+from math import inf, isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,14 @@ import pytest
 
 import cacher
 from cacher import FileError, ModelMismatchError, State, StateFileError, statefile
+
+
+def packed(kind: str, values: list[Any]) -> str:
+    return base64.b64encode(array(kind, values)).decode()
+
+
+def numbers(document: dict[str, Any], key: str, kind: str) -> array[Any]:
+    return array(kind, base64.b64decode(document["stored_logits"][key]))
 
 
 @pytest.fixture
@@ -98,7 +109,7 @@ def test_the_documented_keys_are_there(saved: dict[str, Any], story: State) -> N
     assert saved["fingerprint"] == story.model.fingerprint
     assert set(saved["metadata"]) >= {"created_at", "last_modified", "forked_from", "tags"}
     assert saved["metadata"]["created_at"].endswith("Z")
-    assert saved["stored_logits"]["logprobs"][-1] is None, "the last token is pending"
+    assert isnan(numbers(saved, "logprobs", "f")[-1]), "the last token is pending"
 
 
 def test_old_files_with_four_keys_are_read(model: cacher.Model, path: Path) -> None:
@@ -149,9 +160,13 @@ def change(document: dict[str, Any], place: str, value: object) -> str:
         ("metadata.forked_from", "a/b"), ("metadata.merged_from", [5]), ("history", {}),
         ("stored_logits", []), ("stored_logits.k", 0), ("stored_logits.k", 10**9),
         ("stored_logits.k", 19), ("stored_logits.logprobs", [0.0]), ("stored_logits.lse", None),
-        ("stored_logits.lse", ["x"] * 15), ("stored_logits.top_ids", [[4096] * 20] * 15),
-        ("stored_logits.top_ids", [5] * 15), ("stored_logits.top_logits", [[1e300] * 20] * 15),
-        ("stored_logits.top_logits", [["1"] * 20] * 15),
+        ("stored_logits.lse", "x"), ("stored_logits.lse", "\ud800"), ("stored_logits.lse", ""),
+        ("stored_logits.lse", "AAAA" * 41), ("stored_logits.lse", "=AAA" * 40),
+        ("stored_logits.top_ids", packed("i", [4096] * 300)),
+        ("stored_logits.top_ids", packed("i", [-2] * 300)),
+        ("stored_logits.top_ids", packed("i", [-1, 5] * 150)),
+        ("stored_logits.top_ids", packed("i", [5] * 299)), ("stored_logits.top_ids", [5] * 300),
+        ("stored_logits.top_logits", packed("f", [3e38] * 300)),
     ],
 )  # fmt: skip
 def test_wrong_values_are_refused(
@@ -283,11 +298,9 @@ def test_probabilities_above_one_are_refused(
 ) -> None:
     for key in ("logprobs", "top_logits"):
         damaged = copy.deepcopy(saved)
-        row = damaged["stored_logits"][key]
-        if key == "logprobs":
-            row[1] = 800.0
-        else:
-            row[1][0] = 800.0
+        row = numbers(damaged, key, "f")
+        row[20 if key == "top_logits" else 1] = 800.0
+        damaged["stored_logits"][key] = packed("f", list(row))
         path.write_text(json.dumps(damaged))
         with pytest.raises(StateFileError, match=rf"{key}.*above 1"):
             model.restore(path)
@@ -313,3 +326,22 @@ def test_odd_names_are_files_or_file_errors(model: cacher.Model, story: State, p
             story.save(name)
         with pytest.raises(FileError, match=r"a.x00b|ud800"):
             model.restore(name)
+
+
+def test_what_is_no_number_is_computed_again(
+    model: cacher.Model, saved: dict[str, Any], story: State, path: Path
+) -> None:
+    for key, kind in (("logprobs", "f"), ("lse", "d"), ("top_logits", "f")):
+        for odd in (nan, -inf):
+            damaged = copy.deepcopy(saved)
+            row = numbers(damaged, key, kind)
+            row[21 if key == "top_logits" else 1] = odd
+            damaged["stored_logits"][key] = packed(kind, list(row))
+            path.write_text(json.dumps(damaged))
+            assert [t.logprob for t in model.restore(path)] == [t.logprob for t in story]
+
+
+def test_what_would_take_too_much_memory_is_refused(model: cacher.Model, path: Path) -> None:
+    path.write_bytes(b'{"model_id": [' + b"[]," * 4_000_001 + b"[]]}")
+    with pytest.raises(StateFileError, match="brackets"):
+        model.restore(path)
