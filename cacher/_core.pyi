@@ -114,6 +114,7 @@ class State:
         self,
         params: tuple[float | int | bool, ...],
         stop: Callable[[tuple[int, ...]], bool] | None = ...,
+        tape: State | None = ...,
         /,
     ) -> tuple[
         list[tuple[float, float, tuple[int, ...], tuple[float, ...], int, bool]],
@@ -126,7 +127,14 @@ class Batch:
         cls, model: Model, max_rows: int = ..., chunk_tokens: int = ..., store_top_k: int = ...
     ) -> Batch: ...
     def __len__(self) -> int: ...
-    def add(self, state: State, sampling: _Sampling | None, n_ctx: int = ..., /) -> int: ...
+    def add(
+        self,
+        state: State,
+        sampling: _Sampling | None,
+        n_ctx: int = ...,
+        tape: State | None = ...,
+        /,
+    ) -> int: ...
     def give(self, row: int, logits: Any, /) -> None: ...
     def remove(self, row: int, /) -> None: ...
     def step(

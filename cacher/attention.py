@@ -145,8 +145,9 @@ def analyze(
         for i, of_layer in enumerate(listed)
         for j, pattern in enumerate(of_layer)
     ]
+    tokens = state._seen_pieces()[chosen.start : chosen.stop]
     return AttentionAnalysis(
-        layer, head, chosen.start, state._pieces()[chosen.start : chosen.stop], shown, patterns,
+        layer, head, chosen.start, tokens, shown, patterns,
         threshold, float(permitted.max()), float(permitted.min()), info.n_layers, info.n_heads,
         bool(normalize), bool(renormalize),
     )  # fmt: skip
@@ -211,12 +212,12 @@ def _visit(
         add(at_layer, at, array(weights))
 
     if layer is None:
-        state._core.attention_layers(visit, one_head, chosen.start, len(chosen), rows)
+        state._seen().attention_layers(visit, one_head, chosen.start, len(chosen), rows)
         return
     step = rows or len(chosen)
     for at in range(0, len(chosen), step):
         n = min(step, len(chosen) - at)
-        visit(layer, at, state._core.attention(layer, one_head, chosen.start + at, n))
+        visit(layer, at, state._seen().attention(layer, one_head, chosen.start + at, n))
 
 
 class _Sums:

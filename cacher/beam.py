@@ -100,7 +100,8 @@ class BeamParams:
 def search(state: State, params: BeamParams) -> BeamSearch:
     """Search from a state, which stays as it is."""
     state.model._require("beam search")
-    room = state.context_limit - len(state)
+    seen = state._seen()
+    room = state.context_limit - len(seen)
     if room < 1:
         raise ContextOverflowError(
             f"the state has {len(state)} tokens, its context holds {state.context_limit}: "
@@ -113,7 +114,7 @@ def search(state: State, params: BeamParams) -> BeamSearch:
     ask: Callable[[tuple[int, ...]], bool] | None = None
     if params.stop:
         ask = lambda ids: _completes_stop(state, ids, params.stop)  # noqa: E731
-    found, nodes = state._core.beam(params.core(), ask)
+    found, nodes = seen.beam(params.core(), ask, None if seen is state._core else state._core)
     beams = []
     for score, logprob, ids, logprobs, group, eos in found:
         reason: FinishReason | None = "eos" if eos else None

@@ -156,10 +156,10 @@ def model_html(model: Model) -> str:
 
 def attention_picture(state: Inspection, layer: int, head: int) -> Picture:
     """Return a head's attention as an SVG: row = attending token, column = attended token."""
-    length = len(state)
+    length = state._filled()
     first = max(0, length - PICTURE_TOKENS)
     weights = state.attention(layer, head, first=first)[:, first:].tolist()
-    ids = state._core.tokens().tolist()
+    ids = state._seen().tokens().tolist()
     tokenizer = state.model._tokenizer
     labels = (tokenizer.pieces(ids) if tokenizer else list(map(str, ids)))[first:]
     shown = [label.replace("\n", "\u21b5").translate(PICTURES)[:LABEL] for label in labels]

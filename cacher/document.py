@@ -35,6 +35,7 @@ from cacher.past import checkpoint_entries, history_entries, restore_past
 from cacher.scores import restore_scores, scores_of
 from cacher.times import rfc3339
 from cacher.typed import bounded, get, seconds
+from cacher.window import check_length
 
 if TYPE_CHECKING:
     from cacher.model import Model
@@ -185,6 +186,7 @@ def _restore_tokens(state: State, document: dict[str, Any], ours: bool) -> None:
     if not all(type(token_id) is int for token_id in ids):
         raise StateFileError("token_ids holds something that is not an integer")
     state._core.append(ids)  # the context_size may be smaller: it was lowered later
+    check_length(len(state), state.config, state.model.n_ctx)
     if text is not None and ours and state.model._tokenizer is not None and state.text != text:
         raise StateFileError("text is not what token_ids decode to")
 

@@ -81,13 +81,15 @@ def _run(model: Model, rows: list[Row], chunk_tokens: int, store_top_k: int) -> 
         while waiting or active:
             while waiting and len(active) < MAX_ROWS:
                 row = waiting.popleft()
-                active[batch.add(row.state._core, row.sampling(), row.limit)] = row
+                active[row.join(batch)] = row
             for step in batch.step():
                 row = active[step[0]]
                 row.take(step)
                 if row.ended:
                     del active[step[0]]
                     batch.remove(step[0])
+                elif step[1]:
+                    waiting.appendleft(active.pop(step[0]))
     finally:
         for number in active:
             batch.remove(number)
@@ -198,7 +200,7 @@ class Generating:
         max_tokens = check_max_tokens(max_tokens)
         params = self.config.sampling(sampling).with_seed()
         state = cast("State", self)
-        self._core.eval(state._store_top_k)
+        state._seen().eval(state._store_top_k)
         forks = [state.fork() for _ in range(n)]
         return generate_rows(self.model, forks, [params] * n, max_tokens, streams=True)
 

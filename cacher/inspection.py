@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from cacher._core import State as CoreState
     from cacher.display import Picture
 
 
@@ -52,8 +53,14 @@ class Inspection(Analysis):
         if first is None:
             if n is not None:
                 raise ParameterError(f"n is {n} without first: say where the positions begin")
-            return array(self._core.next_logits(self._store_top_k))
-        return array(self._core.logits(*self._range(first, n)))
+            return array(self._seen().next_logits(self._store_top_k))
+        import numpy as np
+
+        first, n = self._range(first, n)
+        parts = [
+            array(core.logits(at - 1, count)) for core, at, count in self._judges(first + 1, n)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def top_tokens(self, n: int = 5) -> list[TopToken]:
         """Return the likeliest next tokens (temperature 1, nothing cut off), most probable first.
@@ -70,7 +77,7 @@ class Inspection(Analysis):
         n = min(integer("n", n, 1, 1000), self.model.vocab_size)
         pairs = self._stored_top(len(self) - 1, n) if len(self) else ()
         if len(pairs) < n:
-            ids, logits, lse = _core.top_logits(self._core.next_logits(self._store_top_k), n)
+            ids, logits, lse = _core.top_logits(self._seen().next_logits(self._store_top_k), n)
             values = zip(ids.tolist(), logits.tolist(), strict=True)
             pairs = tuple((i, value - lse) for i, value in values)
         return top_tokens(pairs, self.model._tokenizer)
@@ -92,15 +99,8 @@ class Inspection(Analysis):
     def _logprobs(self, first: int, n: int) -> NDArray[np.float32]:
         import numpy as np
 
-        stored = array(self._core.scores(first, n, 0)[0])
-        if np.isnan(stored).any() and self._store_top_k:
-            self._core.eval(self._store_top_k)
-            stored = array(self._core.scores(first, n, 0)[0])
-        missing = np.flatnonzero(np.isnan(stored))
-        if missing.size:
-            known = int(missing[0])
-            stored[known:] = array(self._core.analyze(first + known, n - known)[0])
-        return stored
+        parts = [_known_logprobs(*part, self._store_top_k) for part in self._judges(first, n)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def entropy(self) -> NDArray[np.float32]:
         """Return the entropy each token was predicted with, in nats: float32 [tokens].
@@ -113,7 +113,7 @@ class Inspection(Analysis):
             True
         """
         self.model._require("entropy")
-        return array(self._core.analyze(0, len(self))[1])
+        return self._analyze(0, len(self))[1]
 
     def ranks(self) -> NDArray[np.int32]:
         """Return each token's place among the predictions, 1 = most probable: int32 [tokens].
@@ -126,7 +126,7 @@ class Inspection(Analysis):
             True
         """
         self.model._require("ranks")
-        return array(self._core.analyze(0, len(self))[2])
+        return self._analyze(0, len(self))[2]
 
     def __iter__(self) -> Iterator[Token]:
         """Give the state's tokens with their probabilities."""
@@ -146,10 +146,13 @@ class Inspection(Analysis):
         """Return up to n (id, log-probability) pairs stored for the prediction after a token."""
         if position >= len(self):
             return ()
-        lse = self._core.lse(position, 1).tolist()[0]
+        if self._window_start(position + 1) not in (0, self.dropped_tokens):
+            return ()
+        core, at, _ = next(self._judges(position + 1, 1))
+        lse = core.lse(at - 1, 1).tolist()[0]
         if lse != lse:
             return ()
-        _logprob, ids, logits = self._core.scores(position, 1, n)
+        _logprob, ids, logits = core.scores(at - 1, 1, n)
         pairs = zip(ids.tolist()[0], logits.tolist()[0], strict=True)
         return tuple((i, value - lse) for i, value in pairs if i >= 0)
 
@@ -181,7 +184,7 @@ class Inspection(Analysis):
         """
         layer = self._check_layer(layer)
         chosen = -1 if head is None else self._check_head(head, self.model.info.n_heads)
-        weights = array(self._core.attention(layer, chosen, *self._filled_range(first, n)))
+        weights = array(self._seen().attention(layer, chosen, *self._filled_range(first, n)))
         return weights if head is None else weights.reshape(weights.shape[1:])
 
     def kv(
@@ -209,13 +212,13 @@ class Inspection(Analysis):
         """
         self.model._require("kv")
         layer = self._check_layer(layer)
-        keys, values = self._core.kv(layer, *self._filled_range(first, n))
+        keys, values = self._seen().kv(layer, *self._filled_range(first, n))
         return array(keys), array(values)
 
     @property
     def cached_tokens(self) -> int:
         """How many leading tokens have their KV entries in memory; the rest would be computed."""
-        return self._core.ready()
+        return self._seen().ready()
 
     def hidden(
         self, layer: int | None = None, *, first: int = 0, n: int | None = None
@@ -241,7 +244,7 @@ class Inspection(Analysis):
             (2, 256)
         """
         at = -1 if layer is None else self._check_layer(layer, behind=1)
-        return array(self._core.hidden(at, *self._filled_range(first, n)))
+        return array(self._seen().hidden(at, *self._filled_range(first, n)))
 
     # ---- pictures
 
@@ -277,3 +280,18 @@ class Inspection(Analysis):
         from cacher.display import state_html
 
         return state_html(self)
+
+
+def _known_logprobs(core: CoreState, first: int, n: int, store: int) -> NDArray[np.float32]:
+    """Return log-probabilities from what is stored; the model runs for those that are not."""
+    import numpy as np
+
+    stored = array(core.scores(first, n, 0)[0])
+    if np.isnan(stored).any() and store:
+        core.eval(store)
+        stored = array(core.scores(first, n, 0)[0])
+    missing = np.flatnonzero(np.isnan(stored))
+    if missing.size:
+        known = int(missing[0])
+        stored[known:] = array(core.analyze(first + known, n - known)[0])
+    return stored

@@ -230,7 +230,7 @@ class Keeper:
     def count(self, state: State) -> None:
         """Note whether what was read before is still computed; the last token drawn never is."""
         if state._head > 0:
-            if state._core.ready() >= state._head - 1:
+            if state._seen().ready() >= state._head - state.dropped_tokens - 1:
                 self._hits += 1
             else:
                 self._misses += 1

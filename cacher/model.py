@@ -250,7 +250,7 @@ class Model:
         for state in self._own(states):
             by_storage.setdefault(state._store_top_k, []).append(state)
         for store_top_k, group in by_storage.items():
-            self._core.eval([state._core for state in group], store_top_k, chunk_tokens)
+            self._core.eval([state._seen() for state in group], store_top_k, chunk_tokens)
             for state in group:
                 state._head = len(state)
                 state._changed("forward")

@@ -22,6 +22,7 @@ from cacher.errors import ParameterError
 from cacher.schedule import TemperatureSchedule, check_schedule
 
 StoreLogits = Literal["none", "top_k", "full"]
+ContextStrategy = Literal["stop", "slide"]
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -195,11 +196,12 @@ _CONFIG_CHECKS: dict[str, Check] = {
     "store_logits": lambda name, value: choice(name, value, "none", "top_k", "full"),
     "top_k_logits": lambda name, value: integer(name, value, 1, 1000),
     "stop_sequences": lambda _name, value: None if value is None else check_stop(value),
+    "context_strategy": lambda name, value: choice(name, value, "stop", "slide"),
     **{name: SAMPLING_CHECKS[name] for name in ("top_k", "min_p", "no_repeat_ngram_size")},
 }
 _DEFAULTS = SamplingParams()
 NO_EXTRA = JsonObject("extra", {})
-_OPTIONAL = ("stop_sequences", "top_k", "min_p", "no_repeat_ngram_size")
+_OPTIONAL = ("stop_sequences", "context_strategy", "top_k", "min_p", "no_repeat_ngram_size")
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +217,9 @@ class StateConfig:
             or ``"full"`` (as ``"top_k"``; full vectors are recomputed when asked for).
         top_k_logits: How many logits ``"top_k"`` keeps, 1 to 1000.
         stop_sequences: Default of ``stop``; None is none.
+        context_strategy: What happens when the context is full: ``"stop"`` ends a generation;
+            ``"slide"`` lets the model drop the oldest half of what it sees, and goes on (the state
+            keeps all tokens); None is ``"stop"``.
         top_k: As in `SamplingParams`; None is the default.
         min_p: As in `SamplingParams`; None is the default.
         no_repeat_ngram_size: As in `SamplingParams`; None is the default.
@@ -233,6 +238,7 @@ class StateConfig:
     store_logits: StoreLogits = "top_k"
     top_k_logits: int = 20
     stop_sequences: tuple[str, ...] | None = None
+    context_strategy: ContextStrategy | None = None
     top_k: int | None = None
     min_p: float | None = None
     no_repeat_ngram_size: int | None = None

@@ -18,6 +18,7 @@ from cacher.history import (
 )
 from cacher.times import rfc3339, utc
 from cacher.typed import bounded, get, objects, seconds, token_ids
+from cacher.window import check_length
 
 if TYPE_CHECKING:
     from cacher.params import StateConfig
@@ -120,13 +121,15 @@ def _mark(state: State, entry: dict[str, Any]) -> Mark:
     core = state._core.fork()
     core.truncate(bounded(entry, "shared", 0, len(core)))
     core.append(token_ids(entry, "token_ids", state.model.vocab_size))
+    config = _config(state, entry, "config") or state.model.default_config
+    check_length(len(core), config, state.model.n_ctx)
     return Mark(
         name,
         bounded(entry, "revision", 1, MAX_INT64),
         seconds(entry, "created_at"),
         core,
         bounded(entry, "head_position", 0, len(core)),
-        _config(state, entry, "config") or state.model.default_config,
+        config,
     )
 
 

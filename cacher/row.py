@@ -51,7 +51,8 @@ class Row:
         check_stops(state, params.stop)
         self._stops = StopMatcher(params.stop)
         self._decoder = primed_decoder(state)
-        if self.start >= self.limit:
+        self.dropped_tokens = state.dropped_tokens
+        if self._full:
             self._end("context_length")
 
     @property
@@ -59,17 +60,32 @@ class Row:
         """Whether no further token is wanted."""
         return self.finished or len(self.token_ids) >= self.max_tokens
 
-    def sampling(self) -> tuple[float | int, ...]:
-        """Return the core's parameters for what is left of this run."""
-        return self.params.core(
+    @property
+    def _full(self) -> bool:
+        return not self.state._slides and self.start + len(self.token_ids) >= self.limit
+
+    def join(self, batch: _core.Batch) -> int:
+        """Let the state join a batch for what is left of this run; return its number there."""
+        state = self.state
+        seen = state._seen()
+        self.dropped_tokens = state.dropped_tokens
+        sampling = self.params.core(
             self.stream_index, done=len(self.token_ids), max_tokens=self.max_tokens
         )
+        return batch.add(seen, sampling, self.limit, None if seen is state._core else state._core)
 
     def take(self, step: Step) -> bool:
-        """Take a step of the core; true when it brought a token."""
+        """Take a step of the core; true when it brought a token.
+
+        Where it brought none and the run has not ended, the window was full: the row has left the
+        batch, and joins again with the next window.
+        """
         _row, finish, _position, token_id, probability, logprob, _entropy = step
+        if finish == _core.FINISH_EOS:
+            self._end("eos")
+        elif finish and not self.state._slides:
+            self._end("context_length")
         if finish:
-            self._end("eos" if finish == _core.FINISH_EOS else "context_length")
             return False
         self.token_ids.append(token_id)
         self.probabilities.append(probability)
@@ -84,7 +100,7 @@ class Row:
             self._end("time")
         elif self.ended:
             self._flush()
-        elif self.start + len(self.token_ids) >= self.limit:
+        elif self._full:
             self._end("context_length")
         return True
 
@@ -116,6 +132,7 @@ class Row:
             "".join(self.pieces), self.pieces[:], self.token_ids[:], self.probabilities[:],
             self.logprobs[:], self.finished, self.finish_reason, self.stop_sequence,
             None if self.params.greedy else self.params.seed, self.stream_index,
+            self.dropped_tokens,
         )  # fmt: skip
 
     def _end(self, reason: FinishReason) -> None:

@@ -49,7 +49,7 @@ class Request:
         self.row = row
         self.streams = streams
         self.progress = progress
-        self.length = len(state)
+        self.length = len(state._seen())
         self.loop = asyncio.get_running_loop()
         self.outcome: asyncio.Future[Any] = self.loop.create_future()  # a Generation, or None
         self.tokens: deque[Token] = deque()
@@ -259,9 +259,10 @@ class Scheduler:
 
     def _add(self, request: Request) -> int:
         row = request.row
-        sampling = None if row is None else row.sampling()
-        limit = 0 if row is None else row.limit
-        number = self._batch.add(request.state._core, sampling, limit)
+        if row is not None:
+            number = row.join(self._batch)
+        else:
+            number = self._batch.add(request.state._seen(), None)
         request.number = number
         self._running[number] = request
         return number
@@ -283,7 +284,7 @@ class Scheduler:
 
     def _look_up(self, request: Request) -> _core.Array | None:
         """Count what is known of a new request's prompt; return the prediction after it."""
-        core = request.state._core
+        core = request.state._seen()
         ready = core.ready()
         self._counts["prefix_lookups"] += 1
         self._counts["prefix_hits"] += ready > 0
@@ -338,6 +339,10 @@ class Scheduler:
         self._counts["tokens"] += not step[1]
         if row.ended:
             self._end(request)
+        elif step[1]:  # its window was full; the batch has let it go
+            with self._lock:
+                self._withdraw(request)
+                self._join(request)
         elif request.too_far_ahead:
             self._park(request)
 

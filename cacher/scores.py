@@ -27,11 +27,16 @@ def scores_of(state: State) -> dict[str, object] | None:
     length, k = len(state), state._store_top_k
     if not length or not k:
         return None
-    logprobs, top_ids, top_logits = state._core.scores(0, length, k)
+    scores, top_ids, top_logits = state._core.scores(0, length, k)
+    logprobs, lse = memoryview(scores), memoryview(state._core.lse(0, length))
+    if state.dropped_tokens:  # behind the first window, another one judges than the text so far
+        limit = state.context_limit
+        logprobs[limit:] = array("f", [nan] * (length - limit))
+        lse[limit - 1 :] = array("d", [nan] * (length - limit + 1))
     return {
         "k": k,
         "logprobs": _packed("f", logprobs),
-        "lse": _packed("d", state._core.lse(0, length)),
+        "lse": _packed("d", lse),
         "top_ids": _packed("i", top_ids),
         "top_logits": _packed("f", top_logits),
     }

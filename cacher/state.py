@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sized
-from itertools import islice
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, NoReturn
 
 from cacher import _core
 from cacher.checks import JsonObject, integer
 from cacher.classify import Classifying
-from cacher.errors import ContextOverflowError, ParameterError
+from cacher.errors import ParameterError
 from cacher.generate import Generating
 from cacher.history import Mark, Op, Remembering
 from cacher.identity import Identity
 from cacher.inspection import Inspection
 from cacher.params import StateConfig
 from cacher.progress import Progress, reading
+from cacher.window import Windowed, check_length
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +35,7 @@ NO_MARKS: Mapping[str, Mark] = {}
 NOTHING_GIVEN: tuple[str | None, Mapping[str, object]] = (None, {})
 
 
-class State(Generating, Inspection, Classifying, Remembering):
+class State(Generating, Inspection, Classifying, Remembering, Windowed):
     """A token sequence of a model; made by `Model.state`, `fork`, `Model.restore`, `cacher.merge`.
 
     Like a tape with a head: text is laid on the tape, and the model reads it when something is
@@ -50,7 +50,7 @@ class State(Generating, Inspection, Classifying, Remembering):
         True
     """
 
-    __slots__ = ("_forked_from", "_identity", "_merged", "_metadata", "_model", "_salt")
+    __slots__ = ("_forked_from", "_identity", "_merged", "_metadata", "_model", "_salt", "_window")
 
     def __init__(
         self,
@@ -65,6 +65,7 @@ class State(Generating, Inspection, Classifying, Remembering):
         self._model = model
         self._salt = salt
         self._core = core
+        self._window: _core.State | None = None
         self._config = config
         self._revision = 1
         self._head = 0
@@ -115,11 +116,6 @@ class State(Generating, Inspection, Classifying, Remembering):
     def metadata(self) -> Mapping[str, object]:
         """Tags of your own; replace keys with ``edit(metadata=...)``."""
         return self._metadata
-
-    @property
-    def context_limit(self) -> int:
-        """Most tokens this state may hold: the smaller of its context_size and the model's."""
-        return min(self.config.context_size, self.model.n_ctx)
 
     @property
     def _store_top_k(self) -> int:
@@ -200,28 +196,10 @@ class State(Generating, Inspection, Classifying, Remembering):
         self._changed("forward")
         return self
 
-    def _lay(self, text: Text) -> None:
-        if not isinstance(text, Iterable) or isinstance(text, (bytes, bytearray)):
-            raise TypeError(f"text must be a string or token ids, got {type(text).__name__}")
-        ids = self._encode(text) if isinstance(text, str) else text
-        room = max(0, self.context_limit - len(self))
-        if not isinstance(ids, Sized):
-            ids = list(islice(ids, room + 1))  # one too many is enough to tell; it may never end
-        if len(ids) > room:
-            raise ContextOverflowError(
-                f"{len(self)} + {len(ids)} tokens are more than the context of {self.context_limit}"
-            )
-        self._core.append(ids)
-
-    def _encode(self, text: str) -> _core.Array:
-        tokenizer = self.model.tokenizer._core
-        last = self._core.tokens(max(0, len(self) - 1)).tolist()
-        continues = bool(last) and not tokenizer.is_special(last[0])
-        return tokenizer.encode(text, False, True, continues)
-
     def _consume(self, progress: Progress = None, chunk_tokens: int = 0) -> None:
-        with reading(progress, len(self) - self._core.ready()) as callback:
-            self._core.eval(self._store_top_k, chunk_tokens, callback)
+        seen = self._seen()
+        with reading(progress, len(seen) - seen.ready()) as callback:
+            seen.eval(self._store_top_k, chunk_tokens, callback)
         self._head = len(self)
 
     # ---- branching
@@ -244,6 +222,7 @@ class State(Generating, Inspection, Classifying, Remembering):
 
         Raises:
             ParameterError: `at` is outside 0 to the number of tokens.
+            ContextOverflowError: Only a state that slides may have so many tokens.
 
         Example:
             >>> import cacher
@@ -259,7 +238,10 @@ class State(Generating, Inspection, Classifying, Remembering):
         copy._model = self._model
         copy._salt = self._salt
         copy._core = core
+        copy._window = None if self._window is None else self._window.fork()
         copy._config = self._config.updated(config, self._model.default_config)
+        if config is not None:
+            check_length(len(core), copy._config, self._model.n_ctx)
         copy._revision = 1
         copy._head = self._head if at is None else min(self._head, at)
         copy._identity = Identity(state_id)
@@ -278,7 +260,7 @@ class State(Generating, Inspection, Classifying, Remembering):
         twin = State.__new__(State)
         for name in (*State.__slots__, *Remembering.__slots__):
             setattr(twin, name, getattr(self, name))
-        twin._core = self._core.fork()
+        twin._core, twin._window = self._core.fork(), None
         return twin
 
     def truncate(self, n_tokens: int) -> State:
@@ -388,6 +370,8 @@ class State(Generating, Inspection, Classifying, Remembering):
             True
         """
         self._core.evict()
+        if self._window is not None:
+            self._window.evict()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a state is copied by fork() and kept by save(): it cannot be pickled")

@@ -51,7 +51,7 @@ class Stream:
     def _step(self, batch: _core.Batch) -> tuple[Step, tuple[tuple[int, float], ...]]:
         """Let the core draw a token; where that is interrupted, the state is as it was."""
         core = self._state._core
-        number = batch.add(core, self._row.sampling(), self._row.limit)
+        number = self._row.join(batch)
         length = len(core)  # from here on nobody else changes it
         try:
             while not (steps := batch.step()):

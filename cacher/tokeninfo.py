@@ -77,7 +77,7 @@ def infos(
         tops = _stored_tops(state, first + shift - 1, n, k)
     entropies = vectors = None
     if logits or entropy or (k and tops is None):
-        judged = [array(part) for part in state._core.analyze(first, n + shift, k, logits)]
+        judged = state._analyze(first, n + shift, k, logits)
         logprobs = judged[0][:n]
         entropies = judged[1][shift:].tolist() if entropy else None
         tops = (judged[3][shift:], judged[4][shift:], judged[5][shift:]) if k else None
@@ -103,7 +103,7 @@ def _stored_tops(state: Looking, first: int, n: int, k: int) -> Tops | None:
     """Return what is stored of the predictions after tokens from `first` on, if all of it."""
     import numpy as np
 
-    if first < 0:
+    if first < 0 or state.dropped_tokens:
         return None
     ids, logits = map(array, state._core.scores(first, n, k)[1:])
     lse = array(state._core.lse(first, n))

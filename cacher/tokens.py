@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cacher.checks import MAX_INT64, integer
 from cacher.errors import ParameterError
-from cacher.looking import array
 from cacher.types import TopToken, top_tokens
 
 if TYPE_CHECKING:
@@ -203,10 +202,7 @@ def _predictions(state: Looking, n: int, k: int, whole: range) -> list[Any]:
     import numpy as np
 
     cuts = sorted({0, whole.start, whole.stop, n}) if whole else [0, n]
-    parts = [
-        [array(part) for part in state._core.analyze(first, end - first, k, first in whole)]
-        for first, end in pairwise(cuts)
-    ]
+    parts = [state._analyze(first, end - first, k, first in whole) for first, end in pairwise(cuts)]
     joined = [np.concatenate(same) for same in zip(*parts, strict=True)]
     return [*(numbers.tolist() for numbers in joined[:-1]), joined[-1]]
 

@@ -79,6 +79,8 @@ class Generation:
         stop_sequence: The stop sequence that was matched.
         seed: The seed in force; None when nothing was drawn (temperature 0).
         stream_index: Which of several continuations this is.
+        dropped_tokens: How many of the state's oldest tokens the model no longer saw at the end: 0
+            unless ``context_strategy`` is "slide".
     """
 
     text: str
@@ -91,6 +93,7 @@ class Generation:
     stop_sequence: str | None
     seed: int | None
     stream_index: int = 0
+    dropped_tokens: int = 0
 
     def __str__(self) -> str:
         return self.text

@@ -58,7 +58,7 @@ def embed(
         )
         at = token_index % length
     vector = _input(state, at) if kind == "input" else _hidden(state, layer, at)
-    token = None if at is None else state._pieces()[at]
+    token = None if at is None else state._seen_pieces()[at]
     return Embedding(token_index, token, kind, layer, vector)
 
 
@@ -74,7 +74,7 @@ def _hidden(state: Looking, layer: int | None, at: int | None) -> NDArray[np.flo
 def _input(state: Looking, at: int | None) -> NDArray[np.float32]:
     import numpy as np
 
-    ids = array(state._core.tokens())
+    ids = array(state._seen().tokens())
     if at is not None:
         return state.model.embedding_input(int(ids[at]))
     different, counts = np.unique(ids, return_counts=True)

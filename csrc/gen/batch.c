@@ -13,6 +13,7 @@
 static void free_row(cch_batch_row *row) {
     if (row == NULL) return;
     if (row->state != NULL) cch_state_release(row->state);
+    if (row->tape != NULL) cch_state_release(row->tape);
     cch_free(row->history);
     cch_free(row->logits);
     cch_free(row);
@@ -82,9 +83,19 @@ void cch_batch_free(cch_batch *batch) {
 
 /* ---- joining and leaving ---- */
 
-/* A row that holds the state. */
-static cch_status make_row(const cch_batch *batch, cch_state *state, const cch_sampling *sampling, int32_t n_ctx,
-                           cch_batch_row **out, cch_error *err) {
+/* Holds the states. */
+static cch_status hold(cch_batch_row *row, cch_state *state, cch_state *tape, cch_error *err) {
+    CCH_RETURN_IF(cch_state_acquire(state, err));
+    row->state = state;
+    if (tape == NULL) return CCH_OK;
+    CCH_RETURN_IF(cch_state_acquire(tape, err));
+    row->tape = tape;
+    return CCH_OK;
+}
+
+/* A row that holds the states. */
+static cch_status make_row(const cch_batch *batch, cch_state *state, cch_state *tape, const cch_sampling *sampling,
+                           int32_t n_ctx, cch_batch_row **out, cch_error *err) {
     cch_status status = CCH_OK;
     const cch_config *c = &batch->model->config;
     cch_batch_row *row = NULL;
@@ -96,10 +107,9 @@ static cch_status make_row(const cch_batch *batch, cch_state *state, const cch_s
     row->sampling = *sampling;
     row->limit = n_ctx == 0 || n_ctx > most ? most : n_ctx;
     CCH_NEW(row->logits, (size_t)c->vocab_size, err);
+    CCH_TRY(hold(row, state, tape, err));
     if (sampling->repetition_penalty != 1.0f || sampling->no_repeat_ngram_size > 0)
-        CCH_NEW(row->history, (size_t)most, err);
-    CCH_TRY(cch_state_acquire(state, err));
-    row->state = state;
+        CCH_NEW(row->history, (tape != NULL ? (size_t)cch_state_len(tape) : 0) + (size_t)most, err);
     *out = row;
     row = NULL;
 done:
@@ -132,27 +142,34 @@ done:
     return status;
 }
 
-static cch_status add(cch_batch *batch, cch_state *state, const cch_sampling *sampling, int32_t n_ctx, bool reads,
-                      int32_t *out_row, cch_error *err) {
+static cch_status add(cch_batch *batch, cch_state *state, cch_state *tape, const cch_sampling *sampling, int32_t n_ctx,
+                      bool reads, int32_t *out_row, cch_error *err) {
+    const cch_sampling defaults = CCH_SAMPLING_INIT;
+    const int32_t len = cch_state_len(state), most = batch->model->config.max_position_embeddings;
     cch_batch_row *row = NULL;
     *out_row = -1;
-    if (state->model != batch->model)
+    if (state->model != batch->model || (tape != NULL && tape->model != batch->model))
         CCH_FAIL(err, CCH_E_MISMATCH, -1, "the state belongs to another model than the batch");
     CCH_RETURN_IF(cch_model_expect(batch->model, CCH_CAUSAL_LM, "joining a batch", err));
-    CCH_RETURN_IF(make_row(batch, state, sampling, n_ctx, &row, err));
+    if (reads && len > most)
+        CCH_FAIL(err, CCH_E_CONTEXT, len, "the state has %d tokens, the model's context holds %d", len, most);
+    CCH_RETURN_IF(make_row(batch, state, tape, sampling != NULL ? sampling : &defaults, n_ctx, &row, err));
     row->reads = reads;
     return join(batch, row, out_row, err);
 }
 
 cch_status cch_batch_add(cch_batch *batch, cch_state *state, const cch_sampling *sampling, int32_t n_ctx,
                          int32_t *out_row, cch_error *err) {
-    const cch_sampling defaults = CCH_SAMPLING_INIT;
-    return add(batch, state, sampling != NULL ? sampling : &defaults, n_ctx, false, out_row, err);
+    return add(batch, state, NULL, sampling, n_ctx, false, out_row, err);
+}
+
+cch_status cch_batch_add_window(cch_batch *batch, cch_state *state, cch_state *tape, const cch_sampling *sampling,
+                                int32_t n_ctx, int32_t *out_row, cch_error *err) {
+    return add(batch, state, tape, sampling, n_ctx, false, out_row, err);
 }
 
 cch_status cch_batch_add_reader(cch_batch *batch, cch_state *state, int32_t *out_row, cch_error *err) {
-    const cch_sampling defaults = CCH_SAMPLING_INIT;
-    return add(batch, state, &defaults, 0, true, out_row, err);
+    return add(batch, state, NULL, NULL, 0, true, out_row, err);
 }
 
 static cch_status give(cch_batch *batch, int32_t id, const float *logits, cch_error *err) {
@@ -256,7 +273,13 @@ int32_t cch_batch_top(const cch_batch *batch, int32_t row, int32_t k, int32_t *i
 
 /* ---- a step: what to compute ---- */
 
-static bool full(const cch_batch_row *row) { return cch_state_len(row->state) >= row->limit; }
+/* The state that everything but the model sees. */
+static cch_state *whole(const cch_batch_row *row) { return row->tape != NULL ? row->tape : row->state; }
+
+static bool full(const cch_batch_row *row) {
+    const cch_state *all = whole(row);
+    return cch_state_len(row->state) >= row->limit || cch_state_len(all) >= all->n_ctx;
+}
 
 /* Asks of all rows that need the model, oldest first, cut to those that fit the budget together. */
 static cch_status ask_in_order(cch_batch *batch, cch_error *err) {
@@ -351,12 +374,14 @@ static cch_status reserve(cch_batch *batch, cch_error *err) {
     int32_t top_k = batch->work.top_k > 0 ? batch->work.top_k : -1;
     for (size_t i = 0; i < batch->n_drawing; i++) {
         cch_batch_row *row = batch->drawing[i];
+        cch_state *all = whole(row);
         CCH_RETURN_IF(cch_state_reserve_push(row->state, top_k, err));
+        if (row->tape != NULL) CCH_RETURN_IF(cch_state_reserve_push(row->tape, -1, err));
         if (row->history == NULL) continue;
-        CCH_RETURN_IF(cch_state_index_pages(row->state, err));
-        for (int32_t len = cch_state_len(row->state); row->n_history < len; row->n_history++)
+        CCH_RETURN_IF(cch_state_index_pages(all, err));
+        for (int32_t len = cch_state_len(all); row->n_history < len; row->n_history++)
             row->history[row->n_history] =
-                row->state->pages[row->n_history / CCH_PAGE_TOKENS]->tokens[row->n_history % CCH_PAGE_TOKENS];
+                all->pages[row->n_history / CCH_PAGE_TOKENS]->tokens[row->n_history % CCH_PAGE_TOKENS];
     }
     return reserve_scratch(batch, err);
 }
@@ -376,7 +401,7 @@ static void draw_rows(void *arg, int thread, int n_threads) {
         cch_batch_row *row = batch->drawing[i];
         int32_t n_banned = row->sampling.step < row->sampling.min_tokens ? c->n_eos : 0;
         cch_status status = cch_sample_scratch(batch->model->kern, &batch->scratch[thread], row->logits, c->vocab_size,
-                                               &row->sampling, row->history, cch_state_len(row->state),
+                                               &row->sampling, row->history, cch_state_len(whole(row)),
                                                c->eos_token_ids, n_banned, &row->sampled, &batch->errors[thread]);
         if (status == CCH_OK) continue;
         name_row(row, &batch->errors[thread]);
@@ -401,13 +426,18 @@ static bool is_eos(const cch_config *c, int32_t token_id) {
     return false;
 }
 
+static void push(const cch_batch_row *row, const float *logprob) {
+    cch_state_push(row->state, row->sampled.token_id, logprob);
+    if (row->tape != NULL) cch_state_push(row->tape, row->sampled.token_id, NULL);
+}
+
 /* Appends what was drawn, says what happened, and lets finished rows leave.  Wants the lock; cannot fail. */
 static void append(cch_batch *batch, cch_step *out, size_t *out_n) {
     for (size_t i = 0; i < batch->n_rows; i++) {
         cch_batch_row *row = batch->rows[i];
         if (row->leaves || (!row->complete && (row->reads || !full(row)))) continue;
         cch_step *step = &out[(*out_n)++];
-        *step = (cch_step){.row = row->id, .position = cch_state_len(row->state)};
+        *step = (cch_step){.row = row->id, .position = cch_state_len(whole(row))};
         if (row->reads) {
             step->finish = CCH_FINISH_READ;
         } else if (full(row)) {
@@ -417,7 +447,7 @@ static void append(cch_batch *batch, cch_step *out, size_t *out_n) {
             if (is_eos(&batch->model->config, row->sampled.token_id))
                 step->finish = CCH_FINISH_EOS;
             else
-                cch_state_push(row->state, row->sampled.token_id, batch->work.top_k > 0 ? &row->sampled.logprob : NULL);
+                push(row, batch->work.top_k > 0 ? &row->sampled.logprob : NULL);
             row->n_new++;
             row->sampling.step += row->sampling.step < INT32_MAX;
             row->given = false;

@@ -18,11 +18,13 @@
 typedef struct cch_batch_row {
     int32_t id;
     cch_state *state;       /* held */
+    cch_state *tape;        /* held: gets the tokens, too, and is what penalties and positions speak of; NULL: state */
     cch_sampling sampling;  /* its step: the next token's number in the run, which may have begun in another row */
     int32_t limit;          /* tokens of a full state */
     int32_t n_new;          /* tokens drawn since it joined */
     int32_t n_read;         /* leading tokens that the last pass left ready */
-    int32_t *history;       /* owned [n_ctx of the model]: the state's tokens, if the sampling reads them; else NULL */
+    int32_t *history;       /* owned [tokens of the tape + n_ctx of the model]: the tokens, if the sampling reads them;
+                               else NULL */
     int32_t n_history;
     float *logits;          /* owned [vocab_size] */
     uint64_t drawn;         /* the step that drew from logits */

@@ -16,8 +16,9 @@ typedef struct beam_run {
     int32_t n_beams, n_states;
     float *logits;     /* owned [rows * vocab] */
     float *penalized;  /* owned [vocab]; NULL without penalties and min_tokens */
-    int32_t *history;  /* owned [prompt_len + max_tokens]: the prompt, then a beam's tokens; NULL without penalties */
-    int32_t prompt_len;
+    int32_t *history;  /* owned [n_before + max_tokens]: what is before the beams, then a beam's tokens; NULL without
+                          penalties */
+    int32_t n_before, prompt_len; /* tokens of the tape, or else of the state; of the state */
     int32_t *top_ids;  /* owned [width] */
     float *top_values; /* owned [width] */
 } beam_run;
@@ -58,7 +59,7 @@ static cch_status run_init(beam_run *run, cch_state *state, const cch_beam_param
     cch_status status = CCH_OK;
     int32_t max_tokens = 0;
     bool reads_history = params->repetition_penalty != 1.0f || params->no_repeat_ngram_size > 0;
-    size_t n, rows, vocab, length, floats;
+    size_t n, rows, vocab, floats;
     CCH_TRY(cch_beam_params_check(params, err));
     run->n_beams = params->n_beams;
     n = (size_t)params->n_beams;
@@ -72,15 +73,16 @@ static cch_status run_init(beam_run *run, cch_state *state, const cch_beam_param
                             run->info.n_eos, stop, stop_arg, err));
     rows = n < CCH_BEAM_ROWS ? n : CCH_BEAM_ROWS;
     vocab = (size_t)run->info.vocab_size;
-    length = (size_t)run->prompt_len + (size_t)max_tokens;
     if (!cch_mul(rows, vocab, &floats)) CCH_THROW(err, CCH_E_MEMORY, -1, "%zu rows of %zu logits", rows, vocab);
     CCH_NEW(run->logits, floats, err);
     CCH_NEW(run->top_ids, (size_t)run->search.width, err);
     CCH_NEW(run->top_values, (size_t)run->search.width, err);
     if (reads_history || params->min_tokens > 0) CCH_NEW(run->penalized, vocab, err);
     if (reads_history) {
-        CCH_NEW(run->history, length, err);
-        CCH_TRY(cch_state_tokens(run->states[0], 0, run->prompt_len, run->history, err));
+        run->n_before = params->tape != NULL ? cch_state_len(params->tape) : run->prompt_len;
+        CCH_NEW(run->history, (size_t)run->n_before + (size_t)max_tokens, err);
+        CCH_TRY(cch_state_tokens(params->tape != NULL ? params->tape : run->states[0], 0, run->n_before, run->history,
+                                 err));
     }
 done:
     return status;
@@ -89,12 +91,12 @@ done:
 /* Sets *steered to the logits that choices go by: row, or its penalised copy without the ids that may not come yet. */
 static cch_status steer(beam_run *run, int32_t b, const float *row, const float **steered, cch_error *err) {
     const cch_beam_params *p = &run->search.params;
-    int32_t n = run->prompt_len + run->search.step;
+    int32_t n = run->n_before + run->search.step;
     int32_t n_banned = run->search.step < p->min_tokens ? run->info.n_eos : 0;
     *steered = row;
     if (run->history == NULL && n_banned == 0) return CCH_OK;
     if (run->history != NULL)
-        cch_search_path(&run->search, run->search.open[b].node, run->history + run->prompt_len);
+        cch_search_path(&run->search, run->search.open[b].node, run->history + run->n_before);
     CCH_RETURN_IF(cch_logits_penalize(row, run->info.vocab_size, p->repetition_penalty, p->no_repeat_ngram_size,
                                       run->history, n, run->info.eos_token_ids, n_banned, run->penalized, err));
     *steered = run->penalized;

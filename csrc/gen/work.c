@@ -223,7 +223,13 @@ static cch_status run_plan(cch_work *work, cch_ask *asks, size_t n, cch_error *e
 }
 
 cch_status cch_work_pass(cch_work *work, cch_ask *asks, size_t n, size_t *out_rows, cch_error *err) {
+    const int32_t most = work->model->config.max_position_embeddings;
     *out_rows = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (asks[i].upto > most) /* only a tape can ask for that */
+            CCH_FAIL(err, CCH_E_CONTEXT, asks[i].upto, "%d tokens are to be computed, the model's context holds %d",
+                     asks[i].upto, most);
+    }
     if (work->cancel != NULL && *work->cancel) CCH_FAIL(err, CCH_E_CANCELLED, -1, "the call was cancelled");
     if (work->top_k > 0) CCH_RETURN_IF(store_first(work, asks, n, err));
     CCH_RETURN_IF(cch_plan_make(&work->plan, work->model->pool, asks, n, work->chunk_tokens, work->top_k, err));

@@ -38,7 +38,7 @@ void cch_work_set_chunk(cch_work *work, int32_t chunk_tokens);
 cch_status cch_work_bos_logits(cch_work *work, const float **out, cch_error *err);
 
 /* One plan and its pass for the asks; *out_rows: rows computed, 0 when all asks were complete.  Logits of wanted
- * positions go to the asks' dst, scores into pages.   E_BUDGET, E_CANCELLED, E_MEMORY. */
+ * positions go to the asks' dst, scores into pages.   E_CONTEXT, E_BUDGET, E_CANCELLED, E_MEMORY. */
 cch_status cch_work_pass(cch_work *work, cch_ask *asks, size_t n, size_t *out_rows, cch_error *err);
 
 /* job on all threads of the model, or in the calling thread alone when there is only one item. */

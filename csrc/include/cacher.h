@@ -251,6 +251,9 @@ CCH_API int32_t cch_state_len(const cch_state *state);
 /* Adds ids [n] at the end; nothing is computed.  Full pages equal to known ones (same whole prefix) are shared.
  *   E_TOKEN_ID (position: index into ids), E_CONTEXT. */
 CCH_API cch_status cch_state_append(cch_state *state, const int32_t *ids, size_t n, cch_error *err);
+/* From now on the state may hold more tokens than the model's context, and so may its forks: a tape, whose last tokens
+ * other states hold.  What would need more than the context to be computed gives E_CONTEXT. */
+CCH_API cch_status cch_state_unbound(cch_state *state, cch_error *err);
 /* Keeps the first `len` tokens.  E_ARGUMENT when len < 0 or > the length. */
 CCH_API cch_status cch_state_truncate(cch_state *state, int32_t len, cch_error *err);
 /* Copies ids of tokens [first, first + n) into dst.  E_ARGUMENT when the state has no such tokens. */
@@ -304,9 +307,9 @@ typedef struct cch_eval_options {
  * An empty state gives the prediction after a lone BOS (a model without BOS: all logits 0, the uniform distribution).
  *   options may be NULL.   logits [n, vocab_size] f32, may be NULL (then KV entries and scores are brought up to date,
  * nothing else); unspecified on failure.
- *   E_ARGUMENT (options), E_BUDGET, E_BUSY (also for a state that comes twice), E_CANCELLED, E_MISMATCH, E_MEMORY,
- * E_MODEL_TYPE (a classifier has KV entries, but neither logits of tokens nor scores).  On failure what was computed so
- * far is kept: it is valid. */
+ *   E_ARGUMENT (options), E_BUDGET, E_BUSY (also for a state that comes twice), E_CANCELLED, E_CONTEXT (a tape),
+ * E_MISMATCH, E_MEMORY, E_MODEL_TYPE (a classifier has KV entries, but neither logits of tokens nor scores).  On
+ * failure what was computed so far is kept: it is valid. */
 CCH_API cch_status cch_eval(cch_model *model, cch_state *const *states, size_t n, const cch_eval_options *options,
                             float *logits, cch_error *err);
 
@@ -467,6 +470,11 @@ CCH_API cch_status cch_batch_add_reader(cch_batch *batch, cch_state *state, int3
 CCH_API cch_status cch_batch_give(cch_batch *batch, int32_t row, const float *logits, cch_error *err);
 /* From now on a step's forward pass has at most this many tokens; 0 = 512.   E_ARGUMENT, E_BUSY (during a step). */
 CCH_API cch_status cch_batch_set_chunk(cch_batch *batch, int32_t chunk_tokens, cch_error *err);
+/* As cch_batch_add for a window: `state` holds the last tokens of `tape`, which is longer.  Tokens are drawn from what
+ * the model makes of the state and are appended to both; penalties, positions and random numbers are the tape's.  The
+ * tape is held, too.   As cch_batch_add. */
+CCH_API cch_status cch_batch_add_window(cch_batch *batch, cch_state *state, cch_state *tape,
+                                        const cch_sampling *sampling, int32_t n_ctx, int32_t *out_row, cch_error *err);
 /* Lets a row leave; unknown rows are ignored.  Any thread at any time: during a step it gets no token any more and
  * leaves at its end. */
 CCH_API void cch_batch_remove(cch_batch *batch, int32_t row);
@@ -506,10 +514,11 @@ typedef struct cch_beam_params {
     int32_t top_k;                /* 0 = off; a beam goes on only with its k likeliest tokens, penalties counted */
     float min_p;                  /* 0..1; 0 = off; and only with those of min_p x the likeliest's or more */
     int32_t min_tokens;           /* no EOS, and stop is not asked, before this many new tokens */
+    cch_state *tape;              /* where the state is the window of one: penalties read all of it; may be NULL */
     bool trace;                   /* keep every step's beams */
     const volatile int *cancel;   /* as in cch_eval_options */
 } cch_beam_params;
-#define CCH_BEAM_PARAMS_INIT { 5, 50, 1.0f, 1, 1, 0.0f, 0, 1.0f, 0, 0.0f, 0, false, NULL }
+#define CCH_BEAM_PARAMS_INIT { 5, 50, 1.0f, 1, 1, 0.0f, 0, 1.0f, 0, 0.0f, 0, NULL, false, NULL }
 
 typedef struct cch_beam {
     double score, logprob;

@@ -89,6 +89,13 @@ void cch_state_free(cch_state *state) {
     if (state != NULL) unref(state);
 }
 
+cch_status cch_state_unbound(cch_state *state, cch_error *err) {
+    CCH_RETURN_IF(cch_state_acquire(state, err));
+    state->n_ctx = INT32_MAX;
+    cch_state_release(state);
+    return CCH_OK;
+}
+
 cch_status cch_state_set_salt(cch_state *state, uint64_t salt, cch_error *err) {
     cch_status status = CCH_OK;
     CCH_RETURN_IF(cch_state_acquire(state, err));

@@ -25,7 +25,7 @@ struct cch_state {
     atomic_bool busy;
     cch_model *model;         /* shared */
     cch_pool *pool;           /* borrowed from model */
-    int32_t vocab_size, n_ctx;
+    int32_t vocab_size, n_ctx; /* bounds of its ids, and of its length (a tape: none) */
     uint64_t salt;            /* of its pages */
     cch_page *tail;           /* shared: one reference is ours; NULL when length is 0 */
     atomic_int length;        /* tail->index * 16 < length <= tail->index * 16 + tail->n_tokens */

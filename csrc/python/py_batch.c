@@ -54,17 +54,19 @@ static bool refuse_while_stepping(batch *self) {
 static PyObject *batch_add(PyObject *object, PyObject *args) {
     batch *self = (batch *)object;
     const cch_py_module *module = cch_py_module_of(object);
-    PyObject *state = NULL, *tuple = NULL;
+    PyObject *state = NULL, *tuple = NULL, *tape_object = Py_None;
     cch_sampling sampling;
+    cch_state *tape = NULL;
     int n_ctx = 0;
-    if (!PyArg_ParseTuple(args, "O!O|i:add", module->state_type, &state, &tuple, &n_ctx)) return NULL;
+    if (!PyArg_ParseTuple(args, "O!O|iO:add", module->state_type, &state, &tuple, &n_ctx, &tape_object)) return NULL;
+    if (!cch_py_tape(module, tape_object, &tape)) return NULL;
     bool reads = tuple == Py_None;
     if ((!reads && cch_py_sampling(tuple, &sampling) < 0) || refuse_while_stepping(self)) return NULL;
     int32_t row = 0;
     cch_error err = {0};
     cch_state *joining = ((cch_py_state *)state)->state;
     cch_status status = reads ? cch_batch_add_reader(self->batch, joining, &row, &err)
-                              : cch_batch_add(self->batch, joining, &sampling, n_ctx, &row, &err);
+                              : cch_batch_add_window(self->batch, joining, tape, &sampling, n_ctx, &row, &err);
     if (status != CCH_OK) return cch_py_raise(module, status, &err);
     PyObject *number = PyLong_FromLong(row);
     if (number == NULL) cch_batch_remove(self->batch, row);
@@ -188,7 +190,8 @@ static Py_ssize_t batch_length(PyObject *object) {
 }
 
 static PyMethodDef batch_methods[] = {
-    {"add", batch_add, METH_VARARGS, PyDoc_STR("add(state, sampling, n_ctx=0) -> row; sampling None: it only reads")},
+    {"add", batch_add, METH_VARARGS,
+     PyDoc_STR("add(state, sampling, n_ctx=0, tape=None) -> row; sampling None: it only reads")},
     {"give", batch_give, METH_VARARGS, PyDoc_STR("give(row, logits): of an earlier call, to draw from first")},
     {"remove", batch_remove, METH_VARARGS, PyDoc_STR("remove(row)")},
     {"step", batch_step, METH_VARARGS,

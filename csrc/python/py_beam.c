@@ -69,12 +69,13 @@ PyObject *cch_py_state_beam(PyObject *object, PyObject *args) {
     cch_py_state *self = (cch_py_state *)object;
     cch_beam_params params = CCH_BEAM_PARAMS_INIT;
     int trace = 0;
-    PyObject *callable = Py_None;
-    if (!PyArg_ParseTuple(args, "(iifiifififip)|O:beam", &params.n_beams, &params.max_tokens, &params.length_penalty,
+    PyObject *callable = Py_None, *tape = Py_None;
+    if (!PyArg_ParseTuple(args, "(iifiifififip)|OO:beam", &params.n_beams, &params.max_tokens, &params.length_penalty,
                           &params.early_stopping, &params.n_groups, &params.diversity_penalty,
                           &params.no_repeat_ngram_size, &params.repetition_penalty, &params.top_k, &params.min_p,
-                          &params.min_tokens, &trace, &callable))
+                          &params.min_tokens, &trace, &callable, &tape))
         return NULL;
+    if (!cch_py_tape(cch_py_module_of(object), tape, &params.tape)) return NULL;
     params.trace = trace;
     params.cancel = &self->cancel.set;
     cch_py_call call;

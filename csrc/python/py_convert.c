@@ -171,6 +171,17 @@ bool cch_py_range(const cch_py_module *module, const cch_state *state, int first
     return false;
 }
 
+bool cch_py_tape(const cch_py_module *module, PyObject *object, cch_state **out) {
+    *out = NULL;
+    if (object == Py_None) return true;
+    if (!Py_IS_TYPE(object, module->state_type)) {
+        PyErr_Format(PyExc_TypeError, "tape must be a State or None, got %.100s", Py_TYPE(object)->tp_name);
+        return false;
+    }
+    *out = ((cch_py_state *)object)->state;
+    return true;
+}
+
 int cch_py_sampling(PyObject *tuple, cch_sampling *out) {
     unsigned long long seed = 0;
     int adaptive_top_p = 0, adaptive_top_k = 0;

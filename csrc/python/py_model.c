@@ -119,6 +119,7 @@ static PyObject *model_state(PyObject *object, PyObject *args) {
     if (!PyArg_ParseTuple(args, "|K:state", &salt)) return NULL;
     cch_status status = cch_state_new(((cch_py_model *)object)->model, &state, &err);
     if (status == CCH_OK) status = cch_state_set_salt(state, salt, &err);
+    if (status == CCH_OK) status = cch_state_unbound(state, &err); /* Python bounds its states itself */
     if (status == CCH_OK) return cch_py_state_take(module, state);
     cch_state_free(state);
     return cch_py_raise(module, status, &err);

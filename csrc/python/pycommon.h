@@ -66,6 +66,9 @@ const char *cch_py_utf8(const cch_py_module *module, PyObject *text, Py_ssize_t 
  * a result, so that a wild range takes none. */
 bool cch_py_range(const cch_py_module *module, const cch_state *state, int first, int n);
 
+/* The core's state of a State, NULL for None; else false with TypeError.  Borrowed. */
+bool cch_py_tape(const cch_py_module *module, PyObject *object, cch_state **out);
+
 /* (temperature, top_k, top_p, min_p, repetition_penalty, no_repeat_ngram_size, seed, stream, min_tokens, step,
  * temperature_end, schedule_steps, adaptive_top_p, adaptive_top_k).  0 or -1. */
 int cch_py_sampling(PyObject *tuple, cch_sampling *out);

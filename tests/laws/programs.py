@@ -3,8 +3,9 @@
 A program creates, appends to, generates on, forks, rolls back, saves, exports, evicts, batches,
 sends through an engine and deletes states on models that differ in threads and instruction set. A
 mirror in plain Python holds each state's tokens. The oracle computes the same token sequences on
-one thread with the portable kernels, each from nothing, in one piece. Logits, KV entries, log-
-probabilities and drawn tokens must be equal bit for bit, and at the end no page may be alive.
+one thread with the portable kernels, each from nothing, in one piece; of a state whose context
+slides, it computes the window alone. Logits, KV entries, log-probabilities and drawn tokens must be
+equal bit for bit, and at the end no page may be alive.
 
     python -m tests.laws.programs 10000      # last line: programs 10000 mismatches 0
 """
@@ -23,6 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 import cacher
+from cacher import _core
 from tests.models.make_tiny import CONFIGS, VOCAB, make_tiny
 
 ISAS = ("generic", "avx2", "avx512")
@@ -56,16 +58,42 @@ class Oracle:
         return self._seen[key]
 
     def continuation(
-        self, tokens: list[int], count: int, sampling: dict
+        self, tokens: list[int], count: int, sampling: dict, limit: int | None
     ) -> tuple[list[int], bytes]:
         """Token ids and the bits of their log-probabilities."""
         self.model.drop_cached()
+        if limit is not None:
+            return self._sliding(tokens, count, sampling, limit)
         done = self.model.state(tokens, config=NO_SCORES).generate(count, **sampling)
         return list(done.token_ids), np.asarray(done.logprobs, dtype=np.float32).tobytes()
+
+    def _sliding(
+        self, tokens: list[int], count: int, sampling: dict, limit: int
+    ) -> tuple[list[int], bytes]:
+        """Token by token: logits of the window, drawn for the position in the whole."""
+        params = cacher.StateConfig().sampling(sampling)
+        whole, logprobs = list(tokens), []
+        for done in range(count):
+            logits = self.model.state(window(whole, limit), config=NO_SCORES).logits()
+            drawn = _core.sample(logits, whole, params.core(done=done, max_tokens=count))
+            if drawn[0] in self.model.info.eos_token_ids:
+                break
+            whole.append(drawn[0])
+            logprobs.append(drawn[2])
+        return whole[len(tokens) :], np.asarray(logprobs, dtype=np.float32).tobytes()
 
     def forget(self) -> None:
         """Drop what was remembered, so that memory stays flat over many programs."""
         self._seen.clear()
+
+
+def window(tokens: list[int], limit: int | None) -> list[int]:
+    """The tokens in a context of `limit` that drops its older half whenever it is full."""
+    start = 0
+    for n in range(len(tokens) + 1):
+        if limit is not None and n - start == limit:
+            start += limit // 2
+    return tokens[start:]
 
 
 def read(state: cacher.State, layer: int) -> Truth:
@@ -88,6 +116,12 @@ class Live:
     tokens: list[int]
     past: dict[int, list[int]] = field(default_factory=dict)  # by revision
     marked: list[int] | None = None  # by the checkpoint
+
+    @property
+    def limit(self) -> int | None:
+        """The context limit of a state that slides."""
+        slides = self.state.config.context_strategy == "slide"
+        return self.state.context_limit if slides else None
 
 
 @dataclass
@@ -129,19 +163,25 @@ class Program:
         known = [live.tokens for live in self.live] or [[]]
         prefix = self.rng.choice(known)[: self.rng.randrange(64)] if self.rng.random() < 0.5 else []
         tokens = prefix + self.random_tokens(count)
-        config = (
+        config: dict[str, object] = (
             NO_SCORES if self.rng.random() < 0.5 else {"store_logits": "top_k", "top_k_logits": 5}
         )
-        self.note("create", len(tokens), model.info.isa, model.info.n_threads)
+        limit = self.rng.choice((None, None, 2, 16, 33, 50))
+        if limit is not None:
+            config = {**config, "context_size": limit, "context_strategy": "slide"}
+        self.note("create", len(tokens), limit, model.info.isa, model.info.n_threads)
         salt = self.rng.choice((None, None, "a", "b"))
-        state = model.state(tokens, config=config, cache_salt=salt)
+        piece = limit or len(tokens) or 1  # as long as a piece may be
+        state = model.state(tokens[:piece], config=config, cache_salt=salt)
+        for at in range(piece, len(tokens), piece):
+            state.append(tokens[at : at + piece])
         self.live.append(Live(model, state, list(tokens)))
 
     def append(self) -> None:
         live = self.pick()
         if live is None or len(live.tokens) > LIMIT:
             return
-        tokens = self.random_tokens(self.rng.choice((1, 2, 16, 20)))
+        tokens = self.random_tokens(self.rng.choice((1, 2, 16, 20)))[: live.limit]
         self.note("append", len(tokens))
         live.state.append(tokens)
         live.tokens += tokens
@@ -273,7 +313,7 @@ class Program:
     def compare_generation(
         self, live: Live, got: cacher.Generation, count: int, sampling: dict
     ) -> None:
-        want_ids, want_bits = self.oracle.continuation(live.tokens, count, sampling)
+        want_ids, want_bits = self.oracle.continuation(live.tokens, count, sampling, live.limit)
         if got.finish_reason == "cancelled":
             want_ids = want_ids[: len(got)]
             want_bits = want_bits[: 4 * len(got)]
@@ -287,7 +327,7 @@ class Program:
         if live.state.token_ids != live.tokens:
             raise MismatchError(f"the state holds {live.state.token_ids} instead of {live.tokens}")
         got = read(live.state, live.model.info.n_layers - 1)
-        want = self.oracle.truth(live.tokens)
+        want = self.oracle.truth(window(live.tokens, live.limit))
         for name in ("logits", "keys", "values"):
             if getattr(got, name) != getattr(want, name):
                 raise MismatchError(f"{name} differ after {len(live.tokens)} tokens")

@@ -176,6 +176,40 @@ TEST(beams_keep_to_top_k_min_p_and_min_tokens_with_the_models_own_numbers) {
     small_close(&m);
 }
 
+TEST(penalties_of_a_window_read_its_tape) {
+    enum { SEEN = 7, NEW = 12 };
+    cch_model m;
+    cch_error err;
+    cch_beams *beams;
+    cch_beam_params p = CCH_BEAM_PARAMS_INIT;
+    bool differ = false;
+    small_open(&m, 1, 4000, -1);
+    cch_state *tape = small_state(&m, small_ids(), PROMPT);
+    cch_state *window = small_state(&m, small_ids() + PROMPT - SEEN, SEEN);
+    p.n_beams = 3, p.max_tokens = NEW, p.no_repeat_ngram_size = 1;
+    for (int with = 0; with <= 1; with++) {
+        p.tape = with ? tape : NULL;
+        CHECK_OK(cch_beam_search(window, &p, NULL, NULL, &beams, &err), err);
+        for (size_t i = 0; i < cch_beams_len(beams); i++) {
+            cch_beam beam;
+            bool repeats = false;
+            cch_beams_get(beams, i, &beam);
+            for (int32_t k = 0; k < beam.n_tokens; k++)
+                for (int32_t j = 0; j < PROMPT; j++) repeats |= beam.tokens[k] == small_ids()[j];
+            CHECK(!with || !repeats);
+            differ |= repeats;
+        }
+        cch_beams_free(beams);
+    }
+    CHECK(differ);
+    CHECK_OK(cch_state_acquire(tape, &err), err);
+    CHECK_STATUS(cch_beam_search(window, &p, NULL, NULL, &beams, &err), CCH_E_BUSY, err, "in use");
+    cch_state_release(tape);
+    cch_state_free(tape);
+    cch_state_free(window);
+    small_close(&m);
+}
+
 TEST(hundreds_of_beams_in_groups_or_alone) {
     for (int groups = 1; groups <= 7; groups += 6) {
         cch_model m;

@@ -391,9 +391,13 @@ TEST(bad_arguments_are_named_and_change_nothing) {
     CHECK_STATUS(cch_state_fork(a, &fork, &err), CCH_E_BUSY, err, NULL);
     CHECK(fork == NULL);
     CHECK_STATUS(cch_state_common_prefix(a, a, &common, &err), CCH_E_BUSY, err, NULL);
+    CHECK_STATUS(cch_state_unbound(a, &err), CCH_E_BUSY, err, NULL);
     cch_state_release(a);
     CHECK_OK(cch_state_common_prefix(a, a, &common, &err), err);
     CHECK_EQ(common, 20);
+    CHECK_OK(cch_state_unbound(a, &err), err);
+    CHECK_OK(cch_state_append(a, toy_ids(TOY_CTX), TOY_CTX, &err), err);
+    CHECK_EQ(cch_state_len(a), TOY_CTX + 20);
     toy_check(&model, a);
     cch_state_free(a);
     toy_close(&model);
