@@ -245,6 +245,9 @@ class Settings:
         BATCH_SIZE: Sequences evaluated together in classification.
         KV_BUDGET_MB: Key/value memory of a model.
         MAX_DISK_STATES: State files kept.
+        STATE_STORE: Where states are kept: ``files`` (in CACHE_DIR), or the address of a Redis
+            server, for workers on several machines.
+        WORKERS: Processes that serve the same states; ``--workers`` sets it.
         MAX_STORED_LOGITS: Numbers per state.
         MAX_ATTENTION_TOKENS: Most tokens of an attention matrix.
         MAX_RESPONSE_VALUES: Most numbers of a cache inspection.
@@ -293,6 +296,8 @@ class Settings:
     BATCH_SIZE: int = _var(8, _integer(1, 256))
     KV_BUDGET_MB: int = _var(1024, _COUNT)
     MAX_DISK_STATES: int = _var(10_000, _COUNT)
+    STATE_STORE: str = _var("files", _text)
+    WORKERS: int = _var(1, _integer(1, 64))
     MAX_STORED_LOGITS: int = _var(16_777_216, _COUNT)
     MAX_ATTENTION_TOKENS: int = _var(512, _COUNT)
     MAX_RESPONSE_VALUES: int = _var(2_000_000, _COUNT)

@@ -19,6 +19,10 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )  # fmt: skip
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at")
     parser.add_argument("--port", type=int, default=8000, help="port to listen at; 0 is any")
+    parser.add_argument(
+        "--workers", type=int, default=None,
+        help="processes behind the port, 1 to 64; any serves any state; default: CACHER_WORKERS",
+    )  # fmt: skip
     parser.add_argument("--reload", action="store_true", help="start again when a file changes")
     parser.add_argument("--log-level", choices=LEVELS, help="default: CACHER_LOG_LEVEL")
     parser.set_defaults(run=run)
@@ -29,7 +33,9 @@ def run(arguments: argparse.Namespace) -> int:
     import os
 
     if arguments.log_level is not None:
-        os.environ["CACHER_LOG_LEVEL"] = arguments.log_level  # for what reloading starts, too
+        os.environ["CACHER_LOG_LEVEL"] = arguments.log_level  # for processes it starts, too
+    if arguments.workers is not None:
+        os.environ["CACHER_WORKERS"] = str(arguments.workers)
     try:
         import uvicorn
     except ImportError as error:
@@ -43,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         host=arguments.host,
         port=arguments.port,
         reload=arguments.reload,
+        workers=None if arguments.reload else settings.WORKERS,
         loop="uvloop",
         http="cacher.server.protocol:DeadlineProtocol",
         ws="none",

@@ -16,7 +16,7 @@ from cacher.errors import CacherError
 from cacher.registry import Registry
 from cacher.server.metrics import Metrics
 from cacher.states import States
-from cacher.stores.files import FileStore
+from cacher.stores import open_store
 from cacher.types import EngineStats, ModelStats
 
 if TYPE_CHECKING:
@@ -52,9 +52,10 @@ class Services:
         settings = self.settings
         self.states = States(
             self.registry.load,
-            await asyncio.to_thread(FileStore, settings.CACHE_DIR),
+            await asyncio.to_thread(open_store, settings.STATE_STORE, settings.CACHE_DIR),
             max_in_memory=settings.MAX_CACHE_SIZE,
             lock_timeout_s=settings.LOCK_TIMEOUT,
+            shared=settings.WORKERS > 1 or settings.STATE_STORE != "files",
             max_age_s=settings.CACHE_MAX_AGE,
             max_stored=settings.MAX_DISK_STATES,
             clean_up_interval_s=settings.CACHE_CLEANUP_INTERVAL,

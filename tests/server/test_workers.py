@@ -1,0 +1,134 @@
+"""Several processes behind one port: any of them serves any state, and the answer is the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+import cacher
+from tests.stores.conftest import RedisServer
+
+
+class Workers:
+    """A server of two processes; one of them can be put to sleep."""
+
+    def __init__(self, folder: Path, store: str) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.address = f"http://127.0.0.1:{port}"
+        self.log = folder / "server.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "cacher", "serve", "--port", str(port), "--workers", "2"],
+                env={
+                    **os.environ, "CACHER_CACHE_DIR": str(folder / "states"),
+                    "CACHER_STATE_STORE": store, "CACHER_OFFLINE": "True",
+                },
+                stdout=log, stderr=log,
+            )  # fmt: skip
+        until = time.monotonic() + 60
+        while self.log.read_text().count("Application startup complete") < 2:
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < until, self.log.read_text()
+            time.sleep(0.02)
+
+    @property
+    def pids(self) -> list[int]:
+        """The workers: children that are not multiprocessing's own helper."""
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        names = {int(c): Path(f"/proc/{c}/cmdline").read_text() for c in children}
+        return sorted(c for c, name in names.items() if "resource_tracker" not in name)
+
+    @contextmanager
+    def only(self, index: int) -> Iterator[None]:
+        """While the block lasts, that worker alone is awake."""
+        sleeper = self.pids[1 - index]
+        os.kill(sleeper, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(sleeper, signal.SIGCONT)
+
+    def ask(self, method: str, path: str, body: object = None) -> httpx.Response:
+        """On a connection of its own: whoever is awake takes it."""
+        return httpx.request(method, self.address + path, json=body, timeout=60)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(60)
+
+
+@pytest.fixture(params=["files", "redis"])
+def workers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Workers]:
+    redis = RedisServer(tmp_path) if request.param == "redis" else None
+    found = Workers(tmp_path, "files" if redis is None else redis.url)
+    try:
+        yield found
+    finally:
+        found.stop()
+        if redis is not None:
+            redis.kill()
+
+
+def test_any_worker_serves_any_state(workers: Workers, model: cacher.Model) -> None:
+    assert len(workers.pids) == 2
+    text = "Once upon a time there was"
+    want = model.state(text)
+    with workers.only(0):
+        made = workers.ask("POST", "/states", {"model_id": "tales", "text": text}).json()
+    state = f"/states/{made['state_id']}"
+    for turn in range(4):
+        with workers.only(turn % 2):
+            seen = workers.ask("GET", state).json()
+            assert (seen["text"], seen["revision"]) == (want.text, want.revision)
+            body = {"state_id": made["state_id"], "max_tokens": 6, "seed": turn}
+            answer = workers.ask("POST", "/generate/token", body).json()
+            assert answer["text"] == want.generate(6, seed=turn).text
+    with workers.only(0):
+        assert workers.ask("POST", f"{state}/rollback", {"revision": 2}).status_code == 200
+    with workers.only(1):
+        want.rollback(revision=2)
+        assert workers.ask("GET", state).json()["text"] == want.text
+        assert workers.ask("DELETE", state).status_code == 200
+    with workers.only(0):
+        assert workers.ask("GET", state).status_code == 404
+
+    names = [f"s{i}" for i in range(3)]
+    for name in names:
+        workers.ask("POST", "/states", {"model_id": "tales", "text": "The", "state_id": name})
+
+    def go(i: int) -> int:
+        body = {"state_id": names[i % 3], "max_tokens": 2, "seed": i}
+        return workers.ask("POST", "/generate/token", body).status_code
+
+    with ThreadPoolExecutor(12) as pool:
+        assert list(pool.map(go, range(24))) == [200] * 24
+    for name in names:
+        seen = workers.ask("GET", f"/states/{name}").json()
+        assert (seen["token_count"], seen["revision"]) == (1 + 8 * 2, 1 + 8)
+    assert workers.ask("GET", "/states").json()["total"] == 3
+
+
+def test_a_worker_that_dies_leaves_its_states_to_the_other(workers: Workers) -> None:
+    workers.ask("POST", "/states", {"model_id": "tales", "text": "The", "state_id": "a"})
+    with workers.only(0):
+        body = {"state_id": "a", "max_tokens": 3}
+        before = workers.ask("POST", "/generate/token", body).json()
+        dead = workers.pids[0]
+    os.kill(dead, signal.SIGKILL)
+    seen = workers.ask("GET", "/states/a").json()
+    assert seen["text"] == "The" + before["text"]
+    assert workers.ask("POST", "/generate/token", body).status_code == 200
