@@ -14,8 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from math import sqrt
-from statistics import fmean
+from math import fsum, sqrt
 from typing import TYPE_CHECKING, cast
 
 from cacher.errors import ParameterError
@@ -228,7 +227,7 @@ class Classifying:
 def _correlation(a: Sequence[float], b: Sequence[float]) -> float:
     if min(a) == max(a) or min(b) == max(b):
         return 0.0
-    mean_a, mean_b = fmean(a), fmean(b)
+    mean_a, mean_b = fsum(a) / len(a), fsum(b) / len(b)
     da, db = [x - mean_a for x in a], [x - mean_b for x in b]
     dot = sum(x * y for x, y in zip(da, db, strict=True))
     spread = sqrt(sum(x * x for x in da)) * sqrt(sum(x * x for x in db))

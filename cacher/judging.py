@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, islice, takewhile
-from math import exp, isfinite
-from statistics import fmean
+from math import exp, fsum, isfinite
 from typing import TYPE_CHECKING, TypeVar
 
 from cacher import _core
@@ -61,15 +60,15 @@ class Question:
         """Judge the texts, None being the state's own."""
         if self.statements:
             ids = [_scratch(state, text) for text in texts]
-            rows = _zero_shot(self.model, ids, self.statements, self.multi_label)
+            rows = _zero_shot(state, ids, self.statements, self.multi_label)
             return [self._judge(row) for row in rows]
         readings = [_read(state, text) for text in texts]
-        rows = _together(readings, lambda group: _head_logits(self.model, group))
+        rows = _together(readings, lambda group: _head_logits(state, group))
         results = [self._judge(row) for row in rows]
         if not self.per_token:
             return results
         return [
-            replace(result, per_token=_rewards(self.model, reading))
+            replace(result, per_token=_rewards(state, reading))
             for result, reading in zip(results, readings, strict=True)
         ]
 
@@ -126,15 +125,27 @@ class _Reading:
     front: int
     back: int
 
-    def pooled(self, pad: int | None, n: int) -> int:
-        """Return the position that speaks for the first n tokens: the last one but padding."""
-        return next((i for i in range(n - 1, -1, -1) if self.ids[i] != pad), 0)
+    def pooled(self, pad: int | None) -> list[int]:
+        """Return which position speaks for each prefix: its last one but padding."""
+        positions = (0 if token_id == pad else i for i, token_id in enumerate(self.ids))
+        return list(accumulate(positions, max))
+
+
+def _fresh(state: State, ids: Sequence[int]) -> _core.State:
+    """Return a state of its own for ids; what it computes is shared with this one's like only."""
+    core = state.model._core.state(state._salt)
+    core.append(ids)
+    return core
 
 
 def _scratch(state: State, text: Text | None) -> list[int]:
     """Return the ids of a text as a state like this one would hold them."""
-    laid = state if text is None else state.model.state(text, config=state.config)
-    ids = laid.token_ids
+    if text is None:
+        ids = state.token_ids
+    else:
+        laid = type(state)(state.model, _fresh(state, ()), state.config, salt=state._salt)
+        laid._lay(text)
+        ids = laid.token_ids
     if ids:
         return ids
     if text is None:
@@ -166,23 +177,17 @@ def _frame(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     return framed[:at], framed[at + len(plain) :]
 
 
-def _state_of(model: Model, ids: Sequence[int]) -> _core.State:
-    state = model._core.state()
-    state.append(ids)
-    return state
-
-
-def _head_logits(model: Model, readings: Sequence[_Reading]) -> list[list[float]]:
-    pad = model.info.pad_token_id
-    ends = [reading.pooled(pad, len(reading.ids)) + 1 for reading in readings]
-    states = [_state_of(model, r.ids[:end]) for r, end in zip(readings, ends, strict=True)]
+def _head_logits(state: State, readings: Sequence[_Reading]) -> list[list[float]]:
+    model = state.model
+    ends = [reading.pooled(model.info.pad_token_id)[-1] + 1 for reading in readings]
+    states = [_fresh(state, r.ids[:end]) for r, end in zip(readings, ends, strict=True)]
     return model._core.classify(states).tolist()
 
 
-def _rewards(model: Model, reading: _Reading) -> TokenRewards:
-    length, pad = len(reading.ids), model.info.pad_token_id
-    rows = _state_of(model, reading.ids).classify(0, length).tolist()
-    rewards: list[float] = [rows[reading.pooled(pad, i + 1)][0] for i in range(length)]
+def _rewards(state: State, reading: _Reading) -> TokenRewards:
+    model, length = state.model, len(reading.ids)
+    rows = _fresh(state, reading.ids).classify(0, length).tolist()
+    rewards: list[float] = [rows[at][0] for at in reading.pooled(model.info.pad_token_id)]
     sums = list(accumulate(rewards))
     pieces, starts = _located(model._tokenizer, reading)
     return TokenRewards(pieces, rewards, sums, sums[-1] / length, starts)
@@ -234,19 +239,20 @@ def _statements(tokenizer: Tokenizer, template: str, labels: Sequence[str]) -> l
 
 
 def _zero_shot(
-    model: Model, texts: Sequence[list[int]], statements: Sequence[_Statement], multi_label: bool
+    state: State, texts: Sequence[list[int]], statements: Sequence[_Statement], multi_label: bool
 ) -> list[list[float]]:
     """Return the logits of each text for each statement."""
-    rows = [_evidence(model, ids, statements) for ids in texts]
+    rows = [_evidence(state, ids, statements) for ids in texts]
     if not multi_label:
         return rows
-    without = _evidence(model, [], statements)
+    without = _evidence(state, [], statements)
     return [[a - b for a, b in zip(row, without, strict=True)] for row in rows]
 
 
-def _evidence(model: Model, text: list[int], statements: Sequence[_Statement]) -> list[float]:
+def _evidence(state: State, text: list[int], statements: Sequence[_Statement]) -> list[float]:
     """Return the mean log-probability of each label behind the text; the text is read once."""
-    base = _state_of(model, text)
+    model, base = state.model, _fresh(state, text)
+    model._core.eval([base])
 
     def evaluate(group: Sequence[_Statement]) -> list[float]:
         forks = []
@@ -259,7 +265,7 @@ def _evidence(model: Model, text: list[int], statements: Sequence[_Statement]) -
         for fork, statement in zip(forks, group, strict=True):
             n = len(statement.ids) - statement.first
             logprobs = fork.analyze(len(text) + statement.first, n)[0]
-            means.append(fmean(logprobs.tolist()))
+            means.append(fsum(logprobs.tolist()) / n)
         return means
 
     return _together(statements, evaluate)

@@ -279,6 +279,19 @@ def test_zero_shot_reads_a_text_once(model: Model) -> None:
     assert model.stats.tokens_computed - computed < len(state) + 40 * 16 + 40 * 8
 
 
+def test_what_is_read_is_hidden_from_other_salts(model: Model, named: Model) -> None:
+    for own, labels in ((model, LABELS), (named, None)):
+        own.drop_cached()
+        long = [5 + n % 80 for n in range(64)]
+        counts = []
+        for salt in ("ada", "bob", "ada"):
+            before = own.stats.tokens_computed
+            found = own.state(long, cache_salt=salt).classify(labels=labels)
+            counts.append(own.stats.tokens_computed - before)
+            assert found == own.state().classify(long, labels=labels)
+        assert counts[0] == counts[1] > counts[2] + 48
+
+
 def test_zero_shot_of_several_texts(model: Model) -> None:
     texts = ["We won!", "We lost.", "It snowed."]
     state = model.state("ignored")
