@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cacher.schemas.base import (
     Answer,
@@ -27,9 +27,22 @@ class TokensQuery(QueryParameters):
 
     include_logits: bool = Field(False, description="Add the logits stored after each token.")
     top: int = Field(0, ge=0, le=100, description="Alternatives at each position.")
-    ngrams: int = Field(0, ge=0, le=5, description="Count n-grams of this size, 2 to 5; 0 is off.")
+    ngrams: int = Field(
+        0,
+        ge=0,
+        le=5,
+        json_schema_extra={"enum": [0, 2, 3, 4, 5]},
+        description="Count n-grams of this size, 2 to 5; 0 is off.",
+    )
     histogram: bool = Field(False, description="Count the tokens by probability.")
     correlation: bool = Field(False, description="Correlate log-probabilities.")
+
+    @field_validator("ngrams")
+    @classmethod
+    def _size(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("ngrams is 1, allowed: 0, which is off, and 2 to 5")
+        return value
 
 
 class Alternative(Answer):
@@ -106,15 +119,15 @@ class AttentionOptions(Request):
     """Which attention, and how it is shown."""
 
     model_config = example({"layer": 5, "head": 0, "threshold": 0.1})
-    state_id: OrNull[str | None] = Field(None, description="The same as in the path.")
-    layer: OrNull[Index | None] = Field(None, description="Default: the mean over all layers.")
-    head: OrNull[Index | None] = Field(None, description="Default: the mean over all heads.")
-    threshold: OrNull[float | None] = Field(
+    state_id: str | None = Field(None, description="The same as in the path.")
+    layer: Index | None = Field(None, description="Default: the mean over all layers.")
+    head: Index | None = Field(None, description="Default: the mean over all heads.")
+    threshold: float | None = Field(
         None, ge=0, le=1, description="Entries up to it become 0. Default: 0.1, under /v1 0."
     )
     normalize: OrNull[bool] = Field(True, description="Divide each row by its sum.")
     renormalize: OrNull[bool] = Field(False, description="Again after the threshold.")
-    position_range: OrNull[Range | None] = Field(None, description="First and last token.")
+    position_range: Range | None = Field(None, description="First and last token.")
     per_layer: OrNull[bool] = Field(False, description="An entry per layer in the patterns.")
     per_head: OrNull[bool] = Field(False, description="An entry per head in the patterns.")
 
@@ -209,15 +222,15 @@ class CacheOptions(Request):
     """Which keys and values."""
 
     model_config = example({"key_name": "k", "layer_range": [0, 1]})
-    state_id: OrNull[str | None] = Field(None, description="The same as in the path.")
-    key_name: OrNull[str | None] = Field(
+    state_id: str | None = Field(None, description="The same as in the path.")
+    key_name: str | None = Field(
         None, max_length=256, description="k, v, or all; another name finds nothing."
     )
-    layer: OrNull[Index | None] = Field(None, description="One layer.")
-    layer_range: OrNull[Range | None] = Field(None, description="First and last layer.")
-    head: OrNull[Index | None] = Field(None, description="One head.")
-    position_range: OrNull[Range | None] = Field(None, description="First and last token.")
-    format: OrNull[Literal["object", "list"] | None] = Field(
+    layer: Index | None = Field(None, description="One layer.")
+    layer_range: Range | None = Field(None, description="First and last layer.")
+    head: Index | None = Field(None, description="One head.")
+    position_range: Range | None = Field(None, description="First and last token.")
+    format: Literal["object", "list"] | None = Field(
         None, description="Means and statistics, or all numbers. Default: object, under /v1 list."
     )
 
@@ -285,18 +298,22 @@ class Classify(Request):
 
     model_config = example({"state_id": "demo-1", "labels": ["happy", "sad"]})
     state_id: StateId
-    text: OrNull[AnyText | None] = Field(None, description="Default: the state's text.")
-    labels: OrNull[list[Label] | None] = Field(
-        None, min_length=2, max_length=64, description="Zero-shot, for causal models."
+    text: AnyText | None = Field(None, description="Default: the state's text.")
+    labels: list[Label] | None = Field(
+        None,
+        min_length=2,
+        max_length=64,
+        json_schema_extra={"uniqueItems": True},
+        description="Zero-shot, for causal models.",
     )
     multi_label: OrNull[bool] = Field(False, description="Judge each label by itself.")
-    threshold: OrNull[float | None] = Field(
+    threshold: float | None = Field(
         None, ge=0, le=1, description="Score from which a label is selected."
     )
     template: OrNull[str] = Field(
         " This text is {}.", max_length=1000, description="{} stands for the label."
     )
-    texts: OrNull[list[AnyText] | None] = Field(
+    texts: list[AnyText] | None = Field(
         None, min_length=1, max_length=64, description="Several texts instead of one."
     )
     include_correlation: OrNull[bool] = Field(False, description="Of the labels, with texts.")
@@ -369,13 +386,13 @@ class Embed(Request):
 
     model_config = example({"state_id": "demo-1", "token_index": -1})
     state_id: StateId
-    token_index: OrNull[Index | None] = Field(
+    token_index: Index | None = Field(
         None, description="Negative from the end. Default: the mean over all tokens."
     )
     kind: OrNull[Literal["hidden", "input"]] = Field(
         "hidden", description="Contextual, or the row of the embedding table."
     )
-    layer: OrNull[Index | None] = Field(
+    layer: Index | None = Field(
         None, description="0: input of the first layer. Default: after the final norm."
     )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, TypeVar
+from functools import cache
+from types import UnionType
+from typing import Annotated, Any, ClassVar, TypeVar, Union, cast, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -11,6 +13,7 @@ from pydantic import (
     GetJsonSchemaHandler,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -31,6 +34,10 @@ OrNull = Annotated[T, _OrNull()]
 STATE_ID = "5b1c0c0e-9f55-4f7e-8f0a-2b1f3c7f9e10"
 REQUEST_ID = "0d7b5f0e-6a43-4b07-a6f6-0a3b8f1f9f55"
 
+NEW_ID = (
+    "An id of your own: letters, digits, '.', '_', '-'; not config, merge, diff, import, export, "
+    "inspect or stats. Default: a random UUID."
+)
 ModelId = Annotated[
     str,
     Field(
@@ -43,17 +50,7 @@ ModelId = Annotated[
 ]
 StateId = Annotated[str, Field(description="Id of the state.", examples=[STATE_ID])]
 NewStateId = Annotated[
-    str,
-    Field(
-        min_length=1,
-        max_length=128,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-        description=(
-            "An id of your own: letters, digits, '.', '_', '-'; not config, merge, diff, import, "
-            "export, inspect or stats. Default: a random UUID."
-        ),
-        examples=["demo-1"],
-    ),
+    str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 ]
 Range = Annotated[
     list[Annotated[int, Field(ge=0, le=2**31 - 1)]], Field(min_length=2, max_length=2)
@@ -64,6 +61,29 @@ Tags = dict[str, Any]
 def example(value: Any) -> ConfigDict:
     """Return the configuration of a schema with an example."""
     return ConfigDict(json_schema_extra={"examples": [value]})
+
+
+def whole(item: object, field: FieldInfo | None) -> object:
+    """Take 5.0 as 5 where integers are wanted: JSON knows no difference."""
+    if field is None or not _wants_integer(cast(Any, field.annotation)):
+        return item
+    if isinstance(item, list):
+        return [_whole(one) for one in item]
+    return _whole(item)
+
+
+def _whole(item: object) -> object:
+    return int(item) if isinstance(item, float) and item.is_integer() else item
+
+
+@cache
+def _wants_integer(annotation: Any) -> bool:
+    """Whether the type is an integer, or a list of them, behind whatever is said of it."""
+    if get_origin(annotation) in (Annotated, list):
+        return _wants_integer(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return any(_wants_integer(one) for one in get_args(annotation))
+    return annotation is int
 
 
 class Request(BaseModel):
@@ -84,7 +104,7 @@ class Request(BaseModel):
             return value
         fields = cls.model_fields
         return {
-            key: item
+            key: whole(item, fields.get(key))
             for key, item in value.items()
             if item is not None
             or key in cls.keeps_null

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from cacher.schemas.base import Answer, OrNull, QueryParameters, Request, StateId, example
+from cacher.schemas.base import Answer, QueryParameters, Request, StateId, example
 from cacher.schemas.states import Ids, Time
 
 Name = Annotated[
@@ -90,9 +90,17 @@ class Checkpoints(Answer):
 class Rollback(Request):
     """What to go back to: exactly one of the two."""
 
-    model_config = example({"checkpoint": "before-answer"})
-    checkpoint: OrNull[Name | None] = None
-    revision: OrNull[int | None] = Field(None, ge=1, le=2**31 - 1, description="A revision.")
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"checkpoint": "before-answer"}],
+            "oneOf": [
+                {"required": [name], "properties": {name: {"type": kind}}}
+                for name, kind in (("checkpoint", "string"), ("revision", "integer"))
+            ],
+        }
+    )
+    checkpoint: Name | None = Field(None, description="Name of a checkpoint.")
+    revision: int | None = Field(None, ge=1, le=2**31 - 1, description="A revision.")
 
     @model_validator(mode="after")
     def _one(self) -> Self:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from cacher.schemas.base import OrNull, Request
+from cacher.schemas.base import Request, whole
 
 MAX_JSON_BYTES = 16 * 1024
 MAX_SEED = 2**63 - 1
@@ -45,32 +45,33 @@ class ConfigChanges(Request):
         extra="allow",
         json_schema_extra={"examples": [{"temperature": 0.7, "top_p": 0.9, "seed": 42}]},
     )
-    temperature: OrNull[Temperature | None] = Field(None, description="0 to 10; 0 is greedy.")
-    top_p: OrNull[TopP | None] = Field(None, description="0 to 1; 1 is off.")
+    temperature: Temperature | None = Field(None, description="0 to 10; 0 is greedy.")
+    top_p: TopP | None = Field(None, description="0 to 1; 1 is off.")
     seed: int | None = seed_field("null: a fresh one for every call.")
-    context_size: OrNull[int | None] = Field(
+    context_size: int | None = Field(
         None, ge=1, le=1_048_576, description="Most tokens of the state."
     )
-    store_logits: OrNull[Literal["none", "top_k", "full"] | None] = Field(
+    store_logits: Literal["none", "top_k", "full"] | None = Field(
         None, description="What is kept of every prediction."
     )
-    top_k_logits: OrNull[int | None] = Field(
+    top_k_logits: int | None = Field(
         None, ge=1, le=1000, description="How many logits top_k keeps."
     )
-    stop_sequences: OrNull[StopSequences | None] = Field(
-        None, description="Of requests that send none."
-    )
-    context_strategy: OrNull[Literal["stop", "slide"] | None] = Field(
+    stop_sequences: StopSequences | None = Field(None, description="Of requests that send none.")
+    context_strategy: Literal["stop", "slide"] | None = Field(
         None, description="What happens when the context is full."
     )
-    top_k: OrNull[int | None] = Field(None, ge=0, le=1000, description="0 is off.")
-    min_p: OrNull[float | None] = Field(None, ge=0, le=1, description="0 is off.")
-    no_repeat_ngram_size: OrNull[int | None] = Field(None, ge=0, le=10, description="0 is off.")
+    top_k: int | None = Field(None, ge=0, le=1000, description="0 is off.")
+    min_p: float | None = Field(None, ge=0, le=1, description="0 is off.")
+    no_repeat_ngram_size: int | None = Field(None, ge=0, le=10, description="0 is off.")
 
     @model_validator(mode="before")
     @classmethod
     def _null_is_the_default(cls, value: Any) -> Any:
-        return value  # here null says something: back to the default
+        if not isinstance(value, dict):
+            return value
+        fields = cls.model_fields  # here null says something: back to the default
+        return {key: whole(item, fields.get(key)) for key, item in value.items()}
 
     @model_validator(mode="after")
     def _not_too_large(self) -> Self:

@@ -27,25 +27,27 @@ class TemperatureSchedule(Request):
     model_config = example({"start": 1.0, "end": 0.2, "mode": "linear"})
     start: Temperature = Field(description="Of the first token.")
     end: Temperature = Field(description="Of token number max_tokens.")
-    mode: Literal["linear"] = Field("linear", description="How it gets from one to the other.")
+    mode: OrNull[Literal["linear"]] = Field(
+        "linear", description="How it gets from one to the other."
+    )
 
 
 class BeamControls(Request):
     """What sampling and beam search have in common."""
 
-    stop_sequences: OrNull[StopSequences | None] = Field(
+    stop_sequences: StopSequences | None = Field(
         None, description="Generation ends after the token that completes one of them."
     )
-    no_repeat_ngram_size: OrNull[int | None] = Field(
+    no_repeat_ngram_size: int | None = Field(
         None, ge=0, le=10, description="Never repeat an n-gram of this size; 0 is off."
     )
-    top_k: OrNull[int | None] = Field(
+    top_k: int | None = Field(
         None, ge=0, le=1000, description="Keep this many of the likeliest tokens; 0 is off."
     )
-    min_p: OrNull[float | None] = Field(
+    min_p: float | None = Field(
         None, ge=0, le=1, description="Drop tokens below this share of the likeliest one's."
     )
-    min_tokens: OrNull[int | None] = Field(
+    min_tokens: int | None = Field(
         None, ge=0, le=2**31 - 1, description="Nothing ends the run before this many new tokens."
     )
 
@@ -53,19 +55,19 @@ class BeamControls(Request):
 class Sampling(BeamControls):
     """How tokens are chosen; what is absent comes from the state's config, then the defaults."""
 
-    temperature: OrNull[Temperature | None] = Field(
+    temperature: Temperature | None = Field(
         None, description="0 to 10; 0 takes the likeliest token."
     )
-    top_p: OrNull[TopP | None] = Field(
+    top_p: TopP | None = Field(
         None, description="Keep the likeliest tokens that together reach it; 1 is off."
     )
     seed: int | None = seed_field(
         "Absent: the state's seed. null: a fresh one, reported in the response."
     )
-    max_time_ms: OrNull[int | None] = Field(
+    max_time_ms: int | None = Field(
         None, ge=1, le=300_000, description="The run ends at the first token after this time."
     )
-    temperature_schedule: OrNull[TemperatureSchedule | None] = Field(
+    temperature_schedule: TemperatureSchedule | None = Field(
         None, description="Overrides temperature."
     )
     adaptive_top_p: OrNull[bool] = Field(
@@ -178,7 +180,7 @@ class GenerateBeam(BeamControls):
     limited: ClassVar = ("max_length",)
     state_id: StateId
     num_beams: OrNull[int] = Field(5, ge=1, le=32, description="How many.")
-    max_length: OrNull[int | None] = Field(
+    max_length: int | None = Field(
         None, ge=1, description="New tokens of a beam at most. Default: 50, or the server's limit."
     )
     diversity_penalty: OrNull[float] = Field(
@@ -187,7 +189,7 @@ class GenerateBeam(BeamControls):
     early_stopping: OrNull[bool] = Field(
         True, description="Stop when num_beams beams are complete."
     )
-    diverse_groups: OrNull[int | None] = Field(
+    diverse_groups: int | None = Field(
         None, ge=1, le=32, description="Groups that are pushed apart, at most num_beams."
     )
     length_penalty: OrNull[float] = Field(
@@ -272,13 +274,13 @@ class Generate(Sampling, TokenExtras):
 
     model_config = example({"text_input": "Hello world", "max_new_tokens": 3})
     limited: ClassVar = ("max_new_tokens",)
-    state_id: OrNull[str | None] = Field(None, description="Default: a new state.")
-    text_input: OrNull[str | None] = Field(
+    state_id: str | None = Field(None, description="Default: a new state.")
+    text_input: str | None = Field(
         None, max_length=1_000_000, description="Appended and read before generating."
     )
-    model_id: OrNull[ModelId | None] = Field(None, description="Of a new state.")
-    config: OrNull[ConfigChanges | None] = Field(None, description="Of a new state.")
-    max_new_tokens: OrNull[int | None] = Field(
+    model_id: ModelId | None = Field(None, description="Of a new state.")
+    config: ConfigChanges | None = Field(None, description="Of a new state.")
+    max_new_tokens: int | None = Field(
         None, ge=1, description="New tokens at most. Default: 50, or the server's limit."
     )
     stream: OrNull[bool] = Field(False, description="The same as stream_tokens_info.")
@@ -291,9 +293,9 @@ class Forward(TokenExtras):
     text_input: str = Field(
         max_length=1_000_000, description="What to read; empty: what is pending in the state."
     )
-    state_id: OrNull[str | None] = Field(None, description="Default: a new state.")
-    model_id: OrNull[ModelId | None] = Field(None, description="Of a new state.")
-    config: OrNull[ConfigChanges | None] = Field(None, description="Of a new state.")
+    state_id: str | None = Field(None, description="Default: a new state.")
+    model_id: ModelId | None = Field(None, description="Of a new state.")
+    config: ConfigChanges | None = Field(None, description="Of a new state.")
 
 
 class TopLogprob(Answer):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import FailFast, Field
 
-from cacher.schemas.base import Answer, ModelId, OrNull, Request, example
+from cacher.schemas.base import Answer, ModelId, Request, example
 
 ModelType = Literal["causal_lm", "sequence_classification", "encoder"]
 TokenIds = Annotated[list[Annotated[int, Field(ge=0, le=2**31 - 1)]], FailFast()]
@@ -64,7 +64,7 @@ class Tokenize(Request):
     """A text to encode."""
 
     text: str = Field(max_length=1_000_000, description="Any text.", examples=["Hello world"])
-    model_id: OrNull[ModelId | None] = Field(None, description="Default: the default model.")
+    model_id: ModelId | None = Field(None, description="Default: the default model.")
 
 
 class Tokenized(Answer):
@@ -85,7 +85,7 @@ class Detokenize(Request):
     tokens: TokenIds = Field(
         max_length=100_000, description="Ids, in order.", examples=[[15496, 995]]
     )
-    model_id: OrNull[ModelId | None] = Field(None, description="Default: the default model.")
+    model_id: ModelId | None = Field(None, description="Default: the default model.")
 
 
 class Detokenized(Answer):

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from cacher.schemas.base import (
+    NEW_ID,
     STATE_ID,
     Answer,
     ModelId,
@@ -45,10 +46,8 @@ CONFIG = {
 class NewState(Request):
     """A request that may name the state it makes, and tag it."""
 
-    state_id: OrNull[NewStateId | None] = None
-    metadata: OrNull[Tags | None] = Field(
-        None, description="Tags of your own, at most 16 KiB as JSON."
-    )
+    state_id: NewStateId | None = Field(None, description=NEW_ID)
+    metadata: Tags | None = Field(None, description="Tags of your own, at most 16 KiB as JSON.")
 
     @model_validator(mode="after")
     def _id_and_size(self) -> Self:
@@ -63,11 +62,11 @@ class CreateState(NewState):
 
     model_config = example({"model_id": "tales", "text": "Hello world"})
     model_id: ModelId
-    text: OrNull[Text | None] = Field(None, description="Default: an empty state.")
+    text: Text | None = Field(None, description="Default: an empty state.")
     model_type: OrNull[Literal["auto", "causal_lm", "sequence_classification", "encoder"]] = Field(
         "auto", description="What the model is to be; auto: what it is."
     )
-    config: OrNull[ConfigChanges | None] = Field(None, description="Over the defaults.")
+    config: ConfigChanges | None = Field(None, description="Over the defaults.")
     token_analysis: OrNull[bool] = Field(False, description="Add each token's probability.")
 
 
@@ -213,10 +212,10 @@ class Fork(NewState):
 
     model_config = example({"n": 1, "at": 2})
     n: OrNull[int] = Field(1, ge=1, le=32, description="How many.")
-    at: OrNull[int | None] = Field(
+    at: int | None = Field(
         None, ge=0, le=2**31 - 1, description="Leading tokens to copy. Default: all."
     )
-    config: OrNull[ConfigChanges | None] = Field(None, description="Over the parent's.")
+    config: ConfigChanges | None = Field(None, description="Over the parent's.")
 
     @model_validator(mode="after")
     def _one_id(self) -> Self:
@@ -229,7 +228,12 @@ class Merge(Request):
     """States to make one of."""
 
     model_config = example({"state_ids": ["a1", "b1"], "strategy": "append"})
-    state_ids: Ids = Field(min_length=2, max_length=16, description="Without repeats.")
+    state_ids: Ids = Field(
+        min_length=2,
+        max_length=16,
+        json_schema_extra={"uniqueItems": True},
+        description="Without repeats.",
+    )
     strategy: OrNull[Literal["append", "concat", "longest", "common_prefix"]] = Field(
         "append", description="How they are put together."
     )
@@ -237,7 +241,7 @@ class Merge(Request):
     on_conflict: OrNull[Literal["first", "last", "error"]] = Field(
         "first", description="Which value a configuration key gets that differs."
     )
-    state_id: OrNull[NewStateId | None] = None
+    state_id: NewStateId | None = Field(None, description=NEW_ID)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -271,13 +275,11 @@ class Edit(Request):
     """What to change; all of it, or nothing."""
 
     model_config = example({"truncate_to": 1, "append_text": " there"})
-    text: OrNull[Text | None] = Field(None, description="Replaces everything.")
-    append_text: OrNull[Text | None] = Field(None, description="Added at the end, not yet read.")
-    truncate_to: OrNull[int | None] = Field(
-        None, ge=0, le=2**31 - 1, description="Leading tokens to keep."
-    )
-    config: OrNull[ConfigChanges | None] = Field(None, description="Keys to replace.")
-    metadata: OrNull[Tags | None] = Field(None, description="Tags to add or replace.")
+    text: Text | None = Field(None, description="Replaces everything.")
+    append_text: Text | None = Field(None, description="Added at the end, not yet read.")
+    truncate_to: int | None = Field(None, ge=0, le=2**31 - 1, description="Leading tokens to keep.")
+    config: ConfigChanges | None = Field(None, description="Keys to replace.")
+    metadata: Tags | None = Field(None, description="Tags to add or replace.")
 
     @model_validator(mode="after")
     def _size(self) -> Self:

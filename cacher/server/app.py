@@ -153,9 +153,11 @@ async def _routing_error(request: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request) -> set[str]:
-    found: set[str] = set()
+    """The methods of the most exact path that matches."""
+    path, found = None, set[str]()
     for route in request.app.routes:
-        match, _ = route.matches(request.scope)
-        if match is not Match.NONE:
-            found |= getattr(route, "methods", None) or set()
+        if path is None and route.matches(request.scope)[0] is not Match.NONE:
+            path = route.path
+        if path is not None and route.path == path:
+            found |= route.methods or set()
     return found

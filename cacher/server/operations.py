@@ -24,6 +24,7 @@ from starlette.responses import Response
 
 from cacher.config import Settings
 from cacher.schemas.base import ErrorBody, ValidationErrorBody
+from cacher.schemas.config import MAX_SEED
 from cacher.server.encoding import JSON, json_response
 from cacher.server.guard import JsonRoute
 from cacher.server.journal import Visit, visit
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 PREFIX = "/v1"
 WORDS = ("/analysis", "/analyze")
+BOUNDS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"})
 PATH_PARAMETERS = {
     "state_id": "Id of the state.",
     "model_id": "Id of the model; it may contain slashes.",
@@ -260,8 +262,18 @@ def document(app: FastAPI) -> dict[str, Any]:
             described = schema.model_json_schema(ref_template=template)
             schemas |= described.pop("$defs", {})
             schemas[schema.__name__] = described
+        _exact_bounds(schemas)
         app.openapi_schema = found
     return app.openapi_schema
+
+
+def _exact_bounds(found: Any) -> None:
+    """Write bounds that FastAPI's models have made floats of as the integers they are."""
+    for key, value in list(found.items() if isinstance(found, dict) else enumerate(found)):
+        if key in BOUNDS and isinstance(value, float) and value.is_integer():
+            found[key] = min(int(value), MAX_SEED)
+        elif isinstance(value, (dict, list)):
+            _exact_bounds(value)
 
 
 def _request_content(operation: Operation) -> dict[str, Any] | None:

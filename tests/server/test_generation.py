@@ -36,7 +36,7 @@ def test_it_is_what_a_notebook_gives(api: Api, model: cacher.Model) -> None:
 
 def test_35_36_max_tokens(api: Api) -> None:
     state_id = api.new()
-    for given in ({}, {"max_tokens": None}):
+    for given in ({}, {"max_tokens": None}, {"max_tokens": 1.0}):
         found = api.post("/generate/token", state_id=state_id, **given)
         assert len(found["token_ids"]) == 1
         assert (found["finished"], found["finish_reason"]) == (False, None)

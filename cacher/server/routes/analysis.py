@@ -25,7 +25,7 @@ from cacher.schemas.analysis import (
     HeatmapQuery,
     TokensQuery,
 )
-from cacher.server.errors import ApiError, refused
+from cacher.server.errors import ApiError
 from cacher.server.operations import Call, Operation
 from cacher.server.routes.service import HTML
 
@@ -37,8 +37,6 @@ TAG = "Analysis"
 
 async def tokens(call: Call, state_id: str, query: TokensQuery) -> object:
     """Tell how the model judges each token."""
-    if query.ngrams == 1:
-        raise refused("ngrams is 1, allowed: 0, which is off, and 2 to 5", "query", "ngrams")
     state = await call.state(state_id)
     found = await call.services.aside(
         state.analyze_tokens,
