@@ -133,6 +133,11 @@ class GeneratedTokens(Answer):
     finished: bool = Field(description="False when max_tokens ended the run.")
     finish_reason: FinishReason | None = Field(description="What ended it; null for max_tokens.")
     stop_sequence: str | None = Field(description="The stop sequence that was matched.")
+    dropped_tokens: int | None = Field(
+        None,
+        description="The state's oldest tokens that the model no longer saw at the end; only with "
+        'context_strategy "slide".',
+    )
 
 
 class TokensGenerated(GeneratedTokens):
@@ -144,9 +149,6 @@ class TokensGenerated(GeneratedTokens):
     seed: int | None = Field(description="The seed in force; null when nothing was drawn.")
     head_position: int = Field(description="Tokens of the state, all of them read.")
     request_id: str = Field(description="As in X-Request-ID.", examples=[REQUEST_ID])
-    dropped_tokens: int | None = Field(
-        None, description="Tokens that the model no longer sees, with context_strategy slide."
-    )
 
 
 class GenerateMulti(Sampling):

@@ -337,3 +337,19 @@ def test_limits_come_from_the_settings() -> None:
             assert len(found.json()["token_ids"]) == 7
 
     asyncio.run(run())
+
+
+def test_a_full_context_slides_when_asked_to(api: Api, model: cacher.Model) -> None:
+    config = {"context_size": 12, "context_strategy": "slide", "seed": 3}
+    state_id = api.new(config=config)
+    ours = model.state("Hello world", config=config).generate(40)
+    found = api.post("/generate/token", state_id=state_id, max_tokens=40)
+    assert (found["token_ids"], found["dropped_tokens"]) == (ours.token_ids, ours.dropped_tokens)
+    assert (found["finished"], found["head_position"]) == (False, 42)
+    assert api.get(f"/states/{state_id}")["config"]["context_strategy"] == "slide"
+    assert "dropped_tokens" not in api.post("/generate/token", state_id=api.new(), max_tokens=2)
+    tokens = api.get(f"/analysis/tokens/{state_id}")["tokens"]
+    assert [token["logprob"] for token in tokens[2:]] == pytest.approx(found["logprobs"], abs=1e-4)
+    options = {"state_id": api.new(config=config), "max_tokens": 40, "stream": True}
+    streamed = api.lines("/generate/token", **options)
+    assert [record["token_id"] for record in streamed] == found["token_ids"]

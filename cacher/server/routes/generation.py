@@ -162,7 +162,7 @@ def _info(token: Token) -> dict[str, Any]:
 
 
 def _generated(found: Generation) -> dict[str, Any]:
-    return {
+    answer = {
         "text": found.text,
         "new_tokens": found.tokens,
         "token_ids": found.token_ids,
@@ -172,6 +172,9 @@ def _generated(found: Generation) -> dict[str, Any]:
         "finish_reason": found.finish_reason,
         "stop_sequence": found.stop_sequence,
     }
+    if found.dropped_tokens:
+        answer["dropped_tokens"] = found.dropped_tokens
+    return answer
 
 
 async def generate_multi(call: Call, body: GenerateMulti) -> object:
