@@ -18,8 +18,8 @@ CORE_LIB := $(BUILD)/libcacher.a
 TEST_BIN := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/*/test_*.c))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test core ext dev test-c test-py test-isa laws parity slow crash bench lint fmt werror asan ubsan tsan \
-        fuzz fuzz-replay sdist clean
+.PHONY: help demo test core ext dev test-c test-py test-isa laws parity slow crash bench \
+        bench-api lint fmt werror asan ubsan tsan fuzz fuzz-replay sdist clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -103,6 +103,11 @@ bench: ## every ratio against transformers+torch, bandwidth and peak; writes doc
 	@tools/setup.sh venv dev,parity
 	@$(MAKE) --no-print-directory $(BUILD)/bench_kernels $(BUILD)/bench_limits
 	@$(PY) benchmarks/run.py
+
+bench-api: ## the server under load, against llama.cpp's with the same weights
+	@tools/setup.sh venv dev
+	@tools/setup.sh peer
+	@$(PY) benchmarks/api.py --peer build/peer/bin/python
 
 # ---- quality -------------------------------------------------------------------------------------------------------
 lint: ## ruff, mypy, layers, budgets, each header compiled alone

@@ -5,6 +5,7 @@
 #   tools/setup.sh system            only the system packages
 #   tools/setup.sh venv [EXTRA,...]  also the environment, with the extras of pyproject.toml that are named
 #   tools/setup.sh browser           a Chromium, for the tests of pages in the slow suite
+#   tools/setup.sh peer              the server that benchmarks/api.py compares with, in build/peer
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
@@ -70,9 +71,19 @@ environment() {
     for extra in built ${1//,/ }; do touch "$VENV/.cacher-$extra"; done
 }
 
+# What the server is measured against, in an environment of its own; built from source, which takes a while.
+peer() {
+    [ -x build/peer/bin/python ] || "$PYTHON" -m venv build/peer
+    build/peer/bin/python -c 'import llama_cpp.server, gguf' 2>/dev/null && return
+    command -v cmake >/dev/null || install_packages cmake
+    say "building llama.cpp's server, with which ours is compared"
+    build/peer/bin/pip install --quiet --disable-pip-version-check "llama-cpp-python[server]==0.3.36" "gguf>=0.17"
+}
+
 case "${1:-}" in
     system) system_packages "" ;;
     venv) system_packages "${2:-}"; environment "${2:-}" ;;
     browser) browser ;;
-    *) echo "usage: tools/setup.sh system | venv [EXTRA,...] | browser" >&2; exit 2 ;;
+    peer) peer ;;
+    *) echo "usage: tools/setup.sh system | venv [EXTRA,...] | browser | peer" >&2; exit 2 ;;
 esac
