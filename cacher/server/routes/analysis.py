@@ -15,9 +15,6 @@ from cacher.schemas.analysis import (
     CacheOptions,
     CacheRequest,
     CacheStats,
-    Classified,
-    ClassifiedAll,
-    Classify,
     Embed,
     Embedded,
     Heads,
@@ -25,6 +22,7 @@ from cacher.schemas.analysis import (
     HeatmapQuery,
     TokensQuery,
 )
+from cacher.schemas.classification import Classified, ClassifiedAll, Classify
 from cacher.server.errors import ApiError
 from cacher.server.operations import Call, Operation
 from cacher.server.routes.service import HTML
