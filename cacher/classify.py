@@ -155,7 +155,8 @@ class Classifying:
 
         Args:
             text: A text, to which the tokenizer adds the special tokens of its template if the
-                model is a classifier; or token ids, taken as they are.  None: the state's.
+                model is a classifier; or token ids, taken as they are.  None: the state's own, of
+                a sliding one what the model sees.
             labels: None: the model's own labels.  2 to 64 labels for a causal model.
             multi_label: Judge each label by itself: several may hold, or none.  Of a causal model
                 a logit is then the difference that the text makes to the label.

@@ -141,7 +141,7 @@ def _fresh(state: State, ids: Sequence[int]) -> _core.State:
 def _scratch(state: State, text: Text | None) -> list[int]:
     """Return the ids of a text as a state like this one would hold them."""
     if text is None:
-        ids = state.token_ids
+        ids = state._seen().tokens().tolist()
     else:
         laid = type(state)(state.model, _fresh(state, ()), state.config, salt=state._salt)
         laid._lay(text)

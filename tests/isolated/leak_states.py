@@ -9,6 +9,9 @@ from pathlib import Path
 import cacher
 from cacher import _core
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.models.make_tiny import make_tiny
+
 ROUNDS = 50
 # Free lists of the interpreter fill up; one reference per round would be ROUNDS.
 NOISE = ROUNDS // 2
@@ -38,6 +41,21 @@ def operations(model: cacher.Model, path: Path) -> dict[str, Callable[[], object
             state.inspect_cache(format="list"),
         ),
         "picture": lambda: state._repr_html_(),
+        "judge": lambda: state.classify(labels=["merry", "sad"], multi_label=True),
+    }
+
+
+def judgements(model: cacher.Model) -> dict[str, Callable[[], object]]:
+    """What a reward model does."""
+    state = model.state(range(20))
+    return {
+        "classify": lambda: state.classify(per_token=True),
+        "classify all": lambda: state.classify_all([[5], [6, 7]]).label_correlation(),
+        "facts": lambda: model.info.labels,
+        "refused tokens": lambda: refused(state.logits),
+        "refused labels": lambda: refused(lambda: state.classify(labels=["merry", "sad"])),
+        "refused states": lambda: refused(lambda: model._core.classify([state._core, 3])),
+        "refused twice": lambda: refused(lambda: model._core.classify([state._core] * 2)),
     }
 
 
@@ -98,8 +116,11 @@ def main() -> None:
             check(name, call, model)
         for name, call in refusals(model).items():
             check(f"refused {name}", lambda call=call: refused(call), model)
+        classifier = cacher.load(make_tiny("qwen3-reward", Path(folder)), threads=1)
+        for name, call in judgements(classifier).items():
+            check(name, call, classifier)
     del call  # it holds a state
-    assert model.stats.pages_live == 0, model.stats
+    assert model.stats.pages_live == classifier.stats.pages_live == 0
 
 
 main()

@@ -292,6 +292,14 @@ def test_what_is_read_is_hidden_from_other_salts(model: Model, named: Model) -> 
         assert counts[0] == counts[1] > counts[2] + 48
 
 
+def test_a_sliding_state_is_judged_by_what_the_model_sees(model: Model, named: Model) -> None:
+    slide = {"context_size": 16, "context_strategy": "slide"}
+    for own, labels in ((model, LABELS), (named, None)):
+        state = own.state(IDS[:12], config=slide).append(IDS[12:20])
+        assert state.dropped_tokens == 8
+        assert state.classify(labels=labels) == own.state().classify(IDS[8:20], labels=labels)
+
+
 def test_zero_shot_of_several_texts(model: Model) -> None:
     texts = ["We won!", "We lost.", "It snowed."]
     state = model.state("ignored")
