@@ -108,14 +108,16 @@ class Keeper:
         self._reading: dict[Key, asyncio.Task[Entry]] = {}
         self._turns = Turns(lock_timeout_s)
         self._threads = ThreadPoolExecutor(THREADS, "cacher-store")
+        self._closed = False
         self._removals = 0
         self._hits = self._misses = self._evictions = 0
 
     async def aclose(self) -> None:
-        """Close the store; there is nothing left to save."""
+        """Let what runs end, then close the store; there is nothing left to save."""
+        self._closed = True
         self._entries.clear()
-        await self.off(self.store.close)
-        self._threads.shutdown()
+        await asyncio.to_thread(self._threads.shutdown)
+        await asyncio.to_thread(self.store.close)
 
     # ---- using a state
 
@@ -262,6 +264,8 @@ class Keeper:
 
     async def off(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call what blocks in a thread."""
+        if self._closed:
+            raise StoreError("the store of states is closed")
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, partial(function, *args, **kwargs))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -17,6 +18,28 @@ from cacher.stores.files import FileStore
 from cacher.stores.redis import RedisStore
 
 Open = Callable[[], StateStore]
+
+
+@pytest.fixture(scope="session")
+def faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that makes a disk fail."""
+    library = tmp_path_factory.mktemp("faults") / "faults.so"
+    compiler = os.environ.get("CC", "gcc")
+    subprocess.run(
+        [
+            compiler,
+            "-shared",
+            "-fPIC",
+            "-O1",
+            "-Wall",
+            "-Werror",
+            "-o",
+            library,
+            Path(__file__).with_name("faults.c"),
+        ],
+        check=True,
+    )
+    return library
 
 
 class RedisServer:

@@ -18,8 +18,6 @@ from cacher.stores.base import ChangedMeanwhileError, Key
 from cacher.stores.files import INDEX_NAME, FileStore
 from tests.stores.test_stores import A, document, put, summary
 
-HERE = Path(__file__).parent
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -192,18 +190,6 @@ stored = store.load(A)
 store.save(A, document(2), summary(), stored.version)
 print(json.dumps([seen, stored.data.decode(), sorted(os.listdir(folder))]))
 """
-
-
-@pytest.fixture(scope="session")
-def faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library that makes a disk fail."""
-    library = tmp_path_factory.mktemp("faults") / "faults.so"
-    compiler = os.environ.get("CC", "gcc")
-    subprocess.run(
-        [compiler, "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", library, HERE / "faults.c"],
-        check=True,
-    )
-    return library
 
 
 def with_faults(faults: Path, tmp_path: Path, code: str, *arguments: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+import cacher
 from cacher import (
     Engine,
     Model,
@@ -531,5 +532,25 @@ def test_a_lost_lease_overwrites_nothing(model: Model, folder: Path) -> None:
                 await sleep_too_long()
             for states in (slow, quick):
                 assert (await states.get("a")).token_ids == [300, 302]
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+def test_what_runs_when_states_are_closed_is_stored(model: Model, folder: Path) -> None:
+    async def main() -> None:
+        states = States(lambda _: model, FileStore(folder))
+        makes = [
+            asyncio.create_task(states.create("tales", "Hello", state_id=f"s{i}"))
+            for i in range(30)
+        ]
+        await asyncio.sleep(0.02)
+        await states.aclose()
+        outcomes = await asyncio.gather(*makes, return_exceptions=True)
+        for i, outcome in enumerate(outcomes):
+            assert isinstance(outcome, cacher.State | StoreError), outcome
+            if isinstance(outcome, cacher.State):
+                assert on_disk(folder, f"s{i}")["text"] == "Hello"
+        with pytest.raises(StoreError, match="closed"):
+            await states.get("s0")
 
     asyncio.run(asyncio.wait_for(main(), 60))
