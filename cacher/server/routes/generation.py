@@ -18,18 +18,16 @@ from cacher.schemas.generation import (
     Generated,
     GenerateMulti,
     GenerateToken,
-    TokenExtras,
     TokensGenerated,
 )
 from cacher.server.errors import ApiError
 from cacher.server.operations import Call, Operation
+from cacher.server.records import generated, records, run, token_infos
 from cacher.server.streaming import Records
 
 if TYPE_CHECKING:
-    from cacher.engine import EngineStream
     from cacher.state import State
-    from cacher.tokeninfo import Distribution
-    from cacher.types import Beam, Generation, Token
+    from cacher.types import Beam
 
 TAG = "Generation"
 DEFAULT_TOKENS = 50
@@ -40,10 +38,10 @@ async def generate_token(call: Call, body: GenerateToken) -> object:
     if body.stream:
         return call.stream(_token_records(call, body))
     async with call.writing(body.state_id) as state:
-        found = await _run(call, state, body.max_tokens, body.sampling())
+        found = await run(call, state, body.max_tokens, body.sampling())
         return {
             "state_id": body.state_id,
-            **_generated(found),
+            **generated(found),
             "full_text": state.text,
             "tokens": found.tokens,
             "seed": found.seed,
@@ -54,127 +52,8 @@ async def generate_token(call: Call, body: GenerateToken) -> object:
 
 async def _token_records(call: Call, body: GenerateToken) -> Records:
     async with call.writing(body.state_id) as state:
-        async for record in _records(call, state, body.max_tokens, body.sampling(), None):
+        async for record in records(call, state, body.max_tokens, body.sampling(), None):
             yield record
-
-
-async def _run(call: Call, state: State, max_tokens: int, sampling: Any) -> Generation:
-    """Generate to the end, or until somebody cancels."""
-    async with call.engine(state).stream(state, max_tokens, **sampling) as stream:
-        with call.cancellable(stream):
-            async for _ in stream:
-                pass
-        return stream.result
-
-
-async def _records(
-    call: Call, state: State, max_tokens: int, sampling: Any, extras: TokenExtras | None
-) -> Records:
-    """The records of a stream: one for each token, one more for an end that has no token."""
-    shadow = _shadow(state, extras)
-    text, step, ended = "", 0, False
-    async with call.engine(state).stream(state, max_tokens, **sampling) as stream:
-        with call.cancellable(stream):
-            async for token in stream:
-                if token.token_id < 0:  # the end of an unfinished character: nothing follows
-                    text += token.text
-                    continue
-                step += 1
-                text += token.text
-                info = _info(token)
-                if extras is not None and extras.return_entropy:
-                    info["entropy"] = token.entropy
-                if shadow is not None and extras is not None:
-                    shadow.append([token.token_id])
-                    (more,) = await _infos(call, shadow, token.position, 1, "this_token", extras)
-                    info |= more
-                ended = stream.ended and stream.result.finished
-                yield _record(call, state, stream, token, text, step, max_tokens, ended, info)
-        if stream.result.finished and not ended:
-            yield _last_record(call, state, stream, text, step + 1, max_tokens)
-
-
-def _shadow(state: State, extras: TokenExtras | None) -> State | None:
-    """A fork that follows the stream, where more is asked of a token than a stream tells."""
-    if extras is None or not (extras.return_logits or extras.return_top_logprobs):
-        return None
-    return state.fork()
-
-
-def _record(
-    call: Call, state: State, stream: EngineStream, token: Token, text: str, step: int,
-    max_tokens: int, ended: bool, info: dict[str, Any],
-) -> dict[str, Any]:  # fmt: skip
-    result = stream.result if ended else None
-    return {
-        "request_id": call.visit.request_id,
-        "state_id": state.id,
-        "step": step,
-        "token": token.text,
-        "token_id": token.token_id,
-        "position": token.position,
-        "probability": token.probability,
-        "logprob": token.logprob,
-        "entropy": token.entropy,
-        "top_tokens": [(top.token, top.probability) for top in token.top_tokens],
-        "text": text,
-        "token_info": info,
-        "progress": {"generated": step, "max_tokens": max_tokens},
-        "seed": stream.seed,
-        "finished": ended,
-        "finish_reason": result.finish_reason if result else None,
-    }
-
-
-def _last_record(
-    call: Call, state: State, stream: EngineStream, text: str, step: int, max_tokens: int
-) -> dict[str, Any]:
-    result = stream.result
-    return {
-        "request_id": call.visit.request_id,
-        "state_id": state.id,
-        "step": step,
-        "token": result.text[len(text) :] if result.text.startswith(text) else "",
-        "token_id": None,
-        "position": len(state),
-        "probability": None,
-        "logprob": None,
-        "entropy": None,
-        "top_tokens": [],
-        "text": result.text,
-        "token_info": None,
-        "progress": {"generated": len(result.token_ids), "max_tokens": max_tokens},
-        "seed": result.seed,
-        "finished": True,
-        "finish_reason": result.finish_reason,
-    }
-
-
-def _info(token: Token) -> dict[str, Any]:
-    return {
-        "token": token.text,
-        "token_id": token.token_id,
-        "position": token.position,
-        "probability": token.probability,
-        "logprob": token.logprob,
-        "distribution": "this_token",
-    }
-
-
-def _generated(found: Generation) -> dict[str, Any]:
-    answer = {
-        "text": found.text,
-        "new_tokens": found.tokens,
-        "token_ids": found.token_ids,
-        "probabilities": found.probabilities,
-        "logprobs": found.logprobs,
-        "finished": found.finished,
-        "finish_reason": found.finish_reason,
-        "stop_sequence": found.stop_sequence,
-    }
-    if found.dropped_tokens:
-        answer["dropped_tokens"] = found.dropped_tokens
-    return answer
 
 
 async def generate_multi(call: Call, body: GenerateMulti) -> object:
@@ -184,7 +63,7 @@ async def generate_multi(call: Call, body: GenerateMulti) -> object:
     found = await engine.multi(state, body.n, body.max_tokens, **body.sampling())
     return {
         "state_id": body.state_id,
-        "continuations": [{**_generated(f), "stream_index": f.stream_index} for f in found],
+        "continuations": [{**generated(f), "stream_index": f.stream_index} for f in found],
         "seed": found[0].seed,
     }
 
@@ -273,22 +152,24 @@ async def generate(call: Call, body: Generate) -> object:
         if body.text_input:
             await call.engine(state).forward(state, body.text_input)
         start = len(state)
-        found = await _run(call, state, limit, body.sampling())
+        found = await run(call, state, limit, body.sampling())
         answer = {
             "state_id": state.id,
             "generated_text": found.text,
-            **_generated(found),
+            **generated(found),
             "full_text": state.text,
             "head_position": state.head_position,
             "seed": found.seed,
         }
         n = len(found)
         if body.return_all_tokens_info:
-            answer["generated_tokens_info"] = await _infos(
+            answer["generated_tokens_info"] = await token_infos(
                 call, state, start, n, "this_token", body
             )
         if body.wants_final:
-            last = await _infos(call, state, len(state) - 1, 1, "this_token", body) if n else []
+            last = (
+                await token_infos(call, state, len(state) - 1, 1, "this_token", body) if n else []
+            )
             answer["generated_token_info"] = last[0] if last else None
         return answer
 
@@ -298,7 +179,7 @@ async def _generate_records(call: Call, body: Generate) -> Records:
     async with _given_or_new(call, body) as state:
         if body.text_input:
             await call.engine(state).forward(state, body.text_input)
-        async for record in _records(call, state, limit, body.sampling(), body):
+        async for record in records(call, state, limit, body.sampling(), body):
             yield record
 
 
@@ -318,11 +199,11 @@ async def forward(call: Call, body: Forward) -> object:
             "token_count": len(state),
         }
         if body.wants_final and len(state):
-            (answer["token_info"],) = await _infos(
+            (answer["token_info"],) = await token_infos(
                 call, state, len(state) - 1, 1, "next_token", body
             )
         if body.return_all_tokens_info:
-            answer["tokens_info"] = await _infos(call, state, start, n, "next_token", body)
+            answer["tokens_info"] = await token_infos(call, state, start, n, "next_token", body)
         return answer
 
 
@@ -331,7 +212,7 @@ async def _forward_records(call: Call, body: Forward) -> Records:
         start = len(state)
         await call.engine(state).forward(state, body.text_input or None)
         n = len(state) - start
-        for i, info in enumerate(await _infos(call, state, start, n, "next_token", body)):
+        for i, info in enumerate(await token_infos(call, state, start, n, "next_token", body)):
             yield {
                 "state_id": state.id,
                 "step": i + 1,
@@ -342,25 +223,6 @@ async def _forward_records(call: Call, body: Forward) -> Records:
                 "head_position": info["position"] + 1,
                 "finished": i + 1 == n,
             }
-
-
-async def _infos(
-    call: Call, state: State, first: int, n: int, distribution: Distribution, wanted: TokenExtras
-) -> list[dict[str, Any]]:
-    found = await call.services.aside(
-        state.token_info,
-        first,
-        n,
-        distribution=distribution,
-        logits=wanted.return_logits,
-        top_logprobs=wanted.return_top_logprobs,
-        entropy=wanted.return_entropy,
-        max_logits=call.settings.MAX_RESPONSE_VALUES,
-    )
-    return [
-        {name: value for name in info.__slots__ if (value := getattr(info, name)) is not None}
-        for info in found
-    ]
 
 
 async def cancel(call: Call, body: Cancel) -> object:
