@@ -212,7 +212,8 @@ class StateConfig:
         temperature: As in `SamplingParams`.
         top_p: As in `SamplingParams`.
         seed: As in `SamplingParams`.
-        context_size: Most tokens of the state; the model's own limit holds, too.
+        context_size: Most tokens of the state; the model's own limit holds, too.  With
+            `context_strategy` "slide", most tokens that the model sees at a time.
         store_logits: What is kept of every prediction: ``"none"``, ``"top_k"`` (its largest logits)
             or ``"full"`` (as ``"top_k"``; full vectors are recomputed when asked for).
         top_k_logits: How many logits ``"top_k"`` keeps, 1 to 1000.
