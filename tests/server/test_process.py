@@ -1,0 +1,84 @@
+"""The server as a process: how it starts, and how it ends with work in hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+STARTS = {
+    "cacher serve": ["-m", "cacher", "serve"],
+    "cacher.main": ["-m", "cacher.main"],
+    "uvicorn": ["-m", "uvicorn", "cacher.main:app"],
+}
+
+
+@contextmanager
+def process(
+    folder: Path, port: int, *command: str, **settings: str
+) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+    child = subprocess.Popen(
+        [sys.executable, *command, "--port", str(port)],
+        env={**os.environ, "CACHER_CACHE_DIR": str(folder), **settings},
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
+            while child.poll() is None:
+                try:
+                    http.get("/test")
+                    break
+                except httpx.TransportError:
+                    time.sleep(0.02)
+            yield child, http
+    finally:
+        child.kill()
+        child.wait()
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_all_ways_to_start(tmp_path: Path, dead_port: int, start: str) -> None:
+    with process(tmp_path / "new", dead_port, *STARTS[start]) as (child, http):
+        assert http.get("/v1/health").json()["status"] == "healthy"
+        state = http.post("/states", json={"model_id": "tales", "text": "Hello"}).json()
+        assert (tmp_path / "new" / f"{state['state_id']}.json").exists()
+        child.send_signal(signal.SIGTERM)
+        _, log = child.communicate(timeout=30)
+    assert child.returncode in (0, -signal.SIGTERM)
+    assert "default model: tales" in log
+    assert "Traceback" not in log
+
+
+def test_a_stream_is_finished_before_the_server_ends(tmp_path: Path, dead_port: int) -> None:
+    with process(tmp_path, dead_port, "-m", "cacher", "serve") as (child, http):
+        state_id = http.post("/states", json={"model_id": "tales", "text": "Hello"}).json()[
+            "state_id"
+        ]
+        body = {"state_id": state_id, "max_tokens": 100, "stream": True}
+        with http.stream("POST", "/generate/token", json=body) as answer:
+            lines = answer.iter_lines()
+            first = json.loads(next(lines))
+            child.send_signal(signal.SIGTERM)
+            tokens = [first["token"], *(json.loads(line)["token"] for line in lines)]
+        assert len(tokens) == 100
+        child.communicate(timeout=30)
+    saved = json.loads((tmp_path / f"{state_id}.json").read_text())
+    assert saved["text"] == "Hello" + "".join(tokens)
+
+
+def test_a_device_that_is_not_there_stops_the_start(tmp_path: Path, dead_port: int) -> None:
+    with process(
+        tmp_path, dead_port, "-m", "cacher", "serve", CACHER_DEVICE="cuda"
+    ) as (child, _http):  # fmt: skip
+        _, log = child.communicate(timeout=30)
+    assert child.returncode != 0
+    assert "CACHER_DEVICE is 'cuda', which is not available" in log
