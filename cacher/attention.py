@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from cacher.looking import Looking
 
+PASS_ROWS = 64  # others get a turn at the model between two passes
 BLOCK_VALUES = 2_000_000  # weights of a layer held at once, where rows can be taken in pieces
 
 
@@ -47,7 +48,7 @@ class AttentionAnalysis:
     Attributes:
         layer: As asked for; None is the mean over all layers.
         head: As asked for; None is the mean over all heads.
-        first: Position of the first selected token.
+        first: Index of the first selected token among those the model sees.
         tokens: The text each selected token adds.
         attention_pattern: float64 [tokens, tokens]: row = attending token, column = attended token.
         attention_patterns: The same again, or what ``per_layer`` and ``per_head`` asked for.
@@ -165,12 +166,13 @@ def importances(state: Looking, layer: int | None) -> list[HeadImportance]:
 
     def add(at_layer: int, at: int, weights: NDArray[np.float32]) -> None:
         skipped = 1 if at == 0 else 0  # the first token attends to itself alone
-        entropy = _entropy(weights[:, skipped:])
-        ranks = np.arange(at + skipped, at + weights.shape[1]) + 1.0
+        end = at + weights.shape[1]  # what follows is zero
+        entropy = _entropy(weights[:, skipped:, :end])
+        ranks = np.arange(at + skipped, end) + 1.0
         absolute[at_layer] += entropy.sum(axis=1)
         relative[at_layer] += (entropy / np.log(ranks)).sum(axis=1)
 
-    rows = min(length, max(1, BLOCK_VALUES // (info.n_heads * length)))
+    rows = max(1, min(PASS_ROWS, BLOCK_VALUES // (info.n_heads * length)))
     _visit(state, layer, None, range(length), add, rows)
     n = max(1, length - 1)
     importance = np.clip(1.0 - relative / n, 0.0, 1.0) if length > 1 else relative
@@ -203,21 +205,21 @@ def _visit(
     head: int | None,
     chosen: range,
     add: Callable[[int, int, NDArray[np.float32]], None],
-    rows: int = 0,
+    rows: int = PASS_ROWS,
 ) -> None:
-    """Call add(layer, row, weights [heads, rows, keys]); at most `rows` at once, 0 is 512."""
+    """Call add(layer, row, weights [heads, rows, keys]); at most `rows` at once."""
     one_head = -1 if head is None else head
 
     def visit(at_layer: int, at: int, weights: _core.Array) -> None:
         add(at_layer, at, array(weights))
 
+    core = state._seen()
     if layer is None:
-        state._seen().attention_layers(visit, one_head, chosen.start, len(chosen), rows)
+        core.attention_layers(visit, one_head, chosen.start, len(chosen), rows)
         return
-    step = rows or len(chosen)
-    for at in range(0, len(chosen), step):
-        n = min(step, len(chosen) - at)
-        visit(layer, at, state._seen().attention(layer, one_head, chosen.start + at, n))
+    for at in range(0, len(chosen), rows):
+        n = min(rows, len(chosen) - at)
+        visit(layer, at, core.attention(layer, one_head, chosen.start + at, n))
 
 
 class _Sums:
@@ -234,8 +236,9 @@ class _Sums:
 
     def add(self, layer: int, at: int, weights: NDArray[np.float32]) -> None:
         """Take the rows of one layer: [heads, rows, keys], from row `at` of those chosen."""
-        keys = weights[:, :, self._chosen.start :]
-        rows, width = slice(at, at + keys.shape[1]), slice(keys.shape[2])
+        end = at + weights.shape[1]  # what follows is zero
+        keys = weights[:, :, self._chosen.start : self._chosen.start + end]
+        rows, width = slice(at, end), slice(end)
         mean = keys.mean(axis=0, dtype=float)
         self._all[rows, width] += mean
         n_layers, n_heads = self.parts.shape[:2]

@@ -2,8 +2,9 @@
  * positions.
  *
  * What is looked at is computed again from the KV entries, in passes of at most chunk_tokens rows that write no page.
- * By the laws it is what generation saw, bit for bit.  The run lock is held from the first pass to the last, so that
- * nothing is evicted in between.
+ * By the laws it is what generation saw, bit for bit.  Like evaluations, inspections of different threads take turns
+ * after each pass, so that looking at a long state does not stop those who generate.  KV entries that were evicted in
+ * between are computed again at the start of a pass, under the run lock that the pass keeps.
  */
 #include <math.h>
 #include <string.h>
@@ -16,52 +17,58 @@ typedef struct inspection {
     const cch_eval_options *options;
     int32_t first, n;
     int32_t at, rows; /* of the running pass: positions first + [at, at + rows) */
-    bool begun;
+    bool held;
     cch_error *err;
 } inspection;
 
-/* Brings the KV entries of positions [first, first + n) up to date.  dst: their logits, or NULL. */
-static cch_status prepare(inspection *in, float *dst) {
-    cch_state *state = in->state;
-    int32_t len = cch_state_len(state);
-    if (in->first < 0 || in->n < 0 || in->first > len || in->n > len - in->first)
-        CCH_FAIL(in->err, CCH_E_ARGUMENT, in->first,
-                 "positions [%d, %d + %d) were asked for, the state holds %d tokens", in->first, in->first, in->n, len);
-    if (in->n == 0) return CCH_OK;
-    CCH_RETURN_IF(cch_state_index_pages(state, in->err));
-    int32_t upto = in->first + in->n;
-    cch_ask ask = {.state = state, .upto = upto, .out_first = dst != NULL ? in->first : upto, .dst = dst};
-    return cch_eval_asks(&in->work, &ask, 1, in->options, true, in->err);
-}
-
-/* Holds the state and the run lock.  Every hold or begin has an end, also when it fails. */
+/* Holds the state.  Every hold or begin has an end, also when it fails. */
 static cch_status hold(inspection *in) {
     static const cch_eval_options defaults = CCH_EVAL_OPTIONS_INIT;
-    cch_state *state = in->state;
     if (in->options == NULL) in->options = &defaults;
     CCH_RETURN_IF(cch_work_check(in->options->chunk_tokens, 0, in->err));
-    CCH_RETURN_IF(cch_state_acquire(state, in->err));
-    cch_status status = cch_run_lock(state->model, in->err);
-    if (status != CCH_OK) {
-        cch_state_release(state);
-        return status;
-    }
-    in->begun = true;
-    cch_work_init(&in->work, state->model, in->options->chunk_tokens, 0, in->options->cancel);
-    return CCH_OK;
-}
-
-/* Holds and prepares. */
-static cch_status begin(inspection *in, float *dst) {
-    CCH_RETURN_IF(hold(in));
-    return prepare(in, dst);
+    CCH_RETURN_IF(cch_state_acquire(in->state, in->err));
+    in->held = true;
+    cch_work_init(&in->work, in->state->model, in->options->chunk_tokens, 0, in->options->cancel);
+    return cch_state_index_pages(in->state, in->err);
 }
 
 static void end(inspection *in) {
-    if (!in->begun) return;
-    cch_run_unlock(in->state->model);
+    if (!in->held) return;
     cch_work_deinit(&in->work);
     cch_state_release(in->state);
+}
+
+static cch_status check_positions(const inspection *in) {
+    int32_t len = cch_state_len(in->state);
+    if (in->first < 0 || in->n < 0 || in->first > len || in->n > len - in->first)
+        CCH_FAIL(in->err, CCH_E_ARGUMENT, in->first,
+                 "positions [%d, %d + %d) were asked for, the state holds %d tokens", in->first, in->first, in->n, len);
+    return CCH_OK;
+}
+
+/* Brings the KV entries of positions [0, upto) up to date; dst: the logits of those from out_first on, or NULL. */
+static cch_status compute(inspection *in, int32_t out_first, int32_t upto, float *dst) {
+    cch_ask ask = {.state = in->state, .upto = upto, .out_first = out_first, .dst = dst};
+    return cch_eval_asks(&in->work, &ask, 1, in->options, false, in->err);
+}
+
+/* Holds, and brings the KV entries of all positions up to date. */
+static cch_status begin(inspection *in) {
+    int32_t upto = in->first + in->n;
+    CCH_RETURN_IF(hold(in));
+    CCH_RETURN_IF(check_positions(in));
+    return in->n > 0 ? compute(in, upto, upto, NULL) : CCH_OK;
+}
+
+/* Takes the run lock with the KV entries of positions [0, upto) in memory.  The caller gives it back. */
+static cch_status lock_ready(inspection *in, int32_t upto) {
+    cch_ask ask = {.state = in->state, .upto = upto, .out_first = upto};
+    cch_eval_options options = *in->options;
+    options.progress = NULL; /* what was computed before is no progress */
+    CCH_RETURN_IF(cch_run_lock(in->state->model, in->err));
+    cch_status status = cch_eval_asks(&in->work, &ask, 1, &options, true, in->err);
+    if (status != CCH_OK) cch_run_unlock(in->state->model);
+    return status;
 }
 
 /* Passes over the positions with a probe; visit (may be NULL) takes the results of each. */
@@ -71,7 +78,10 @@ static cch_status probe_positions(inspection *in, const cch_probe *probe,
     for (in->at = 0; in->at < in->n; in->at += in->rows) {
         in->rows = in->n - in->at < most ? in->n - in->at : most;
         cch_span span = {in->state->pages, in->first + in->at, in->rows, false, 0};
-        CCH_RETURN_IF(cch_forward(in->state->model, &span, 1, NULL, probe, in->options->cancel, in->err));
+        CCH_RETURN_IF(lock_ready(in, span.first + span.n));
+        cch_status status = cch_forward(in->state->model, &span, 1, NULL, probe, in->options->cancel, in->err);
+        cch_run_unlock(in->state->model);
+        CCH_RETURN_IF(status);
         if (visit != NULL) visit(arg, in->at, in->rows);
     }
     return CCH_OK;
@@ -81,7 +91,9 @@ static cch_status probe_positions(inspection *in, const cch_probe *probe,
 static cch_status outputs(cch_state *state, int32_t first, int32_t n, float *dst, const cch_eval_options *options,
                           cch_error *err) {
     inspection in = {.state = state, .options = options, .first = first, .n = n, .err = err};
-    cch_status status = begin(&in, dst);
+    cch_status status = hold(&in);
+    if (status == CCH_OK) status = check_positions(&in);
+    if (status == CCH_OK && n > 0) status = compute(&in, first, first + n, dst);
     end(&in);
     return status;
 }
@@ -108,11 +120,11 @@ static cch_status predictions(inspection *in, int32_t pos, int32_t n, float *blo
                               int32_t *out_rows) {
     *out = block;
     *out_rows = pos == 0 ? 1 : n < ANALYZED_ROWS ? n : ANALYZED_ROWS;
-    if (pos == 0) return cch_work_bos_logits(&in->work, out, in->err);
-    cch_ask ask = {.state = in->state, .upto = pos - 1 + *out_rows, .out_first = pos - 1, .dst = block};
-    cch_eval_options options = *in->options;
-    options.progress = NULL; /* analyze reports */
-    return cch_eval_asks(&in->work, &ask, 1, &options, true, in->err);
+    if (pos > 0) return compute(in, pos - 1, pos - 1 + *out_rows, block);
+    CCH_RETURN_IF(cch_run_lock(in->state->model, in->err));
+    cch_status status = cch_work_bos_logits(&in->work, out, in->err);
+    cch_run_unlock(in->state->model);
+    return status;
 }
 
 static int32_t rank_of(const float *logits, int32_t vocab, int32_t id) {
@@ -140,20 +152,19 @@ static cch_status take_prediction(const inspection *in, const cch_predictions *o
     return CCH_OK;
 }
 
-static cch_status analyze(inspection *in, const cch_predictions *out) {
+/* report: whose progress is called, may be NULL; in->options has none. */
+static cch_status analyze(inspection *in, const cch_predictions *out, const cch_eval_options *report) {
     cch_status status = CCH_OK;
-    const cch_eval_options *options = in->options;
     cch_error *err = in->err;
     size_t vocab = (size_t)in->state->vocab_size;
     int32_t rows;
     float *block = NULL;
     const float *logits;
     CCH_NEW(block, (size_t)ANALYZED_ROWS * vocab, err);
-    CCH_TRY(cch_state_index_pages(in->state, err));
     for (int32_t at = 0; at < in->n; at += rows) {
         CCH_TRY(predictions(in, in->first + at, in->n - at, block, &logits, &rows));
         for (int32_t i = 0; i < rows; i++) CCH_TRY(take_prediction(in, out, at + i, logits + (size_t)i * vocab));
-        if (options->progress != NULL) options->progress(options->progress_arg, at + rows, in->n);
+        if (report != NULL && report->progress != NULL) report->progress(report->progress_arg, at + rows, in->n);
     }
 done:
     cch_free(block);
@@ -173,10 +184,13 @@ static cch_status check_predictions(const cch_state *state, int32_t first, int32
 cch_status cch_state_analyze(cch_state *state, int32_t first, int32_t n, const cch_predictions *out,
                              const cch_eval_options *options, cch_error *err) {
     CCH_RETURN_IF(cch_model_expect(state->model, CCH_CAUSAL_LM, "judging tokens", err));
-    inspection in = {.state = state, .options = options, .first = first, .n = n, .err = err};
+    cch_eval_options quiet = CCH_EVAL_OPTIONS_INIT;
+    if (options != NULL) quiet = *options;
+    quiet.progress = NULL; /* of a block of rows; analyze reports all of them */
+    inspection in = {.state = state, .options = &quiet, .first = first, .n = n, .err = err};
     cch_status status = hold(&in);
     if (status == CCH_OK) status = check_predictions(state, first, n, out->k, err);
-    if (status == CCH_OK && n > 0) status = analyze(&in, out);
+    if (status == CCH_OK && n > 0) status = analyze(&in, out, options);
     end(&in);
     return status;
 }
@@ -235,7 +249,7 @@ cch_status cch_state_attention(cch_state *state, int32_t layer, int32_t head, in
     if (layer < 0 || layer >= c->n_layers)
         CCH_FAIL(err, CCH_E_ARGUMENT, -1, "layer is %d, allowed: 0 to %d", layer, c->n_layers - 1);
     CCH_RETURN_IF(check_head(c, head, err));
-    cch_status status = begin(&in, NULL);
+    cch_status status = begin(&in);
     if (status == CCH_OK && n > 0) status = attend(&in, layer, head, dst);
     end(&in);
     return status;
@@ -270,7 +284,7 @@ cch_status cch_state_attention_layers(cch_state *state, int32_t head, int32_t fi
                                       cch_error *err) {
     inspection in = {.state = state, .options = options, .first = first, .n = n, .err = err};
     CCH_RETURN_IF(check_head(&state->model->config, head, err));
-    cch_status status = begin(&in, NULL);
+    cch_status status = begin(&in);
     if (status == CCH_OK && n > 0) status = attend_layers(&in, head, visit, arg);
     end(&in);
     return status;
@@ -311,7 +325,7 @@ cch_status cch_state_hidden(cch_state *state, int32_t layer, int32_t first, int3
     if (layer < -1 || layer > n_layers)
         CCH_FAIL(err, CCH_E_ARGUMENT, -1, "layer is %d, allowed: 0 to %d, or -1 for after the final norm", layer,
                  n_layers);
-    cch_status status = begin(&in, NULL);
+    cch_status status = begin(&in);
     if (status == CCH_OK && n > 0) status = look_at_hidden(&in, layer, dst);
     end(&in);
     return status;
@@ -338,8 +352,12 @@ cch_status cch_state_kv(cch_state *state, int32_t layer, int32_t first, int32_t 
     const cch_config *c = &state->model->config;
     if (layer < 0 || layer >= c->n_layers)
         CCH_FAIL(err, CCH_E_ARGUMENT, -1, "layer is %d, allowed: 0 to %d", layer, c->n_layers - 1);
-    cch_status status = begin(&in, NULL);
-    for (int32_t h = 0; h < c->n_kv_heads && status == CCH_OK && n > 0; h++) copy_kv(&in, layer, h, keys, values);
+    cch_status status = begin(&in);
+    if (status == CCH_OK && n > 0) {
+        status = lock_ready(&in, first + n);
+        for (int32_t h = 0; h < c->n_kv_heads && status == CCH_OK; h++) copy_kv(&in, layer, h, keys, values);
+        if (status == CCH_OK) cch_run_unlock(state->model);
+    }
     end(&in);
     return status;
 }

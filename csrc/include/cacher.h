@@ -296,8 +296,8 @@ typedef struct cch_eval_options {
                                    every token that lacks them */
     const volatile int *cancel; /* read between layers; nonzero ends the call with E_CANCELLED; may be NULL */
     /* Called after each forward pass, in the calling thread, with the tokens computed so far and in all.  It may use
-     * the library; calls that run the model give E_BUSY where this call keeps its turn (inspection, and an evaluation
-     * that shares a small budget with others).  May be NULL. */
+     * the library; calls that run the model give E_BUSY where this call keeps its turn, as it does when it shares a
+     * small budget with others.  May be NULL. */
     void (*progress)(void *arg, int64_t done, int64_t total);
     void *progress_arg;
 } cch_eval_options;

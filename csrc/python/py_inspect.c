@@ -4,6 +4,9 @@
  */
 #include "python/pycommon.h"
 
+/* Rows of one pass: enough for the kernels, and few enough that those who generate meanwhile hardly wait. */
+enum { LOOK_ROWS = 64 };
+
 static cch_model_info info_of(const cch_py_state *self) {
     cch_model_info info;
     cch_model_get_info(cch_state_model_view(self->state), &info);
@@ -47,7 +50,7 @@ static PyObject *rows(PyObject *object, int first, int n, int32_t width, rows_of
     cch_py_call call;
     cch_error err = {0};
     cch_py_call_begin(&call, &self->cancel, NULL);
-    cch_eval_options options = cch_py_eval_options(&call, 0, 0);
+    cch_eval_options options = cch_py_eval_options(&call, LOOK_ROWS, 0);
     cch_status status = compute(self->state, first, n, data, &options, &err);
     return finish(&call, object, status, &err, result);
 }
@@ -78,7 +81,7 @@ PyObject *cch_py_state_attention(PyObject *object, PyObject *args) {
     cch_py_call call;
     cch_error err = {0};
     cch_py_call_begin(&call, &self->cancel, NULL);
-    cch_eval_options options = cch_py_eval_options(&call, 0, 0);
+    cch_eval_options options = cch_py_eval_options(&call, LOOK_ROWS, 0);
     cch_status status = cch_state_attention(self->state, layer, head, first, n, data, &options, &err);
     return finish(&call, object, status, &err, result);
 }
@@ -96,7 +99,7 @@ PyObject *cch_py_state_hidden(PyObject *object, PyObject *args) {
     cch_py_call call;
     cch_error err = {0};
     cch_py_call_begin(&call, &self->cancel, NULL);
-    cch_eval_options options = cch_py_eval_options(&call, 0, 0);
+    cch_eval_options options = cch_py_eval_options(&call, LOOK_ROWS, 0);
     cch_status status = cch_state_hidden(self->state, layer, first, n, data, &options, &err);
     return finish(&call, object, status, &err, result);
 }
@@ -120,7 +123,7 @@ PyObject *cch_py_state_kv(PyObject *object, PyObject *args) {
     cch_py_call call;
     cch_error err = {0};
     cch_py_call_begin(&call, &self->cancel, NULL);
-    cch_eval_options options = cch_py_eval_options(&call, 0, 0);
+    cch_eval_options options = cch_py_eval_options(&call, LOOK_ROWS, 0);
     cch_status status = cch_state_kv(self->state, layer, first, n, keys, values, &options, &err);
     if (cch_py_call_end(&call, module, status, &err)) return Py_BuildValue("(NN)", key_array, value_array);
     Py_DECREF(key_array);
@@ -157,7 +160,7 @@ PyObject *cch_py_state_attention_layers(PyObject *object, PyObject *args) {
     cch_py_state *self = (cch_py_state *)object;
     const cch_py_module *module = cch_py_module_of(object);
     PyObject *visit = NULL;
-    int head = 0, first = 0, n = 0, chunk_tokens = 0;
+    int head = 0, first = 0, n = 0, chunk_tokens = LOOK_ROWS;
     if (!PyArg_ParseTuple(args, "Oiii|i:attention_layers", &visit, &head, &first, &n, &chunk_tokens) ||
         !cch_py_range(module, self->state, first, n))
         return NULL;

@@ -164,7 +164,7 @@ static PyMethodDef state_methods[] = {
     {"classify", cch_py_state_classify, METH_VARARGS, PyDoc_STR("classify(first, n) -> Array [n, labels]")},
     {"attention", cch_py_state_attention, METH_VARARGS, PyDoc_STR("attention(layer, head, first, n) -> Array")},
     {"attention_layers", cch_py_state_attention_layers, METH_VARARGS,
-     PyDoc_STR("attention_layers(visit, head, first, n, chunk_tokens=0): visit(layer, at, Array) for each layer")},
+     PyDoc_STR("attention_layers(visit, head, first, n, chunk_tokens=64): visit(layer, at, Array) for each layer")},
     {"hidden", cch_py_state_hidden, METH_VARARGS, PyDoc_STR("hidden(layer, first, n) -> Array [n, hidden_size]")},
     {"kv", cch_py_state_kv, METH_VARARGS, PyDoc_STR("kv(layer, first, n) -> (keys, values)")},
     {"beam", cch_py_state_beam, METH_VARARGS, PyDoc_STR("beam(params, stop=None) -> (beams, trace)")},

@@ -198,6 +198,63 @@ TEST(attention_of_all_layers_is_that_of_each) {
     small_close(&m);
 }
 
+typedef struct neighbour {
+    cch_model *model;
+    cch_state *fork, *other;
+    int turns;
+} neighbour;
+
+/* What others may do between two passes: run the model, and have the pages evicted that are being looked at. */
+static void take_a_turn(void *arg, int64_t done, int64_t total) {
+    neighbour *n = arg;
+    cch_error err;
+    CHECK(done <= total);
+    if (cch_state_evict(n->other, &err) != CCH_OK) { /* a call whose work was evicted keeps its turn */
+        CHECK_EQ(err.code, CCH_E_BUSY);
+        return;
+    }
+    CHECK_OK(cch_eval(n->model, &n->other, 1, NULL, NULL, &err), err);
+    CHECK_OK(cch_state_evict(n->fork, &err), err);
+    n->turns++;
+}
+
+TEST(others_take_turns_between_passes_and_change_nothing) {
+    static float logits[91 * SMALL_VOCAB], want_logits[91 * SMALL_VOCAB], weights[4 * 50 * 90], want[4 * 50 * 90];
+    static float hidden[90 * 40], want_hidden[90 * 40], kv[2][2 * 90 * 12], want_kv[2][2 * 90 * 12];
+    cch_error err;
+    cch_model m;
+    small_open(&m, 1, 500, 3);
+    cch_state *state = small_state(&m, small_ids(), 90);
+    neighbour n = {&m, NULL, small_state(&m, small_ids() + 5, 20), 0};
+    cch_eval_options o = {.chunk_tokens = 13, .progress = take_a_turn, .progress_arg = &n};
+    cch_predictions all = {.logits = want_logits}, got = {.logits = logits};
+    CHECK_OK(cch_state_fork(state, &n.fork, &err), err);
+    CHECK_OK(cch_state_analyze(state, 0, 91, &all, NULL, &err), err);
+    CHECK_OK(cch_state_attention(state, 2, -1, 40, 50, want, NULL, &err), err);
+    CHECK_OK(cch_state_hidden(state, -1, 0, 90, want_hidden, NULL, &err), err);
+    CHECK_OK(cch_state_kv(state, 1, 0, 90, want_kv[0], want_kv[1], NULL, &err), err);
+    for (int look = 0; look < 5; look++) {
+        int before = n.turns;
+        CHECK_OK(cch_state_evict(state, &err), err);
+        cch_status status = look == 0   ? cch_state_analyze(state, 0, 91, &got, &o, &err)
+                            : look == 1 ? cch_state_attention(state, 2, -1, 40, 50, weights, &o, &err)
+                            : look == 2 ? cch_state_hidden(state, -1, 0, 90, hidden, &o, &err)
+                            : look == 3 ? cch_state_kv(state, 1, 0, 90, kv[0], kv[1], &o, &err)
+                                        : cch_state_logits(state, 0, 90, logits + SMALL_VOCAB, &o, &err);
+        CHECK_OK(status, err);
+        CHECK(n.turns > before);
+        CHECK(memcmp(logits, want_logits, sizeof logits) == 0);
+    }
+    CHECK(memcmp(weights, want, sizeof want) == 0);
+    CHECK(memcmp(hidden, want_hidden, sizeof hidden) == 0);
+    CHECK(memcmp(kv, want_kv, sizeof kv) == 0);
+    CHECK_OK(cch_pool_check(m.pool, &err), err);
+    cch_state_free(n.fork);
+    cch_state_free(n.other);
+    cch_state_free(state);
+    small_close(&m);
+}
+
 static void skip_layer(void *arg, int32_t layer, int32_t at, int32_t n, const float *weights) {
     (void)arg, (void)layer, (void)at, (void)n, (void)weights;
 }
