@@ -242,7 +242,8 @@ class Settings:
         MODEL_ALIASES: Id to id.
         HUB_MODELS: Ids that may be downloaded.
         OFFLINE: Never contact the hub.
-        BATCH_SIZE: Sequences evaluated together in classification.
+        BATCH_SIZE: Accepted, and without effect: the engine forms its batches by itself, and
+            they never change a result.
         KV_BUDGET_MB: Key/value memory of a model.
         MAX_DISK_STATES: State files kept.
         STATE_STORE: Where states are kept: ``files`` (in CACHE_DIR), or the address of a Redis

@@ -43,7 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
             f"the server needs {error.name}, which is not installed: pip install 'cacher[server]'"
         ) from None
     from cacher.config import settings  # a wrong value ends here, in one line
+    from cacher.server.journal import configure_logging
 
+    configure_logging(settings)
     uvicorn.run(
         "cacher.main:app",
         host=arguments.host,
@@ -54,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         http="cacher.server.protocol:DeadlineProtocol",
         ws="none",
         access_log=False,
-        log_level=(arguments.log_level or settings.LOG_LEVEL).lower(),
+        log_config=None,  # the application's log takes uvicorn's, too
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         server_header=False,

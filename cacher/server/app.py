@@ -15,7 +15,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cacher.config import Settings
-from cacher.errors import DeviceError
+from cacher.errors import DeviceError, ModelError
 from cacher.server import errors
 from cacher.server.errors import Answer
 from cacher.server.gate import Gate
@@ -127,7 +127,7 @@ async def _package_error(_request: Request, error: Exception) -> Response:
     answer = errors.answer(error)
     if answer is None:
         raise error
-    if answer.status >= 500 or answer.detail != str(error):  # the answer does not tell all
+    if answer.status >= 500 or (isinstance(error, ModelError) and answer.detail != str(error)):
         log.warning("%s: %s", type(error).__name__, error)
     return answer.response()
 

@@ -136,11 +136,12 @@ class _StandardError(logging.Handler):
 
 
 def configure_logging(settings: Settings) -> None:
-    """Send the package's log to standard error, as the settings ask."""
+    """Send the log of the package and of uvicorn to standard error, as the settings ask."""
     handler = _StandardError()
     as_json = settings.LOG_FORMAT == "json"
     handler.setFormatter(JsonFormatter() if as_json else logging.Formatter(settings.LOG_FORMAT))
-    logger = logging.getLogger("cacher")
-    logger.handlers[:] = [handler]
-    logger.propagate = False
-    logger.setLevel("DEBUG" if settings.DEBUG else settings.LOG_LEVEL)
+    for name in ("cacher", "uvicorn"):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.propagate = False
+        logger.setLevel("DEBUG" if settings.DEBUG else settings.LOG_LEVEL)
