@@ -176,7 +176,8 @@ def peers(python: str) -> list[Peer]:
     states = tempfile.mkdtemp()
     ours = [sys.executable, "-m", "cacher", "serve", "--port", "PORT", "--log-level", "warning"]
     theirs = [python, "-m", "llama_cpp.server", "--model", str(gguf), "--port", "PORT",
-              "--n_threads", "2", "--n_ctx", "1024", "--verbose", "false", "--interrupt_requests", "false"]  # fmt: skip
+              "--n_threads", "2", "--n_ctx", "1024", "--verbose", "false",
+              "--interrupt_requests", "false"]  # fmt: skip
     return [
         Peer(
             "cacher", ours, "/generate", {"CACHER_CACHE_DIR": states, "CACHER_MODEL_NAME": "tales"}
