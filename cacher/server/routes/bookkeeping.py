@@ -24,7 +24,7 @@ from cacher.schemas.states import StateObject, StateObjects
 from cacher.server.encoding import JSON
 from cacher.server.operations import Call, Operation
 from cacher.server.routes.service import TEXT
-from cacher.server.routes.states import TAG, shown
+from cacher.server.routes.states import TAG
 from cacher.times import rfc3339
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ async def rollback(call: Call, state_id: str, body: Rollback) -> object:
             state.rollback(checkpoint=body.checkpoint)
         else:
             state.rollback(revision=body.revision)
-        return shown(state)
+        return state.to_dict()
 
 
 async def export_state(call: Call, state_id: str, query: ExportQuery) -> object:
@@ -117,8 +117,8 @@ async def import_states(call: Call, query: ImportQuery) -> object:
         tenant=call.visit.tenant,
     )
     if several:
-        return {"states": [shown(state) for state in states]}
-    return shown(states[0])
+        return {"states": [state.to_dict() for state in states]}
+    return states[0].to_dict()
 
 
 EXPORTS: dict[str, Any] = {

@@ -28,38 +28,8 @@ from cacher.times import rfc3339, utc
 
 if TYPE_CHECKING:
     from cacher.schemas.config import ConfigChanges
-    from cacher.state import State
 
 TAG = "State Management"
-
-
-def shown(state: State) -> dict[str, Any]:
-    """Return a state as responses show it."""
-    created, modified = rfc3339(state.created_at), rfc3339(state.modified_at)
-    return {
-        "state_id": state.id,
-        "model_id": state.model.name,
-        "model_type": state.model.model_type,
-        "text": state.text,
-        "head_position": state.head_position,
-        "token_count": len(state),
-        "config": state.config.to_dict(),
-        "created_at": created,
-        "modified_at": modified,
-        "revision": state.revision,
-        "forked_from": state.forked_from,
-        "merged_from": state.merged_from,
-        "metadata": {
-            "state_id": state.id,
-            "model_id": state.model.name,
-            "text": state.initial_text,
-            "config": state.initial_config,
-            "created_at": created,
-            "last_modified": modified,
-            "forked_from": state.forked_from,
-            "tags": dict(state.metadata),
-        },
-    }
 
 
 def sent(config: ConfigChanges | None) -> dict[str, Any] | None:
@@ -82,7 +52,7 @@ async def create_state(call: Call, body: CreateState) -> object:
         state_id=body.state_id,
         tenant=call.visit.tenant,
     )
-    answer = shown(state)
+    answer = state.to_dict()
     if body.token_analysis:
         found = await call.services.aside(state.analyze_tokens)
         answer["token_analysis"] = [
@@ -118,7 +88,7 @@ async def list_states(call: Call, query: Page) -> object:
 
 async def get_state(call: Call, state_id: str) -> object:
     """Return a state."""
-    return shown(await call.state(state_id))
+    return (await call.state(state_id)).to_dict()
 
 
 async def delete_state(call: Call, state_id: str) -> object:
@@ -142,7 +112,7 @@ async def edit_state(call: Call, state_id: str, body: Edit) -> object:
             config=sent(body.config),
             metadata=body.metadata,
         )
-        return shown(state)
+        return state.to_dict()
 
 
 async def update_config(call: Call, body: UpdateConfig) -> object:
@@ -172,8 +142,8 @@ async def fork_state(call: Call, state_id: str, body: Fork) -> object:
         tenant=call.visit.tenant,
     )
     if body.n == 1:
-        return shown(forks[0])
-    return {"states": [shown(fork) for fork in forks]}
+        return forks[0].to_dict()
+    return {"states": [fork.to_dict() for fork in forks]}
 
 
 async def merge_states(call: Call, body: Merge) -> object:
@@ -186,7 +156,7 @@ async def merge_states(call: Call, body: Merge) -> object:
         new_id=body.state_id,
         tenant=call.visit.tenant,
     )
-    return {**shown(state), "conflicts": [asdict(found) for found in state.merge_conflicts]}
+    return {**state.to_dict(), "conflicts": [asdict(found) for found in state.merge_conflicts]}
 
 
 async def diff_states(call: Call, body: Diff) -> object:
