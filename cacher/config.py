@@ -193,6 +193,14 @@ def _rate(name: str, text: str) -> str:
     return text
 
 
+def _rate_store(name: str, text: str) -> str:
+    if not text.startswith(("memory://", "redis://", "rediss://")):
+        raise ParameterError(
+            f"{name} is {shown(text)}, allowed: memory://, redis://..., rediss://..."
+        )
+    return text
+
+
 def _var(default: Any, parse: _Parse) -> Any:
     """A field with the function that reads its variable."""
     return field(default=default, metadata={"parse": parse})
@@ -289,7 +297,7 @@ class Settings:
     API_KEY_REQUIRED: bool = _var(False, parse_boolean)
     API_KEYS: tuple[ApiKey, ...] = _var((), _api_keys)
     RATE_LIMIT: str = _var("", _rate)
-    RATE_LIMIT_STORE: str = _var("memory://", _text)
+    RATE_LIMIT_STORE: str = _var("memory://", _rate_store)
     MODELS_DIR: str = _var("models", _text)
     MODEL_ALIASES: dict[str, str] = field(default_factory=dict, metadata={"parse": _aliases})
     HUB_MODELS: tuple[str, ...] = _var(HUB_MODELS, _comma_list)

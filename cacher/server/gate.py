@@ -10,11 +10,13 @@ import time
 
 from limits import parse_many
 from limits.aio.strategies import MovingWindowRateLimiter
+from limits.errors import ConfigurationError
 from limits.storage import storage_from_string
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cacher.config import ApiKey, Settings
+from cacher.errors import MissingExtraError
 from cacher.server.errors import Answer
 from cacher.server.journal import visit
 
@@ -36,7 +38,14 @@ class RateLimiter:
 
     def __init__(self, rate: str, store: str) -> None:
         self._rates = parse_many(rate)
-        self._limiter = MovingWindowRateLimiter(storage_from_string(f"async+{store}"))
+        options = {} if store.startswith("memory") else {"implementation": "redispy"}
+        try:
+            storage = storage_from_string(f"async+{store}", **options)
+        except ConfigurationError:
+            raise MissingExtraError(
+                "rate limits counted in Redis need its package: pip install 'cacher[redis]'"
+            ) from None
+        self._limiter = MovingWindowRateLimiter(storage)
 
     async def wait(self, key: str) -> float:
         """Count a request; return 0, or the seconds until the next one is allowed."""

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import socket
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,8 +17,10 @@ import pytest
 from cacher.config import Settings
 from cacher.server import protocol
 from cacher.server.app import create_app
+from cacher.server.gate import RateLimiter
 from cacher.server.journal import configure_logging
 from tests.server.conftest import in_memory, over_socket
+from tests.stores.conftest import RedisServer
 
 KEYS = Settings.from_env({"CACHER_API_KEYS": "secret-1, ann:secret-2"}).API_KEYS
 
@@ -153,6 +156,20 @@ def test_rates() -> None:
             assert (await http.get("/health")).status_code == 200
 
     go(run)
+
+
+def test_rates_are_shared_by_processes(tmp_path: Path) -> None:
+    async def run(url: str) -> None:
+        one, two = RateLimiter("2/minute", url), RateLimiter("2/minute", url)
+        assert [await limiter.wait("ann") for limiter in (one, two)] == [0, 0]
+        assert [1 <= await limiter.wait("ann") <= 60 for limiter in (one, two)] == [True, True]
+        assert await two.wait("bob") == 0
+
+    server = RedisServer(tmp_path)
+    try:
+        asyncio.run(run(server.url))
+    finally:
+        server.kill()
 
 
 def test_headers_have_a_deadline_and_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,7 @@ def test_no_default_seed(word: str) -> None:
         ("MODEL_ALIASES", '{"a": 1}', "id to id"),
         ("MODEL_ALIASES", "[" * 100_000, "a JSON object"),
         ("RATE_LIMIT", "many", "600/minute"),
+        ("RATE_LIMIT_STORE", "disk://", "memory://, redis://..."),
         ("LOCK_TIMEOUT", "0", "above 0"),
         ("LOCK_TIMEOUT", "inf", "above 0"),
     ],
