@@ -157,6 +157,7 @@ class Keeper:
 
     async def current(self, key: Key) -> Entry:
         """Return the entry of a state, read from the store where memory has none or an old one."""
+        self._check_open()
         entry = self._entries.get(key)
         if entry is not None and self._shared:
             version = await self.off(self.store.version, key)
@@ -262,10 +263,13 @@ class Keeper:
 
     # ---- threads
 
-    async def off(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call what blocks in a thread."""
+    def _check_open(self) -> None:
         if self._closed:
             raise StoreError("the store of states is closed")
+
+    async def off(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call what blocks in a thread."""
+        self._check_open()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, partial(function, *args, **kwargs))
 
