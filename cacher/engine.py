@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
+LONG_TEXT = 16_384  # characters that take longer to encode than to hand to a thread
 SIDE_THREADS = 2  # for calls that the batch does not serve: inspection, beam search
 
 
@@ -234,7 +235,9 @@ class Engine:
         self._check(state)
         self._model._require("forward")
         length = len(state)
-        if text is not None:
+        if isinstance(text, str) and len(text) > LONG_TEXT:
+            await self.run(state._lay, text)
+        elif text is not None:
             state._lay(text)
         try:
             await self._finish(Request(state, None, progress=progress))

@@ -105,7 +105,8 @@ async def delete_state(call: Call, state_id: str) -> object:
 async def edit_state(call: Call, state_id: str, body: Edit) -> object:
     """Change a state's text, configuration or tags."""
     async with call.writing(state_id) as state:
-        state.edit(
+        await call.services.aside(
+            state.edit,
             text=body.text,
             append_text=body.append_text,
             truncate_to=body.truncate_to,
