@@ -77,8 +77,8 @@ static cch_status probe_positions(inspection *in, const cch_probe *probe,
     int32_t most = in->work.chunk_tokens;
     for (in->at = 0; in->at < in->n; in->at += in->rows) {
         in->rows = in->n - in->at < most ? in->n - in->at : most;
+        CCH_RETURN_IF(lock_ready(in, in->first + in->at + in->rows));
         cch_span span = {in->state->pages, in->first + in->at, in->rows, false, 0};
-        CCH_RETURN_IF(lock_ready(in, span.first + span.n));
         cch_status status = cch_forward(in->state->model, &span, 1, NULL, probe, in->options->cancel, in->err);
         cch_run_unlock(in->state->model);
         CCH_RETURN_IF(status);
