@@ -101,13 +101,16 @@ class Windowed:
 
     def _seen(self) -> CoreState:
         """Return what the model sees, to compute with: the state's own tokens, or their window."""
-        start = self.dropped_tokens
+        start, window = self.dropped_tokens, self._window
         if not start:
+            if window is not None:
+                self._window = None  # type: ignore[misc]  # a slot of State
             return self._core
-        if self._window is None:
-            self._window = self.model._core.state(self._salt)  # type: ignore[misc]  # of State
-        _make_equal(self._window, memoryview(self._core.tokens(start)))
-        return self._window
+        if window is None:
+            window = self.model._core.state(self._salt)
+            self._window = window  # type: ignore[misc]
+        _make_equal(window, memoryview(self._core.tokens(start)))
+        return window
 
     def _lay(self, text: Text) -> None:
         if not isinstance(text, Iterable) or isinstance(text, (bytes, bytearray)):
