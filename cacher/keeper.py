@@ -46,6 +46,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 THREADS = 8
+WATCH_PAUSE_S = 0.1  # between two looks whether a run is called off
 LEASE_PAUSE_S = 0.01  # between two looks at a lease that another process holds
 TOUCH_S = 60.0  # a use is noted in the store that often at most
 
@@ -201,6 +202,23 @@ class Keeper:
             log.error("state %s is damaged and left alone: %s", "/".join(key), error)
             raise not_found(key.state_id) from error
         return Entry(state, stored.version, monotonic() - self._touch_s - 1)
+
+    # ---- runs, which processes that share a store can end for each other
+
+    async def watch(self, key: Key, stop: Callable[[], Awaitable[None]]) -> None:
+        """Call `stop` when another process calls the run off; ends when it is cancelled."""
+        lease = await self.off(self.store.acquire, key, self._lease_s) if self._shared else None
+        if lease is None:
+            return
+        renewing = asyncio.create_task(self._renew(lease))
+        try:
+            while not await self.off(self.store.is_called_off, lease):
+                await asyncio.sleep(WATCH_PAUSE_S)
+            await stop()
+        finally:
+            renewing.cancel()
+            with suppress(StoreError):
+                await self.whole(self.off(self.store.release, lease))
 
     # ---- changing a state
 

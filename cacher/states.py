@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, get_args
 
-from cacher.branches import Kin, Tree, family_tree
-from cacher.checks import MAX_INT32, choice, integer, shown
+from cacher.branches import Tree, family_tree
+from cacher.checks import MAX_INT32, choice, integer
 from cacher.errors import CacherError, ParameterError, StateExistsError
 from cacher.identity import STATE_ID, Identity
 from cacher.keeper import Keeper, StatesStats, not_found
 from cacher.lineage import OnConflict, Strategy, merge
-from cacher.stores.base import TENANT, Key, StateStore, Summary
+from cacher.stores.base import Key, StateStore, Summary, check_tenant
 from cacher.transfer import MAX_IMPORT_BYTES, Compress, Format, export_states, imported
 
 if TYPE_CHECKING:
@@ -278,7 +278,7 @@ class States:
 
         def grow() -> Tree:
             family = self._keeper.store.family(key.tenant)
-            return family_tree([_kin(summary) for summary in family], state_id)
+            return family_tree([summary.kin() for summary in family], state_id)
 
         return await self._keeper.off(grow)
 
@@ -356,6 +356,21 @@ class States:
             await self._keeper.whole(self._keeper.commit(key, state._twin(), version))
         return state
 
+    # ---- runs
+
+    async def watch(
+        self, name: str, stop: Callable[[], Awaitable[None]], *, tenant: str = ""
+    ) -> None:
+        """Let other processes end a run by its name, where the states are shared.
+
+        Runs beside it, until it is cancelled; `stop` ends the run.
+        """
+        await self._keeper.watch(_run_key(name, tenant), stop)
+
+    async def call_off(self, name: str, *, tenant: str = "") -> bool:
+        """End a run of another process; false when there is none of that name."""
+        return await self._keeper.off(self._keeper.store.call_off, _run_key(name, tenant))
+
     # ---- keeping house
 
     async def clean_up(self) -> int:
@@ -381,14 +396,5 @@ class States:
         return Key(check_tenant(tenant), state_id)
 
 
-def check_tenant(tenant: object) -> str:
-    """Return the name of a tenant; "" is none."""
-    if not isinstance(tenant, str) or not (tenant == "" or TENANT.fullmatch(tenant)):
-        raise ParameterError(f"tenant {shown(tenant)} is not allowed: the pattern of a state id")
-    return tenant
-
-
-def _kin(summary: Summary) -> Kin:
-    parents = summary.merged_from or ((summary.forked_from,) if summary.forked_from else ())
-    token_count = summary.token_count if summary.model_id else None  # never read before it went
-    return Kin(summary.state_id, token_count, tuple(parents), summary.deleted)
+def _run_key(name: str, tenant: str) -> Key:
+    return Key(check_tenant(tenant), f"run/{name}")  # no state's id holds a slash

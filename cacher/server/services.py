@@ -112,9 +112,11 @@ class Services:
         """Let `cancel` find a run by its request while the block lasts."""
         key = (tenant, request_id)
         self._running[key] = stream
+        watcher = asyncio.create_task(self.states.watch(request_id, stream.aclose, tenant=tenant))
         try:
             yield
         finally:
+            watcher.cancel()
             if self._running.get(key) is stream:
                 del self._running[key]
 
@@ -122,7 +124,7 @@ class Services:
         """End a run with what it has; False when there is none of that request."""
         stream = self._running.get((tenant, request_id))
         if stream is None:
-            return False
+            return await self.states.call_off(request_id, tenant=tenant)
         await stream.aclose()
         return True
 

@@ -22,7 +22,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cacher.errors import StateBusyError
+from cacher.branches import Kin
+from cacher.checks import shown
+from cacher.errors import ParameterError, StateBusyError
 from cacher.typed import get, seconds
 
 if TYPE_CHECKING:
@@ -30,6 +32,13 @@ if TYPE_CHECKING:
 
 TENANT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 MAX_TOMBSTONES = 10_000  # deleted states that a tenant's tree still knows
+
+
+def check_tenant(tenant: object) -> str:
+    """Return the name of a tenant; "" is none."""
+    if not isinstance(tenant, str) or not (tenant == "" or TENANT.fullmatch(tenant)):
+        raise ParameterError(f"tenant {shown(tenant)} is not allowed: the pattern of a state id")
+    return tenant
 
 
 class Key(NamedTuple):
@@ -82,6 +91,12 @@ class Summary:
             get(metadata, "forked_from", str, None),
             None if parents is None else tuple(map(str, parents)),
         )  # fmt: skip
+
+    def kin(self) -> Kin:
+        """Return what a tree needs of it; the tokens of what was never read are not known."""
+        parents = self.merged_from or ((self.forked_from,) if self.forked_from else ())
+        token_count = self.token_count if self.model_id else None
+        return Kin(self.state_id, token_count, tuple(parents), self.deleted)
 
 
 class Stored(NamedTuple):
@@ -187,6 +202,14 @@ class StateStore(ABC):
     @abstractmethod
     def release(self, lease: Lease) -> None:
         """Give a lease back; no error when it had run out."""
+
+    @abstractmethod
+    def call_off(self, key: Key) -> bool:
+        """Ask the holder of a lease to stop what it does; false when nobody holds one."""
+
+    @abstractmethod
+    def is_called_off(self, lease: Lease) -> bool:
+        """Whether somebody asked the holder of this lease to stop."""
 
     @abstractmethod
     def close(self) -> None:

@@ -251,6 +251,16 @@ class FileStore(StateStore):
         with self._trouble("leased", self._path(lease.key)):
             self._index.release(lease)
 
+    def call_off(self, key: Key) -> bool:
+        """Ask the holder of a lease to stop what it does; false when nobody holds one."""
+        with self._trouble("leased", self._path(key)):
+            return self._index.call_off(key)
+
+    def is_called_off(self, lease: Lease) -> bool:
+        """Whether somebody asked the holder of this lease to stop."""
+        with self._trouble("leased", self._path(lease.key)):
+            return self._index.is_called_off(lease)
+
     # ---- files and index
 
     def _path(self, key: Key) -> str:

@@ -23,7 +23,7 @@ from cacher.stores.base import MAX_TOMBSTONES, Key, Lease, Summary, unique
 log = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_S = 10.0
-LAYOUT = 1  # PRAGMA user_version: an index of another layout is made anew
+LAYOUT = 2  # PRAGMA user_version: an index of another layout is made anew
 KNOWN, STRANGE, DAMAGED = 0, 1, 2  # a summary is there; not read yet; cannot be read
 
 TABLES = """
@@ -38,7 +38,7 @@ CREATE TABLE states (
 CREATE INDEX newest ON states (tenant, deleted, condition, created DESC, id DESC);
 CREATE TABLE leases (
     tenant TEXT NOT NULL, id TEXT NOT NULL, token TEXT NOT NULL, until REAL NOT NULL,
-    PRIMARY KEY (tenant, id)
+    called_off INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (tenant, id)
 ) WITHOUT ROWID;
 """
 SUMMARY = (
@@ -204,7 +204,7 @@ class Index:
                 return None
             lease = Lease(key, unique())
             self._run(
-                "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO leases (tenant, id, token, until) VALUES (?, ?, ?, ?)",
                 (*key, lease.token, time.time() + seconds),
             )
             return lease
@@ -228,6 +228,22 @@ class Index:
             "DELETE FROM leases WHERE tenant = ? AND id = ? AND token = ?",
             (*lease.key, lease.token),
         )
+
+    def call_off(self, key: Key) -> bool:
+        """Note that the holder of a lease is to stop."""
+        changed = self._run(
+            "UPDATE leases SET called_off = 1 WHERE tenant = ? AND id = ? AND until > ?",
+            (*key, time.time()),
+        )
+        return changed > 0
+
+    def is_called_off(self, lease: Lease) -> bool:
+        """Whether that was noted."""
+        found = self._one(
+            "SELECT called_off FROM leases WHERE tenant = ? AND id = ? AND token = ?",
+            (*lease.key, lease.token),
+        )
+        return found is not None and bool(found[0])
 
     # ---- the connection
 

@@ -7,6 +7,7 @@ Keys, under a prefix (``cacher``), ``T`` a tenant and ``I`` a state's id; neithe
     cacher:used        zset   "T:I" by the time of their last use
     cacher:gone:T      hash   id -> summary of a deleted state
     cacher:lease:T:I   string token of the holder, expires by itself
+    cacher:off:T:I     string token of a holder that is to stop, expires by itself
 
 Every change is one script, which Redis runs alone: the version is compared and the document
 replaced in one step.  How durable a state is when `RedisStore.save` returns is the server's
@@ -79,6 +80,12 @@ redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1
 """
 RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+CALL_OFF = """
+local token = redis.call('GET', KEYS[1])
+if not token then return 0 end
+redis.call('SET', KEYS[2], token, 'EX', 60)
+return 1
+"""
 
 TIMEOUT_S = 5.0
 PAGE = 500  # summaries asked for at once
@@ -115,6 +122,7 @@ class RedisStore(StateStore):
         self._remove = self._redis.register_script(REMOVE)
         self._renew = self._redis.register_script(RENEW)
         self._release = self._redis.register_script(RELEASE)
+        self._call_off = self._redis.register_script(CALL_OFF)
         self._warn_of_what_is_not_durable()
 
     def _warn_of_what_is_not_durable(self) -> None:
@@ -257,6 +265,17 @@ class RedisStore(StateStore):
         """Give a lease back; no error when it had run out."""
         with self._trouble("leased"):
             self._release(keys=[self._name("lease", *lease.key)], args=[lease.token])
+
+    def call_off(self, key: Key) -> bool:
+        """Ask the holder of a lease to stop what it does; false when nobody holds one."""
+        with self._trouble("leased"):
+            return bool(self._call_off(keys=[self._name("lease", *key), self._name("off", *key)]))
+
+    def is_called_off(self, lease: Lease) -> bool:
+        """Whether somebody asked the holder of this lease to stop."""
+        with self._trouble("leased"):
+            named: bytes | None = self._redis.get(self._name("off", *lease.key))
+        return named is not None and named.decode() == lease.token
 
     # ---- names
 

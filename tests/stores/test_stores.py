@@ -209,6 +209,24 @@ def test_a_lease_runs_out(open_store: Open) -> None:
     assert heir.renew(taken, 60)
 
 
+def test_holders_are_asked_to_stop(open_store: Open) -> None:
+    holder, other = open_store(), open_store()
+    run = Key("red", "run/1")
+    assert not other.call_off(run)
+    lease = holder.acquire(run, 60)
+    assert lease is not None
+    assert not holder.is_called_off(lease)
+    assert other.call_off(run)
+    assert not other.call_off(Key("blue", "run/1"))
+    assert holder.renew(lease, 60)
+    assert holder.is_called_off(lease)
+    holder.release(lease)
+    assert not other.call_off(run)
+    again = holder.acquire(run, 60)
+    assert again is not None
+    assert not holder.is_called_off(again), "what was asked of the last is not asked of the next"
+
+
 def test_clean_up_takes_what_is_old(store: StateStore) -> None:
     for name in ("a", "b", "c"):
         put(store, Key("", name))

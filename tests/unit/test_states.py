@@ -554,3 +554,29 @@ def test_what_runs_when_states_are_closed_is_stored(model: Model, folder: Path) 
             await states.get("s0")
 
     asyncio.run(asyncio.wait_for(main(), 60))
+
+
+def test_a_run_is_called_off_by_another_process(model: Model, folder: Path) -> None:
+    async def main() -> None:
+        async with (
+            States(lambda _: model, FileStore(folder), shared=True) as one,
+            States(lambda _: model, FileStore(folder), shared=True) as two,
+            Engine(model) as engine,
+        ):
+            stream = engine.stream(model.state("Once upon a time"), 900, seed=1)
+            watcher = asyncio.create_task(one.watch("run", stream.aclose, tenant="red"))
+            await anext(stream)  # and then nobody reads on
+            assert not await two.call_off("run")
+            while not await two.call_off("run", tenant="red"):
+                await asyncio.sleep(0.01)
+            await watcher
+            assert len([token async for token in stream]) <= 16
+            assert not await two.call_off("run", tenant="red")
+            over = asyncio.create_task(one.watch("over", stream.aclose))
+            while not await two.call_off("over"):
+                await asyncio.sleep(0.01)
+            over.cancel()
+            await asyncio.gather(over, return_exceptions=True)
+            assert not await two.call_off("over")
+
+    asyncio.run(asyncio.wait_for(main(), 60))
