@@ -88,6 +88,11 @@ class CacherClient(Connection):
         """Replace keys of a state's configuration."""
         return await self._post("/states/config", state_id=state_id, config=config)
 
+    async def edit_state(self, state_id: str, **changes: Any) -> StateDict:
+        """Change a state; ``text``, ``append_text``, ``truncate_to``, ``config``, ``metadata``."""
+        answer = await self._call("PATCH", f"/states/{segment(state_id)}", json=sent(**changes))
+        return StateDict(as_object(answer))
+
     async def fork_state(self, state_id: str, **options: Any) -> StateDict:
         """Fork a state; options: ``n``, ``at``, ``config``, ``state_id``, ``metadata``."""
         new_id = options.pop("new_state_id", UNSET)
@@ -106,9 +111,19 @@ class CacherClient(Connection):
         """Return what happened to a state."""
         return await self._get(f"/states/{segment(state_id)}/history")
 
+    async def get_tree(self, state_id: str, **options: Any) -> Any:
+        """Return the branches of a state's family; option: ``format``.  A dict, or a drawing."""
+        path = f"/states/{segment(state_id)}/tree"
+        found = decoded(await self._call("GET", path, params=options))
+        return found.decode() if isinstance(found, bytes) else found
+
     async def create_checkpoint(self, state_id: str, name: str) -> dict[str, Any]:
         """Mark a state as it is now."""
         return await self._post(f"/states/{segment(state_id)}/checkpoints", name=name)
+
+    async def list_checkpoints(self, state_id: str) -> dict[str, Any]:
+        """List the checkpoints of a state."""
+        return await self._get(f"/states/{segment(state_id)}/checkpoints")
 
     async def rollback(
         self, state_id: str, *, checkpoint: str | None = None, revision: int | None = None
@@ -121,6 +136,10 @@ class CacherClient(Connection):
         """Export a state; options: ``format``, ``compress``.  A dict, or bytes."""
         answer = await self._call("GET", f"/states/{segment(state_id)}/export", params=options)
         return decoded(answer)
+
+    async def export_states(self, state_ids: Sequence[str]) -> dict[str, Any]:
+        """Export several states as one document."""
+        return await self._post("/states/export", state_ids=list(state_ids))
 
     async def import_state(self, data: bytes | str | Mapping[str, Any], **options: Any) -> Any:
         """Import what was exported; option: ``on_conflict``.  A state, or a dict of several."""
@@ -228,6 +247,10 @@ class CacherClient(Connection):
         """Read a text without generating."""
         return await self._post("/forward", text_input=text_input, state_id=state_id, **options)
 
+    async def cancel(self, request_id: str) -> bool:
+        """End a running generation, which answers with what it has; False: it is not running."""
+        return bool((await self._post("/generate/cancel", request_id=request_id))["cancelled"])
+
     # ---- tokens and models
 
     async def tokenize(self, text: str, model_id: str | None = None) -> dict[str, Any]:
@@ -272,6 +295,19 @@ class CacherClient(Connection):
             f"/analysis/attention/{segment(state_id)}", state_id=state_id, layer=layer,
             threshold=threshold, head=head, **options,
         )  # fmt: skip
+
+    async def attention_heatmap(self, state_id: str, **options: Any) -> str:
+        """Return attention as a page to explore; options: ``layer``, ``head``, ``threshold``."""
+        path = f"/analysis/attention/{segment(state_id)}/heatmap"
+        return (await self._call("GET", path, params=sent(**options))).text
+
+    async def head_importance(self, state_id: str, layer: int | None = UNSET) -> dict[str, Any]:
+        """Tell how focused each head is."""
+        return await self._get(f"/analysis/attention/{segment(state_id)}/heads", layer=layer)
+
+    async def get_cache_stats(self) -> dict[str, Any]:
+        """Tell what is kept in memory and on disk."""
+        return await self._get("/analysis/cache/stats")
 
     async def inspect_cache(
         self,

@@ -29,7 +29,12 @@ system_packages() {
     has_header cblas.h || missing+=(libopenblas-dev)
     has_python_headers || missing+=(python3-dev)
     "$PYTHON" -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
-    case ",$1," in *,dev,*) command -v redis-server >/dev/null || missing+=(redis-server) ;; esac
+    case ",$1," in
+        *,dev,*)
+            command -v redis-server >/dev/null || missing+=(redis-server)
+            command -v curl >/dev/null || missing+=(curl) # the examples of docs/api.md
+            ;;
+    esac
     install_packages "${missing[@]}"
 }
 

@@ -117,6 +117,15 @@ def test_every_method(go: Callable[[Test], None]) -> None:
         assert (await c.rollback(state.id, checkpoint="here")).text == "Hello world"
         events = (await c.get_history(state.id))["events"]
         assert [e["op"] for e in events] == ["create", "config", "generate", "rollback"]
+        assert (await c.edit_state(fork.id, append_text=" there")).text == "Hello there"
+        assert (await c.get_tree(state.id))["children"][0]["state_id"] == fork.id
+        assert (await c.get_tree(state.id, format="text")).splitlines()[0].startswith(state.id)
+        assert (await c.list_checkpoints(state.id))["checkpoints"][0]["name"] == "here"
+        both = await c.export_states([state.id, fork.id])
+        assert [s["text"] for s in (await c.import_state(both))["states"]] == [
+            "Hello world",
+            "Hello there",
+        ]
         document = await c.export_state(state.id)
         assert document["format"] == "cacher-state"
         packed = await c.export_state(state.id, format="binary", compress="gzip")
@@ -128,6 +137,10 @@ def test_every_method(go: Callable[[Test], None]) -> None:
         assert (await c.detokenize(tokens))["text"] == "Hello world"
         assert len((await c.get_top_n_tokens(state.id, n=2))["tokens"]) == 2
         assert (await c.analyze_tokens(state.id))["token_count"] == 3
+        assert (await c.attention_heatmap(state.id, layer=0, head=1)).startswith("<!DOCTYPE html>")
+        heads = (await c.head_importance(state.id, layer=2))["heads"]
+        assert {head["layer"] for head in heads} == {2}
+        assert (await c.get_cache_stats())["states_in_memory"] > 0
         found = await c.classify(state.id, labels=["happy", "sad"])
         assert len(found["scores"]) == 2
         assert (await c.get_embedding(state.id, token_index=0))["dimension"] == 256
@@ -135,6 +148,23 @@ def test_every_method(go: Callable[[Test], None]) -> None:
         assert (await c.get_model("tales"))["model_type"] == "causal_lm"
 
     go(test)
+
+
+def test_a_run_is_cancelled() -> None:
+    async def main(address: str) -> None:
+        async with CacherClient(address) as c:
+            state = await c.create_state("tales", "Hello world")
+            records = []
+            async for record in c.stream_tokens(state.id, 1000, min_tokens=1000):
+                if not records:
+                    assert await c.cancel(record["request_id"])
+                records.append(record)
+            assert records[-1]["finish_reason"] == "cancelled"
+            assert len(records) < 1000
+            assert not await c.cancel(record["request_id"])
+
+    with over_socket(MAX_TOKENS_PER_REQUEST=1000) as address:
+        asyncio.run(main(address))
 
 
 def test_what_is_not_given_is_not_sent() -> None:

@@ -1,4 +1,4 @@
-"""The pages are true: their Python runs, links and paths lead somewhere, commands exist."""
+"""The pages are true: their examples run, links and paths lead somewhere, commands exist."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.meta.examples import run_page
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "cacher").glob("models/*/README.md")),
 ]
-BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 CODE = re.compile(r"`([^`\n]+)`|^```\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # What looks like a file of this repository: a known folder, then a path.
@@ -31,14 +32,21 @@ def code(page: Path) -> str:
 
 
 @every_page
-def test_python_blocks_run(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {"__name__": "__main__"}
-    for block in BLOCK.findall(page.read_text()):
-        exec(compile(block, page.name, "exec"), names)
-    capsys.readouterr()
+    assert run_page(page, tmp_path) >= page.read_text().count("\n```python\n")
+
+
+def test_a_wrong_output_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    example = "```python\nprint(1)\n\nprint(22)\n```\nis\n"
+    for output in ("```text\n1\n22\n```\n", "```text\n1...2\n```\n", "```json\n122\n```\n"):
+        page.write_text(example + output)
+        assert run_page(page, tmp_path) == 1
+    for output in ("```text\n122\n```\n", "```text\n1\n```\n", "```json\n12\n```\n"):
+        page.write_text(example + output)
+        with pytest.raises(AssertionError, match="printed was"):
+            run_page(page, tmp_path)
 
 
 @every_page
