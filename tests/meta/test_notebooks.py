@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,3 +26,10 @@ def test_notebook_runs(path: Path) -> None:
         assert "http://" not in html.replace("http://www.w3.org/2000/svg", "")
         assert "https://" not in html
         assert "<script" not in html
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_outputs_are_committed_and_name_no_machine(path: Path) -> None:
+    assert re.findall(r"(?:/home/|/root/|/work/|/tmp/|/Users/)", path.read_text()) == []
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
