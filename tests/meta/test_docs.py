@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from cacher.config import Settings
 from tests.meta.examples import run_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,6 +72,17 @@ def test_make_targets_exist(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", "\n".join(m.read_text() for m in makefiles), re.M))
     named = {word for words in COMMAND.findall(code(page)) for word in words.split()}
     assert named <= targets
+
+
+def test_the_page_on_the_api_names_settings_and_all_errors() -> None:
+    page = (ROOT / "docs/api.md").read_text()
+    settings = set(re.findall(r"\bCACHER_([A-Z_]+[A-Z])\b", page))
+    assert len(settings) > 15
+    assert settings <= {item.name for item in fields(Settings)}
+    source = "\n".join(path.read_text() for path in (ROOT / "cacher/server").rglob("*.py"))
+    codes = set(re.findall(r'\b[45]\d\d,\s*"([a-z_]+)"', source)) - {"http_error"}
+    assert len(codes) > 20
+    assert {code for code in codes if f"`{code}`" not in page} == set()
 
 
 @every_page
