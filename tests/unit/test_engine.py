@@ -270,6 +270,7 @@ def test_an_engine_that_is_forgotten_ends_its_thread(model: cacher.Model) -> Non
 
 def test_abandoned_streams_leave_no_live_page(model: cacher.Model) -> None:
     async def use(engine: Engine) -> None:
+        gc.collect()  # of what other tests have left
         live = model.stats.pages_live
         for i in range(100):
             stream = engine.stream(model.state(f"Once upon a time {i}"), 500, temperature=0)
