@@ -16,6 +16,7 @@ from cacher import Engine, Model, _core
 
 TOKENS = 400
 PROMPT = 1000
+START = 100  # tokens of a stream before a prompt comes
 TEXT = "Once upon a time"
 
 
@@ -49,26 +50,37 @@ async def generated(engine: Engine) -> float:
     return (time.perf_counter() - started) / TOKENS
 
 
-async def gaps_beside_a_prompt(engine: Engine) -> tuple[list[float], list[float]]:
-    """Gaps between tokens of a stream, in seconds: alone, and while a long prompt is read."""
+async def gaps(engine: Engine, *, prompt: bool) -> list[float]:
+    """Seconds between tokens of a stream; with `prompt` while a long prompt is read beside it."""
     model = engine.model
-    stream = engine.stream(model.state(TEXT), 900, seed=1, min_tokens=900)
-    alone: list[float] = []
-    beside: list[float] = []
+    found: list[float] = []
     reading: asyncio.Task[cacher.State] | None = None
+    stream = engine.stream(model.state(TEXT), 900, seed=1, min_tokens=900)
     last = time.perf_counter()
     async for token in stream:
         now = time.perf_counter()
-        if token.position > 150 and reading is None:
-            model.drop_cached()
-            prompt = model.state([300 + (i * 7 + token.token_id) % 3000 for i in range(PROMPT)])
-            reading = asyncio.create_task(engine.forward(prompt))
-        elif reading is None and token.position > 20:
-            alone.append(now - last)
-        elif reading is not None and not reading.done():
-            beside.append(now - last)
+        found.append(now - last)
         last = now
-    return alone, beside
+        if prompt and reading is None and len(found) == START:
+            model.drop_cached()
+            ids = [300 + (i * 7 + token.token_id) % 3000 for i in range(PROMPT)]
+            reading = asyncio.create_task(engine.forward(model.state(ids)))
+        elif reading is not None and reading.done():
+            break
+    await stream.aclose()
+    return found[START:]
+
+
+async def stretches(engine: Engine, rounds: int) -> tuple[list[float], list[float], float]:
+    """Gaps of a stream by their usual at the same position: alone, and beside a prompt."""
+    alone = [await gaps(engine, prompt=False) for _ in range(rounds)]
+    usual = [statistics.median(values) for values in zip(*alone, strict=True)]
+    beside = [await gaps(engine, prompt=True) for _ in range(rounds)]
+    by_usual = [
+        [gap / usual[i] for run in runs for i, gap in enumerate(run) if i < len(usual)]
+        for runs in (alone, beside)
+    ]
+    return by_usual[0], by_usual[1], statistics.median(usual)
 
 
 async def latency_under_load(engine: Engine, streams: int) -> list[float]:
@@ -105,14 +117,11 @@ async def measure(threads: int, rounds: int) -> None:
         print(f"{threads} threads: core {1e6 * alone:.0f} us a token; "
               f"generate {statistics.median(generate) / alone - 1:+.1%}, "
               f"stream {statistics.median(stream) / alone - 1:+.1%}")  # fmt: skip
-        for _ in range(3):
-            usual, beside = await gaps_beside_a_prompt(engine)
-            middle = statistics.median(usual)
-            print(f"  gaps alone {1e6 * middle:.0f} us (99%: {share(usual, 0.99) / middle:.2f}x); "
-                  f"beside a prompt of {PROMPT}: {len(beside)} tokens, "
-                  f"median {statistics.median(beside) / middle:.2f}x, "
-                  f"99% {share(beside, 0.99) / middle:.2f}x, "
-                  f"longest {max(beside) / middle:.2f}x")  # fmt: skip
+        usual, beside, seconds = await stretches(engine, rounds)
+        for name, values in (("alone", usual), (f"beside a prompt of {PROMPT}", beside)):
+            print(f"  gaps of a stream {name}, of the usual {1e6 * seconds:.0f} us: "
+                  f"median {statistics.median(values):.2f}, 90% {share(values, 0.9):.2f}, "
+                  f"99% {share(values, 0.99):.2f}, longest {max(values):.2f}")  # fmt: skip
         late = await latency_under_load(engine, 16)
         print(f"  16 streams: the event loop is late by {1e3 * share(late, 0.99):.1f} ms at 99%")
 

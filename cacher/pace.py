@@ -7,9 +7,9 @@ generates.  Chunk law: the split never changes a result.
 
 from __future__ import annotations
 
-STRETCH = 1.6  # of a pass that only generates; a reader of a stream is promised less than 2
+STRETCH = 1.5  # of a pass that only generates; a reader of a stream is promised less than 2
 FREE_CHUNK = 256  # tokens of a pass when nobody is generating
-LEAST_CHUNK = 4
+LEAST_CHUNK = 1
 REMEASURE = 64  # mixed passes after which one that only generates is measured again
 
 
@@ -18,7 +18,7 @@ class Pace:
 
     def __init__(self) -> None:
         self._usual: dict[int, float] = {}  # seconds of a pass, by the bit length of its rows
-        self._chunk = 16.0
+        self._chunk = 4.0
         self._mixed = 0
 
     def chunk(self, generating: int, reading: int) -> int:
@@ -47,6 +47,6 @@ class Pace:
         self._mixed += 1
         stretch = seconds / self._usual[size]
         if stretch > STRETCH:
-            self._chunk = max(LEAST_CHUNK, self._chunk * max(0.5, STRETCH / stretch))
+            self._chunk = max(LEAST_CHUNK, self._chunk * max(0.8, STRETCH / stretch))
         else:
-            self._chunk = min(FREE_CHUNK, self._chunk * 1.1 + 1)
+            self._chunk = min(FREE_CHUNK, self._chunk * 1.05 + 0.1)
