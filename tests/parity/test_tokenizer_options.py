@@ -196,9 +196,8 @@ def added_tokens(rng, vocab):
     """Return the special tokens, and others with any flags."""
     made, n = [], len(vocab)
     contents = ["<unk>", "<s>", "</s>"]
-    contents += {text(rng, 4) for _ in range(rng.randint(0, 5))} | set(
-        maybe(rng, ["<s>ab", "ab"], [])
-    )
+    more = {text(rng, 4) for _ in range(rng.randint(0, 5))}
+    contents += sorted(more.union(maybe(rng, ["<s>ab", "ab"], [])))  # a seed is one file
     for content in contents:
         token_id = vocab.get(content, n)
         n += token_id == n
