@@ -104,9 +104,10 @@ bench: ## every ratio against transformers+torch, bandwidth and peak; writes doc
 	@$(MAKE) --no-print-directory $(BUILD)/bench_kernels $(BUILD)/bench_limits
 	@$(PY) benchmarks/run.py
 
-bench-api: ## the server under load, against llama.cpp's with the same weights
+bench-api: ## the server: states and streams beside their floors, then load against llama.cpp's with the same weights
 	@tools/setup.sh venv dev
 	@tools/setup.sh peer
+	@$(PY) benchmarks/operations.py
 	@$(PY) benchmarks/api.py --peer build/peer/bin/python
 
 # ---- quality -------------------------------------------------------------------------------------------------------

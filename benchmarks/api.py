@@ -9,26 +9,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import os
-import signal
-import socket
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from serving import ROOT, SERVE, Server, prompt, running, stream
+
 STREAMS = {1: 1.5, 8: 3.0, 32: 4.0}  # concurrent streams, and the bar for the ratio
 TOKENS = 64
 SECONDS = 8.0
-TICKS = os.sysconf("SC_CLK_TCK")
-WORDS = ("fox", "hare", "wood", "king", "river", "child", "stone", "night", "bread", "lamp", "mill")
 
 
 @dataclass
@@ -66,70 +57,17 @@ class Peer:
                 "repeat_penalty": 1.0, "logit_bias": {"0": -100}}  # fmt: skip
 
 
-def free_port() -> int:
-    """Return a port that nobody uses."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
-@contextmanager
-def running(peer: Peer, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A server that answers."""
-    command = [part.replace("PORT", str(port)) for part in peer.command]
-    env = os.environ | peer.env
-    log = tempfile.TemporaryFile()  # noqa: SIM115 - open while the server runs
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=env, stdout=log, stderr=log, start_new_session=True
-    )
-    try:
-        for _ in range(300):
-            if process.poll() is not None:
-                log.seek(0)
-                raise RuntimeError(f"{peer.name} died: {log.read().decode()[-2000:]}")
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield process
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
-
-
-def cpu_seconds(pid: int) -> float:
-    """CPU time of a process so far."""
-    parts = Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
-    return (int(parts[11]) + int(parts[12])) / TICKS
-
-
 async def stream_once(peer: Peer, port: int, number: int, load: Load) -> None:
-    """Send one request on a connection of its own and count its events."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    words = [WORDS[(number * 7 + i * i) % len(WORDS)] for i in range(12)]
-    prompt = f"Once upon a time, {number}, there was a " + " and a ".join(words)
-    body = json.dumps(peer.body(prompt, number)).encode()
-    head = (
-        f"POST {peer.path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        f"Accept: text/event-stream\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    )
-    started = time.perf_counter()
-    writer.write(head.encode() + body)
-    events = 0
-    while chunk := await reader.read(1 << 16):
-        found = chunk.count(b"data: {")
-        if found and not events:
-            load.first.append(time.perf_counter() - started)
-        events += found
-        load.tokens += found
-    writer.close()
+    """Send one request and count what comes."""
+    events, first = await stream(port, peer.path, peer.body(prompt(number), number))
     if events < TOKENS // 2:
-        raise RuntimeError(f"{peer.name} sent {events} events for {prompt!r}")
+        raise RuntimeError(f"{peer.name} sent {events} events for {prompt(number)!r}")
+    load.first.append(first)
+    load.tokens += events
     load.requests += 1
 
 
-async def load_server(peer: Peer, port: int, pid: int, streams: int, first: int) -> Load:
+async def load_server(peer: Peer, server: Server, streams: int, first: int) -> Load:
     """Keep `streams` requests running for a while."""
     load = Load()
     numbers = iter(range(first, 1 << 30))
@@ -137,11 +75,11 @@ async def load_server(peer: Peer, port: int, pid: int, streams: int, first: int)
 
     async def client() -> None:
         while time.perf_counter() < end:
-            await stream_once(peer, port, next(numbers), load)
+            await stream_once(peer, server.port, next(numbers), load)
 
-    started, cpu = time.perf_counter(), cpu_seconds(pid)
+    started, cpu = time.perf_counter(), server.cpu_s()
     await asyncio.gather(*(client() for _ in range(streams)))
-    load.seconds, load.cpu_s = time.perf_counter() - started, cpu_seconds(pid) - cpu
+    load.seconds, load.cpu_s = time.perf_counter() - started, server.cpu_s() - cpu
     return load
 
 
@@ -150,12 +88,11 @@ def measure(peers: list[Peer], reps: int) -> dict[tuple[str, int], list[Load]]:
     found: dict[tuple[str, int], list[Load]] = {}
     for rep in range(reps):
         for peer in peers:
-            port = free_port()
-            with running(peer, port) as process:
-                asyncio.run(stream_once(peer, port, 0, Load()))  # loads the model
+            with running(peer.name, peer.command, peer.env) as server:
+                asyncio.run(stream_once(peer, server.port, 0, Load()))  # loads the model
                 for streams in STREAMS:
                     first = 1 + 1_000_000 * rep + 10_000 * streams
-                    load = asyncio.run(load_server(peer, port, process.pid, streams, first))
+                    load = asyncio.run(load_server(peer, server, streams, first))
                     found.setdefault((peer.name, streams), []).append(load)
     return found
 
@@ -174,13 +111,12 @@ def peers(python: str) -> list[Peer]:
     tales = ROOT / "cacher" / "models" / "tales"
     subprocess.run([python, ROOT / "benchmarks" / "gguf_tales.py", tales, gguf], check=True)
     states = tempfile.mkdtemp()
-    ours = [sys.executable, "-m", "cacher", "serve", "--port", "PORT", "--log-level", "warning"]
     theirs = [python, "-m", "llama_cpp.server", "--model", str(gguf), "--port", "PORT",
               "--n_threads", "2", "--n_ctx", "1024", "--verbose", "false",
               "--interrupt_requests", "false"]  # fmt: skip
     return [
         Peer(
-            "cacher", ours, "/generate", {"CACHER_CACHE_DIR": states, "CACHER_MODEL_NAME": "tales"}
+            "cacher", SERVE, "/generate", {"CACHER_CACHE_DIR": states, "CACHER_MODEL_NAME": "tales"}
         ),
         Peer("llama.cpp", theirs, "/v1/completions", {}),
     ]
