@@ -10,12 +10,14 @@ import argparse
 import asyncio
 import statistics
 import time
+from itertools import pairwise
 
 import cacher
 from cacher import Engine, Model, _core
 
 TOKENS = 400
 PROMPT = 1000
+WINDOW = 16  # tokens over which the time between them is taken
 START = 100  # tokens of a stream before a prompt comes
 TEXT = "Once upon a time"
 
@@ -50,37 +52,49 @@ async def generated(engine: Engine) -> float:
     return (time.perf_counter() - started) / TOKENS
 
 
-async def gaps(engine: Engine, *, prompt: bool) -> list[float]:
-    """Seconds between tokens of a stream; with `prompt` while a long prompt is read beside it."""
+async def arrivals(engine: Engine, *, prompt: bool) -> list[float]:
+    """When a stream's tokens came, in seconds; with `prompt` while a long one is read beside it."""
     model = engine.model
-    found: list[float] = []
+    came: list[float] = []
     reading: asyncio.Task[cacher.State] | None = None
     stream = engine.stream(model.state(TEXT), 900, seed=1, min_tokens=900)
-    last = time.perf_counter()
     async for token in stream:
-        now = time.perf_counter()
-        found.append(now - last)
-        last = now
-        if prompt and reading is None and len(found) == START:
+        came.append(time.perf_counter())
+        if prompt and len(came) == START:
             model.drop_cached()
             ids = [300 + (i * 7 + token.token_id) % 3000 for i in range(PROMPT)]
             reading = asyncio.create_task(engine.forward(model.state(ids)))
         elif reading is not None and reading.done():
             break
     await stream.aclose()
-    return found[START:]
+    return came[START:]
 
 
-async def stretches(engine: Engine, rounds: int) -> tuple[list[float], list[float], float]:
-    """Gaps of a stream by their usual at the same position: alone, and beside a prompt."""
-    alone = [await gaps(engine, prompt=False) for _ in range(rounds)]
-    usual = [statistics.median(values) for values in zip(*alone, strict=True)]
-    beside = [await gaps(engine, prompt=True) for _ in range(rounds)]
-    by_usual = [
-        [gap / usual[i] for run in runs for i, gap in enumerate(run) if i < len(usual)]
-        for runs in (alone, beside)
-    ]
-    return by_usual[0], by_usual[1], statistics.median(usual)
+def paces(came: list[float]) -> list[float]:
+    """Seconds between tokens, over `WINDOW` of them: they come in bursts of a few milliseconds."""
+    return [(last - first) / WINDOW for first, last in zip(came, came[WINDOW:], strict=False)]
+
+
+def longest_wait(came: list[float]) -> float:
+    """Seconds until the next token at worst."""
+    return max(last - first for first, last in pairwise(came))
+
+
+async def print_stretches(engine: Engine, rounds: int) -> None:
+    """Compare the time between tokens beside a prompt with the usual at the same position."""
+    alone, beside = [], []
+    for _ in range(rounds):
+        alone.append(await arrivals(engine, prompt=False))
+        beside.append(await arrivals(engine, prompt=True))
+    usual = [statistics.median(values) for values in zip(*map(paces, alone), strict=True)]
+    for name, runs in (("alone", alone), (f"beside a prompt of {PROMPT}", beside)):
+        values = [pace / usual[i] for run in runs for i, pace in enumerate(paces(run))]
+        waits = statistics.median(map(longest_wait, runs))
+        alone_us = 1e6 * statistics.median(usual)
+        print(f"  time between tokens {name}, of the usual {alone_us:.0f} us: "
+              f"median {statistics.median(values):.2f}, 90% {share(values, 0.9):.2f}, "
+              f"99% {share(values, 0.99):.2f}, longest {max(values):.2f}; "
+              f"longest wait {1e3 * waits:.1f} ms")  # fmt: skip
 
 
 async def latency_under_load(engine: Engine, streams: int) -> list[float]:
@@ -117,11 +131,7 @@ async def measure(threads: int, rounds: int) -> None:
         print(f"{threads} threads: core {1e6 * alone:.0f} us a token; "
               f"generate {statistics.median(generate) / alone - 1:+.1%}, "
               f"stream {statistics.median(stream) / alone - 1:+.1%}")  # fmt: skip
-        usual, beside, seconds = await stretches(engine, rounds)
-        for name, values in (("alone", usual), (f"beside a prompt of {PROMPT}", beside)):
-            print(f"  gaps of a stream {name}, of the usual {1e6 * seconds:.0f} us: "
-                  f"median {statistics.median(values):.2f}, 90% {share(values, 0.9):.2f}, "
-                  f"99% {share(values, 0.99):.2f}, longest {max(values):.2f}")  # fmt: skip
+        await print_stretches(engine, rounds)
         late = await latency_under_load(engine, 16)
         print(f"  16 streams: the event loop is late by {1e3 * share(late, 0.99):.1f} ms at 99%")
 

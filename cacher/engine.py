@@ -13,8 +13,9 @@ from cacher.checks import MAX_INT64, integer
 from cacher.errors import ModelMismatchError
 from cacher.generate import MAX_CONTINUATIONS, MAX_ROWS
 from cacher.params import SamplingOptions, SamplingParams, check_max_tokens
+from cacher.request import Request
 from cacher.row import Row
-from cacher.scheduler import Request, Scheduler
+from cacher.scheduler import Scheduler
 from cacher.types import EngineStats, Generation, Token
 
 if TYPE_CHECKING:
@@ -54,22 +55,22 @@ class EngineStream:
     @property
     def ended(self) -> bool:
         """Whether the last token was taken: none will come, and `result` is complete."""
-        return not self._request.tokens and self._request.outcome.done()
+        return not self._request.shown and self._request.outcome.done()
 
     def __aiter__(self) -> AsyncIterator[Token]:
         return self
 
     async def __anext__(self) -> Token:
         request = self._request
-        while not request.tokens:
+        while not request.shown:
             if request.outcome.done():
                 request.outcome.result()  # raises what went wrong
                 raise StopAsyncIteration
             request.news.clear()
             await request.news.wait()
-        token = request.tokens.popleft()
+        shown = request.shown.popleft()
         self._engine._scheduler.took(request)
-        return token
+        return shown.token(self._engine.model._tokenizer)
 
     async def __aenter__(self) -> EngineStream:
         return self

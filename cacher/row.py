@@ -7,7 +7,7 @@ time) and what text a token adds.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cacher import _core
 from cacher.decoding import StopMatcher, check_stops, primed_decoder
@@ -17,8 +17,32 @@ from cacher.types import FinishReason, Generation, Token, top_tokens
 
 if TYPE_CHECKING:
     from cacher.state import State
+    from cacher.tokenizer import Tokenizer
 
-Step = tuple[int, int, int, int, float, float, float]
+SHOWN_TOP = 5  # alternatives that a streamed token carries
+
+# row, finish, position, token_id, probability, logprob, entropy, ((id, logprob) of the likeliest)
+Step = tuple[int, int, int, int, float, float, float, tuple[tuple[int, float], ...]]
+
+
+class Shown(NamedTuple):
+    """What a step shows to a reader.
+
+    Attributes:
+        text: What is new.
+        step: The step; one that ended the run brought no token, only the end of a character.
+    """
+
+    text: str
+    step: Step
+
+    def token(self, tokenizer: Tokenizer | None) -> Token:
+        """Return it as a record."""
+        _row, finish, position, token_id, probability, logprob, entropy, top = self.step
+        if finish:
+            return Token(self.text, -1, position, 0.0, 0.0)
+        shown = top_tokens(top, tokenizer)
+        return Token(self.text, token_id, position, probability, logprob, entropy, shown)
 
 
 class Row:
@@ -61,6 +85,16 @@ class Row:
         return self.finished or len(self.token_ids) >= self.max_tokens
 
     @property
+    def stride(self) -> int:
+        """Tokens that may be drawn before somebody must look at them: any of them may end it."""
+        if self.params.stop or self._deadline is not None:
+            return 1
+        left = self.max_tokens - len(self.token_ids)
+        return (
+            left if self.state._slides else min(left, self.limit - self.start - len(self.token_ids))
+        )
+
+    @property
     def _full(self) -> bool:
         return not self.state._slides and self.start + len(self.token_ids) >= self.limit
 
@@ -80,7 +114,7 @@ class Row:
         Where it brought none and the run has not ended, the window was full: the row has left the
         batch, and joins again with the next window.
         """
-        _row, finish, _position, token_id, probability, logprob, _entropy = step
+        _row, finish, _position, token_id, probability, logprob, _entropy, _top = step
         if finish == _core.FINISH_EOS:
             self._end("eos")
         elif finish and not self.state._slides:
@@ -104,21 +138,13 @@ class Row:
             self._end("context_length")
         return True
 
-    def show(self, step: Step, top: tuple[tuple[int, float], ...]) -> Token | None:
-        """Take a step of the core; return what is new for a reader, if anything is.
-
-        Args:
-            step: As the core gave it.
-            top: The likeliest tokens at this position and their log-probabilities, best first.
-        """
+    def show(self, step: Step) -> Shown | None:
+        """Take a step of the core; return what is new for a reader, if anything is."""
         last = self.pieces[-1] if self.pieces else ""
         if self.take(step):
-            _row, _finish, position, token_id, probability, logprob, entropy = step
-            shown = top_tokens(top, self.state.model._tokenizer)
-            text = self.pieces[-1]
-            return Token(text, token_id, position, probability, logprob, entropy, shown)
+            return Shown(self.pieces[-1], step)
         if self.pieces and self.pieces[-1] != last:
-            return Token(self.pieces[-1][len(last) :], -1, len(self.state), 0.0, 0.0)
+            return Shown(self.pieces[-1][len(last) :], step)
         return None
 
     def cancel(self) -> None:

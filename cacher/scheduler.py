@@ -2,8 +2,8 @@
 
 One thread owns the batch and does all that touches it; event loops only put requests into the queue
 and ask them to leave.  Between two forward passes the thread admits what waits (one tenant after
-the other, each in the order it came), and after a pass it hands every event loop its news in a
-single call.
+the other, each in the order it came).  Short passes go in bursts while nobody joins or leaves, and
+after a burst every event loop is handed its news in a single call.
 """
 
 from __future__ import annotations
@@ -14,79 +14,20 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from math import ceil
+from typing import TYPE_CHECKING
 
 from cacher import _core
 from cacher.errors import CacherError, EngineClosedError, QueueFullError
 from cacher.pace import Pace
-from cacher.predictions import Key, Predictions
-from cacher.types import EngineStats, Generation, Token
+from cacher.predictions import Predictions
+from cacher.request import Request
+from cacher.row import SHOWN_TOP
+from cacher.types import EngineStats
 
 if TYPE_CHECKING:
     from cacher.model import Model
-    from cacher.row import Row, Step
-    from cacher.state import State
-
-AHEAD = 16  # tokens computed before a slow reader has taken them
-SHOWN_TOP = 5  # alternatives that a streamed token carries
-
-
-class Request:
-    """One state in the engine: to be continued (`row`) or only to be read.
-
-    Made and read in an event loop; `number` and what follows belong to the scheduler.
-    """
-
-    def __init__(
-        self,
-        state: State,
-        row: Row | None,
-        *,
-        streams: bool = False,
-        progress: Callable[[int, int], object] | None = None,
-    ) -> None:
-        self.state = state
-        self.row = row
-        self.streams = streams
-        self.progress = progress
-        self.length = len(state._seen())
-        self.loop = asyncio.get_running_loop()
-        self.outcome: asyncio.Future[Any] = self.loop.create_future()  # a Generation, or None
-        self.tokens: deque[Token] = deque()
-        self.news = asyncio.Event()
-        self.n_taken = 0
-        self.leaving = False
-        self.ended = False
-        self.number: int | None = None
-        self.n_shown = 0
-        self.key: Key | None = None  # where its first prediction is to be kept
-
-    # ---- in the event loop
-
-    def hear(self, token: Token | None, outcome: Generation | BaseException | None) -> None:
-        """Take a token, and with `token` None the outcome."""
-        if token is not None:
-            self.tokens.append(token)
-        elif not self.outcome.done():
-            if isinstance(outcome, BaseException):
-                self.outcome.set_exception(outcome)
-                self.outcome.exception()  # a stream that nobody reads on is not worth a warning
-            else:
-                self.outcome.set_result(outcome)
-        self.news.set()
-
-    def hear_progress(self, n_read: int) -> None:
-        """Pass on how many tokens have been read."""
-        if self.progress is not None:
-            self.progress(n_read, self.length)
-
-    # ---- in the scheduler
-
-    @property
-    def too_far_ahead(self) -> bool:
-        """Whether a stream's reader has more tokens to take than may be computed ahead."""
-        return self.streams and self.n_shown - self.n_taken >= AHEAD
-
+    from cacher.row import Step
 
 News = tuple[Callable[..., object], tuple[object, ...]]
 
@@ -144,6 +85,7 @@ class Scheduler:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="cacher", daemon=True)
                 self._thread.start()
+            self._batch.interrupt()
             self._lock.notify()
 
     def cancel(self, request: Request) -> None:
@@ -154,6 +96,7 @@ class Scheduler:
             request.leaving = True
             if request.number is not None:
                 self._batch.remove(request.number)  # the pass that runs gives it no token
+            self._batch.interrupt()
             self._leaving.append(request)
             self._lock.notify()
 
@@ -171,6 +114,7 @@ class Scheduler:
         """End all requests, with what they have, and the thread, as soon as its pass is over."""
         with self._lock:
             self._closed = True
+            self._batch.interrupt()
             self._lock.notify()
 
     def join(self) -> None:
@@ -298,17 +242,23 @@ class Scheduler:
         return known
 
     def _pass(self) -> None:
-        generating = sum(1 for r in self._running.values() if r.row and r.row.token_ids)
-        reading = len(self._running) - generating
-        chunk = self._pace.chunk(generating, reading)
+        requests = self._running.values()
+        generating = sum(1 for request in requests if request.generates)
+        reading = len(requests) - generating
+        chunk, passes = self._pace.chunk(generating, reading), 1
+        if not reading:
+            passes = min(self._pace.passes(generating), *(r.stride for r in requests))
+        top = SHOWN_TOP if any(request.streams for request in requests) else 0
         started = time.perf_counter()
         try:
-            steps = self._batch.step(chunk)
+            steps = self._batch.step(chunk, passes, top)
         except Exception as error:
             self._fail(error)
             return
-        self._pace.took(time.perf_counter() - started, chunk, generating, reading)
-        self._counts["passes"] += 1
+        if passes > 1:  # it may have been interrupted
+            passes = max(1, ceil(len(steps) / generating))
+        self._pace.took((time.perf_counter() - started) / passes, chunk, generating, reading)
+        self._counts["passes"] += passes
         for step in steps:
             request = self._running.get(step[0])
             if request is not None:
@@ -329,11 +279,10 @@ class Scheduler:
                 self._predictions.put(request.key, logits)
             request.key = None
         if request.streams:
-            top = () if step[1] else self._batch.top(number, SHOWN_TOP) or ()
-            token = row.show(step, top)
-            if token is not None:
+            shown = row.show(step)
+            if shown is not None:
                 request.n_shown += 1
-                self._tell(request, request.hear, token, None)
+                self._tell(request, request.hear, shown, None)
         else:
             row.take(step)
         self._counts["tokens"] += not step[1]

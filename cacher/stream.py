@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NoReturn
 
 from cacher import _core
-from cacher.row import Row, Step
+from cacher.row import SHOWN_TOP, Row, Step
 from cacher.types import Generation, Token
 
 if TYPE_CHECKING:
     from cacher.state import State
-
-SHOWN_TOP = 5  # alternatives a streamed token carries
 
 
 class Stream:
@@ -40,29 +38,28 @@ class Stream:
     def __next__(self) -> Token:
         row, state, batch = self._row, self._state, self._batch
         while self._open and batch is not None and not row.ended:
-            step, top = self._step(batch)
+            step = self._step(batch)
             state._head = len(state)
-            token = row.show(step, top)
-            if token is not None:
-                return token
+            shown = row.show(step)
+            if shown is not None:
+                return shown.token(state.model._tokenizer)
         self.close()
         raise StopIteration
 
-    def _step(self, batch: _core.Batch) -> tuple[Step, tuple[tuple[int, float], ...]]:
+    def _step(self, batch: _core.Batch) -> Step:
         """Let the core draw a token; where that is interrupted, the state is as it was."""
         core = self._state._core
         number = self._row.join(batch)
         length = len(core)  # from here on nobody else changes it
         try:
-            while not (steps := batch.step()):
+            while not (steps := batch.step(0, 1, SHOWN_TOP)):
                 pass
-            top = batch.top(number, SHOWN_TOP) or ()
         except BaseException:  # Ctrl-C is raised when a step is complete: nobody saw its token
             batch.remove(number)
             core.truncate(length)
             raise
         batch.remove(number)
-        return steps[0], top
+        return steps[0]
 
     def close(self) -> None:
         """End the run; what was generated stays in the state."""

@@ -1,8 +1,13 @@
-/* py_batch - Batch of the extension: states join, get a token per step, and leave.
+/* py_batch - Batch of the extension: states join, get a token per pass, and leave.
  *
- * The core's batch holds the states that are in it, whatever becomes of their Python objects.
+ * The core's batch holds the states that are in it, whatever becomes of their Python objects.  One call may run several
+ * passes: Python's caches are cold after each, so that what surrounds a pass costs more than it seems.
  */
 #include "python/pycommon.h"
+
+#include <stdatomic.h>
+
+enum { MOST_PASSES = 64, MOST_TOP = 20 };
 
 typedef struct batch {
     cch_py_owned owned;
@@ -10,7 +15,16 @@ typedef struct batch {
     int32_t vocab_size;
     bool stepping;      /* a step runs without the GIL */
     cch_py_flag cancel;
+    atomic_bool interrupt; /* another thread wants the step to end after the pass that runs */
 } batch;
+
+typedef struct entry {
+    cch_step step;
+    int32_t n_top; /* likeliest tokens at its position, best first */
+    int32_t ids[MOST_TOP];
+    float values[MOST_TOP];
+    double lse;
+} entry;
 
 static PyObject *batch_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"model", "max_rows", "chunk_tokens", "store_top_k", NULL};
@@ -29,6 +43,7 @@ static PyObject *batch_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->batch = NULL;
     self->stepping = false;
     self->cancel = (cch_py_flag){0, 0};
+    atomic_init(&self->interrupt, false);
     cch_model_get_info(((cch_py_model *)model)->model, &info);
     self->vocab_size = info.vocab_size;
     options.cancel = &self->cancel.set;
@@ -80,19 +95,6 @@ static PyObject *batch_remove(PyObject *object, PyObject *args) {
     Py_RETURN_NONE;
 }
 
-static PyObject *step_list(const cch_step *steps, size_t n) {
-    PyObject *list = PyList_New((Py_ssize_t)n);
-    for (size_t i = 0; list != NULL && i < n; i++) {
-        const cch_step *step = &steps[i];
-        PyObject *item = Py_BuildValue("(iiiifff)", step->row, (int)step->finish, step->position,
-                                       step->sampled.token_id, (double)step->sampled.probability,
-                                       (double)step->sampled.logprob, (double)step->sampled.entropy);
-        if (item == NULL) Py_CLEAR(list);
-        else PyList_SET_ITEM(list, (Py_ssize_t)i, item);
-    }
-    return list;
-}
-
 static PyObject *batch_give(PyObject *object, PyObject *args) {
     batch *self = (batch *)object;
     int row = 0;
@@ -113,24 +115,83 @@ static PyObject *batch_give(PyObject *object, PyObject *args) {
     return result;
 }
 
+/* Up to n_passes of them into entries [n_passes * rows]: until a row has left or still has something to read, or
+ * somebody interrupts.  A failure after the first pass is left to the next call, which meets it again. */
+static cch_status run(batch *self, int n_passes, int k, cch_step *steps, entry *entries, size_t *out_n,
+                      cch_error *err) {
+    bool again = true;
+    for (int pass = 0; pass < n_passes && again; pass++) {
+        size_t n = 0;
+        cch_status status = cch_batch_step(self->batch, steps, &n, err);
+        if (status != CCH_OK) return pass > 0 ? CCH_OK : status;
+        again = n == cch_batch_len(self->batch);
+        for (size_t i = 0; i < n; i++) {
+            entry *e = &entries[(*out_n)++];
+            e->step = steps[i];
+            e->n_top = k > 0 ? cch_batch_top(self->batch, e->step.row, k, e->ids, e->values, &e->lse) : 0;
+            again &= e->step.finish == CCH_RUNNING;
+        }
+        if (atomic_exchange(&self->interrupt, false)) break;
+    }
+    return CCH_OK;
+}
+
+static PyObject *top_tuple(const entry *e) {
+    PyObject *top = PyTuple_New(e->n_top);
+    for (int32_t i = 0; top != NULL && i < e->n_top; i++) {
+        PyObject *pair = Py_BuildValue("(id)", e->ids[i], (double)e->values[i] - e->lse);
+        if (pair == NULL) Py_CLEAR(top);
+        else PyTuple_SET_ITEM(top, i, pair);
+    }
+    return top;
+}
+
+static PyObject *step_list(const entry *entries, size_t n) {
+    PyObject *list = PyList_New((Py_ssize_t)n);
+    for (size_t i = 0; list != NULL && i < n; i++) {
+        const cch_step *step = &entries[i].step;
+        PyObject *item = Py_BuildValue("(iiiifffN)", step->row, (int)step->finish, step->position,
+                                       step->sampled.token_id, (double)step->sampled.probability,
+                                       (double)step->sampled.logprob, (double)step->sampled.entropy,
+                                       top_tuple(&entries[i]));
+        if (item == NULL) Py_CLEAR(list);
+        else PyList_SET_ITEM(list, (Py_ssize_t)i, item);
+    }
+    return list;
+}
+
+static bool in_range(PyObject *object, const char *name, int value, int least, int most) {
+    if (value >= least && value <= most) return true;
+    PyErr_Format(cch_py_module_of(object)->errors[CCH_E_ARGUMENT], "%s is %d, allowed: %d to %d", name, value, least,
+                 most);
+    return false;
+}
+
 static PyObject *batch_step(PyObject *object, PyObject *args) {
     batch *self = (batch *)object;
-    int chunk_tokens = 0;
-    if (!PyArg_ParseTuple(args, "|i:step", &chunk_tokens) || refuse_while_stepping(self)) return NULL;
+    int chunk_tokens = 0, passes = 1, top = 0;
+    if (!PyArg_ParseTuple(args, "|iii:step", &chunk_tokens, &passes, &top) || refuse_while_stepping(self)) return NULL;
+    if (!in_range(object, "passes", passes, 1, MOST_PASSES) || !in_range(object, "top", top, 0, MOST_TOP)) return NULL;
     cch_error err = {0};
     if (chunk_tokens != 0 && cch_batch_set_chunk(self->batch, chunk_tokens, &err) != CCH_OK)
         return cch_py_raise(cch_py_module_of(object), err.code, &err);
-    cch_step *steps = PyMem_New(cch_step, cch_batch_len(self->batch) + 1);
-    if (steps == NULL) return PyErr_NoMemory();
-    cch_py_call call;
-    size_t n = 0;
-    self->stepping = true;
-    cch_py_call_begin(&call, &self->cancel, NULL);
-    cch_status status = cch_batch_step(self->batch, steps, &n, &err);
-    bool ok = cch_py_call_end(&call, cch_py_module_of(object), status, &err);
-    self->stepping = false;
-    PyObject *list = ok ? step_list(steps, n) : NULL;
+    size_t rows = cch_batch_len(self->batch) + 1, n = 0;
+    cch_step *steps = PyMem_New(cch_step, rows);
+    entry *entries = PyMem_New(entry, rows * (size_t)passes);
+    PyObject *list = NULL;
+    if (steps == NULL || entries == NULL) {
+        PyErr_NoMemory();
+    } else {
+        cch_py_call call;
+        self->stepping = true;
+        cch_py_call_begin(&call, &self->cancel, NULL);
+        cch_status status = run(self, passes, top, steps, entries, &n, &err);
+        bool ok = cch_py_call_end(&call, cch_py_module_of(object), status, &err);
+        self->stepping = false;
+        if (ok) list = step_list(entries, n);
+    }
     PyMem_Free(steps);
+    PyMem_Free(entries);
     return list;
 }
 
@@ -154,34 +215,9 @@ static PyObject *batch_logits(PyObject *object, PyObject *args) {
     return result;
 }
 
-/* ((id, logprob), ...), most probable first: what a stream shows beside each token. */
-static PyObject *batch_top(PyObject *object, PyObject *args) {
-    enum { MOST = 100 };
-    batch *self = (batch *)object;
-    int row = 0, k = 0;
-    int32_t ids[MOST];
-    float values[MOST];
-    double lse = 0.0;
-    if (!PyArg_ParseTuple(args, "ii:top", &row, &k) || refuse_while_stepping(self)) return NULL;
-    if (k < 1 || k > MOST) {
-        PyErr_Format(cch_py_module_of(object)->errors[CCH_E_ARGUMENT], "k is %d, allowed: 1 to %d", k, MOST);
-        return NULL;
-    }
-    int32_t n = cch_batch_top(self->batch, row, k, ids, values, &lse);
-    if (n == 0) Py_RETURN_NONE;
-    PyObject *top = PyTuple_New(n);
-    for (int32_t i = 0; top != NULL && i < n; i++) {
-        PyObject *pair = Py_BuildValue("(id)", ids[i], (double)values[i] - lse);
-        if (pair == NULL) Py_CLEAR(top);
-        else PyTuple_SET_ITEM(top, i, pair);
-    }
-    return top;
-}
-
-/* The flag is a plain int that the computing thread reads between layers: setting it needs no lock. */
-static PyObject *batch_cancel(PyObject *object, PyObject *unused) {
+static PyObject *batch_interrupt(PyObject *object, PyObject *unused) {
     (void)unused;
-    ((batch *)object)->cancel.set = 1;
+    atomic_store(&((batch *)object)->interrupt, true);
     Py_RETURN_NONE;
 }
 
@@ -195,11 +231,12 @@ static PyMethodDef batch_methods[] = {
     {"give", batch_give, METH_VARARGS, PyDoc_STR("give(row, logits): of an earlier call, to draw from first")},
     {"remove", batch_remove, METH_VARARGS, PyDoc_STR("remove(row)")},
     {"step", batch_step, METH_VARARGS,
-     PyDoc_STR("step(chunk_tokens=0) -> [(row, finish, position, token_id, probability, logprob, entropy)]")},
+     PyDoc_STR("step(chunk_tokens=0, passes=1, top=0) -> [(row, finish, position, token_id, probability, logprob, "
+               "entropy, ((id, logprob), ...))]: several passes while all rows draw; the top likeliest at a position")},
+    {"interrupt", batch_interrupt, METH_NOARGS,
+     PyDoc_STR("interrupt(): the step of another thread, or the next, ends after the pass it is in")},
     {"read", batch_read, METH_VARARGS, PyDoc_STR("read(row) -> how many of its tokens have been read")},
     {"logits", batch_logits, METH_VARARGS, PyDoc_STR("logits(row) -> Array [vocab] of the last step, or None")},
-    {"top", batch_top, METH_VARARGS, PyDoc_STR("top(row, k) -> ((id, logprob), ...) of the last step, or None")},
-    {"cancel", batch_cancel, METH_NOARGS, PyDoc_STR("cancel(): end the step that runs in another thread")},
     {NULL, NULL, 0, NULL},
 };
 

@@ -35,6 +35,35 @@ def test_a_row_outlives_its_state_object_and_leaves_once(model: cacher.Model) ->
     assert batch.logits(row) is None
 
 
+def test_passes_of_one_call_give_what_single_ones_give(model: cacher.Model) -> None:
+    def steps(*calls: tuple[int, ...]) -> list[tuple[object, ...]]:
+        batch = _core.Batch(model._core, 2)
+        for _ in range(2):
+            batch.add(model.state([300, 301])._core, SAMPLING)
+        return [step for call in calls for step in batch.step(*call)]
+
+    assert steps((0, 7, 3)) == steps(*[(0, 1, 3)] * 7)
+    assert [step[:7] for step in steps((0, 7))] == [step[:7] for step in steps((0, 7, 3))]
+    assert {len(step[7]) for step in steps((0, 7, 3))} == {3}
+    assert {step[7] for step in steps((0, 7))} == {()}
+    for refused in ((0, 0), (0, 65), (0, 1, -1), (0, 1, 21)):
+        with pytest.raises(ParameterError, match=r"(passes|top) is -?\d+, allowed: \d to \d+"):
+            steps(refused)
+
+
+def test_passes_end_where_somebody_must_look(model: cacher.Model) -> None:
+    batch = _core.Batch(model._core, 2, 32)
+    full = model.state([300, 301])
+    batch.add(full._core, SAMPLING, 5)
+    steps = batch.step(0, 9)
+    assert [step[1] for step in steps] == [0, 0, 0, 2]  # a row left
+    model.drop_cached()
+    batch.add(model.state([300 + i for i in range(100)])._core, SAMPLING)
+    assert [len(batch.step(0, 9)) for _ in range(4)] == [0, 0, 0, 9]  # one was being read
+    batch.interrupt()
+    assert [len(batch.step(0, 9)) for _ in range(2)] == [1, 9]
+
+
 @pytest.mark.parametrize("bounds", [(0, 2**31 - 1), (3, 1), (-1, 1), (0, -2), (-(2**31), -1)])
 def test_ranges_outside_a_state_are_refused(model: cacher.Model, bounds: tuple[int, int]) -> None:
     state = model.state([300, 301, 302])._core

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cacher.pace import FREE_CHUNK, LEAST_CHUNK, Pace
+from cacher.pace import BURST_S, FREE_CHUNK, LEAST_CHUNK, MOST_PASSES, Pace
 
 
 def simulate(pace: Pace, cost: float, passes: int) -> list[float]:
@@ -43,3 +43,11 @@ def test_nobody_generating_means_large_chunks() -> None:
     assert pace.chunk(0, 3) == FREE_CHUNK
     assert pace.chunk(300, 0) == 300
     assert pace.chunk(2, 1) == 2  # first a pass without reading: what is usual is not known yet
+
+
+def test_short_passes_go_in_bursts_and_long_ones_alone() -> None:
+    pace = Pace()
+    assert pace.passes(1) == 1  # not known yet
+    for seconds, generating in ((BURST_S / 5, 1), (BURST_S / 1000, 2), (2 * BURST_S, 64)):
+        pace.took(seconds, generating, generating, 0)
+    assert [pace.passes(n) for n in (1, 2, 64)] == [6, MOST_PASSES, 1]

@@ -309,8 +309,8 @@ def test_a_run_that_is_interrupted_leaves_whole_tokens(
         def __getattr__(self, name: str) -> object:
             return getattr(self._batch, name)
 
-        def step(self) -> None:
-            self._batch.step()  # type: ignore[attr-defined]
+        def step(self, *options: int) -> None:
+            self._batch.step(*options)  # type: ignore[attr-defined]
             raise KeyboardInterrupt
 
     monkeypatch.setattr(stream, "_batch", Interrupted(stream._batch))

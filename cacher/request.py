@@ -1,0 +1,91 @@
+"""A request in an engine: what an event loop and the scheduler's thread tell each other of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from cacher.predictions import Key
+from cacher.types import Generation
+
+if TYPE_CHECKING:
+    from cacher.row import Row, Shown
+    from cacher.state import State
+
+AHEAD = 16  # tokens computed before a slow reader has taken them
+
+
+class Request:
+    """One state in the engine: to be continued (`row`) or only to be read.
+
+    Made and read in an event loop; `number` and what follows belong to the scheduler.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        row: Row | None,
+        *,
+        streams: bool = False,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> None:
+        self.state = state
+        self.row = row
+        self.streams = streams
+        self.progress = progress
+        self.length = len(state._seen())
+        self.loop = asyncio.get_running_loop()
+        self.outcome: asyncio.Future[Any] = self.loop.create_future()  # a Generation, or None
+        self.shown: deque[Shown] = deque()
+        self.news = asyncio.Event()
+        self.n_taken = 0
+        self.leaving = False
+        self.ended = False
+        self.number: int | None = None
+        self.n_shown = 0
+        self.key: Key | None = None  # where its first prediction is to be kept
+
+    # ---- in the event loop
+
+    def hear(self, shown: Shown | None, outcome: Generation | BaseException | None) -> None:
+        """Take what a stream is to show, and with None the outcome."""
+        if shown is not None:
+            self.shown.append(shown)
+        elif not self.outcome.done():
+            if isinstance(outcome, BaseException):
+                self.outcome.set_exception(outcome)
+                self.outcome.exception()  # a stream that nobody reads on is not worth a warning
+            else:
+                self.outcome.set_result(outcome)
+        self.news.set()
+
+    def hear_progress(self, n_read: int) -> None:
+        """Pass on how many tokens have been read."""
+        if self.progress is not None:
+            self.progress(n_read, self.length)
+
+    # ---- in the scheduler
+
+    @property
+    def generates(self) -> bool:
+        """Whether it needs one token in each pass, and nothing is left to be read."""
+        return self.row is not None and bool(self.row.token_ids)
+
+    @property
+    def room(self) -> int:
+        """Tokens that may be computed before its stream's reader has taken one."""
+        return AHEAD - (self.n_shown - self.n_taken)
+
+    @property
+    def stride(self) -> int:
+        """Tokens that may be drawn before somebody must look at them."""
+        if self.row is None:
+            return 1
+        return min(self.row.stride, self.room) if self.streams else self.row.stride
+
+    @property
+    def too_far_ahead(self) -> bool:
+        """Whether a stream's reader has more tokens to take than may be computed ahead."""
+        return self.streams and self.room <= 0
