@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 
 from cacher.checks import MAX_INT64, integer
-from cacher.errors import ModelMismatchError
+from cacher.errors import EngineClosedError, ModelMismatchError
 from cacher.generate import MAX_CONTINUATIONS, MAX_ROWS
 from cacher.params import SamplingOptions, SamplingParams, check_max_tokens
 from cacher.request import Request
@@ -26,7 +25,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LONG_TEXT = 16_384  # characters that take longer to encode than to hand to a thread
-SIDE_THREADS = 2  # for calls that the batch does not serve: inspection, beam search
+SIDE_THREADS = 4  # for calls that the batch does not serve: inspection, beam search
 
 
 class EngineStream:
@@ -75,12 +74,7 @@ class EngineStream:
     async def __aenter__(self) -> EngineStream:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
@@ -254,9 +248,16 @@ class Engine:
             function: For instance ``state.beam`` or ``state.attention``.
             *args: Passed on.
             **kwargs: Passed on.
+
+        Raises:
+            EngineClosedError: The engine is closed.
         """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._side, partial(function, *args, **kwargs))
+        try:
+            running = loop.run_in_executor(self._side, partial(function, *args, **kwargs))
+        except RuntimeError:  # its threads are gone
+            raise EngineClosedError("the engine is closed") from None
+        return await running
 
     async def aclose(self) -> None:
         """End all requests, each with what it has, and the threads."""
@@ -274,12 +275,7 @@ class Engine:
     async def __aenter__(self) -> Engine:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.aclose()
 
     def _check(self, state: State) -> None:

@@ -149,7 +149,7 @@ async def token_infos(
         distribution: As of `State.token_info`.
         wanted: What was asked for.
     """
-    found = await call.services.aside(
+    found = await call.engine(state).run(
         state.token_info,
         first,
         n,

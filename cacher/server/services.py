@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
 from cacher.config import Settings
 from cacher.engine import Engine, EngineStream
@@ -21,10 +19,6 @@ from cacher.types import EngineStats, ModelStats
 
 if TYPE_CHECKING:
     from cacher.model import Model
-
-P = ParamSpec("P")
-T = TypeVar("T")
-SIDE_THREADS = 4  # for what the engines do not serve: inspection, beam search
 
 log = logging.getLogger("cacher.server")
 
@@ -42,7 +36,6 @@ class Services:
         self.registry = Registry(settings)
         self.metrics = Metrics()
         self.metrics.watch(self._stats)
-        self._side = ThreadPoolExecutor(SIDE_THREADS, thread_name_prefix="cacher-aside")
         self._engines: dict[str, Engine] = {}
         self._running: dict[tuple[str, str], EngineStream] = {}
         self._background: set[asyncio.Task[None]] = set()
@@ -73,7 +66,6 @@ class Services:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.states.aclose()
-        await asyncio.to_thread(self._side.shutdown)
 
     async def _load_default(self) -> None:
         try:
@@ -99,11 +91,6 @@ class Services:
         if engine is None:
             engine = self._engines[model.name] = Engine(model)
         return engine
-
-    async def aside(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a function of the notebook API off the event loop."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._side, partial(function, *args, **kwargs))
 
     # ---- runs
 

@@ -253,6 +253,8 @@ def test_closing_ends_everybody_with_what_they_have(model: cacher.Model) -> None
         assert not len(streams[3].result)
         with pytest.raises(EngineClosedError):
             engine.stream(model.state("x"), 1)
+        with pytest.raises(EngineClosedError):
+            await engine.run(len, "x")
 
     run(main())
     assert not [t for t in threading.enumerate() if t.name.startswith("cacher")]

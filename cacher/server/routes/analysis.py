@@ -36,7 +36,7 @@ TAG = "Analysis"
 async def tokens(call: Call, state_id: str, query: TokensQuery) -> object:
     """Tell how the model judges each token."""
     state = await call.state(state_id)
-    found = await call.services.aside(
+    found = await call.engine(state).run(
         state.analyze_tokens,
         include_logits=query.include_logits,
         top=query.top,
@@ -74,7 +74,7 @@ async def attention_of(call: Call, state_id: str, body: AttentionOptions) -> obj
     _same(state_id, body.state_id)
     settings = call.settings
     state = await call.state(state_id)
-    found = await call.services.aside(
+    found = await call.engine(state).run(
         state.analyze_attention,
         body.layer,
         body.head,
@@ -123,7 +123,7 @@ async def heatmap(call: Call, state_id: str, query: HeatmapQuery) -> object:
     """Show attention as a page to explore."""
     threshold = _threshold(call, query.threshold)
     state = await call.state(state_id)
-    page = await call.services.aside(
+    page = await call.engine(state).run(
         state.attention_heatmap,
         query.layer,
         query.head,
@@ -136,7 +136,7 @@ async def heatmap(call: Call, state_id: str, query: HeatmapQuery) -> object:
 async def heads(call: Call, state_id: str, query: HeadsQuery) -> object:
     """Tell how focused each head is."""
     state = await call.state(state_id)
-    found = await call.services.aside(state.head_importance, query.layer)
+    found = await call.engine(state).run(state.head_importance, query.layer)
     return {"state_id": state_id, "heads": found}
 
 
@@ -144,7 +144,7 @@ async def cache_of(call: Call, state_id: str, body: CacheOptions) -> object:
     """Show keys and values of a state."""
     _same(state_id, body.state_id)
     state = await call.state(state_id)
-    found = await call.services.aside(
+    found = await call.engine(state).run(
         state.inspect_cache,
         body.key_name,
         body.layer_range,
@@ -195,9 +195,9 @@ async def classify(call: Call, body: Classify) -> object:
         "per_token": body.per_token,
     }
     if body.texts is None:
-        found = await call.services.aside(state.classify, body.text, **options)
+        found = await call.engine(state).run(state.classify, body.text, **options)
         return {"state_id": body.state_id, **_judgement(found)}
-    several = await call.services.aside(state.classify_all, body.texts, **options)
+    several = await call.engine(state).run(state.classify_all, body.texts, **options)
     answer: dict[str, object] = {
         "state_id": body.state_id,
         "results": [_judgement(one) for one in several],
@@ -214,7 +214,7 @@ def _judgement(found: Classification) -> dict[str, object]:
 async def embedding(call: Call, body: Embed) -> object:
     """Return a vector for a token, or the mean over all."""
     state = await call.state(body.state_id)
-    found = await call.services.aside(
+    found = await call.engine(state).run(
         state.embedding, body.token_index, kind=body.kind, layer=body.layer
     )
     return {

@@ -72,7 +72,7 @@ async def generate_beam(call: Call, body: GenerateBeam) -> object:
     """Search for the likeliest continuations.  The state stays as it is."""
     limit = call.settings.MAX_TOKENS_PER_REQUEST
     state = await call.state(body.state_id)
-    found = await call.services.aside(
+    found = await call.engine(state).run(
         state.beam,
         body.num_beams,
         body.max_length or min(DEFAULT_TOKENS, limit),

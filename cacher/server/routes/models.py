@@ -65,7 +65,7 @@ async def tokenize(call: Call, body: Tokenize) -> object:
         return token_ids, tokenizer.pieces(token_ids)
 
     short = len(body.text) <= SHORT
-    token_ids, pieces = encode() if short else await call.services.aside(encode)
+    token_ids, pieces = encode() if short else await asyncio.to_thread(encode)
     return {
         "tokens": token_ids,
         "token_strings": pieces,
@@ -81,7 +81,7 @@ async def detokenize(call: Call, body: Detokenize) -> object:
     if len(body.tokens) <= SHORT:
         text = tokenizer.decode(body.tokens)
     else:
-        text = await call.services.aside(tokenizer.decode, body.tokens)
+        text = await asyncio.to_thread(tokenizer.decode, body.tokens)
     return {"text": text, "count": len(body.tokens), "model_id": model.name}
 
 
