@@ -28,11 +28,20 @@ __all__ = ["UNSET", "CacherAPIError", "CacherClient", "StateDict"]
 class CacherClient(Connection):
     """Calls a server; use it as an asynchronous context manager, or close it.
 
+    A request is sent once: it may have been done although no answer came, so nothing is repeated.
+    Proxies that the environment names (``HTTP_PROXY``, ``NO_PROXY``) are used, as by curl.  A
+    client belongs to the event loop that it is first used in.
+
     Args:
         base_url: Where the server is.
-        timeout: Seconds to wait for a connection, and for each part of an answer.
+        timeout: Seconds to wait for a connection, and for each part of an answer; None: any time.
         api_key: Sent with every request.
         api_prefix: ``"/v1"`` for the other dialect.
+
+    Raises:
+        ParameterError: `base_url` is no address, or another argument is not allowed.
+        CacherAPIError: By all methods: the server refused, could not be reached, or went away.
+        RuntimeError: By all methods: the client is closed, or belongs to another event loop.
 
     Example:
         >>> import asyncio
@@ -141,9 +150,12 @@ class CacherClient(Connection):
         """Export several states as one document."""
         return await self._post("/states/export", state_ids=list(state_ids))
 
-    async def import_state(self, data: bytes | str | Mapping[str, Any], **options: Any) -> Any:
+    async def import_state(
+        self, data: bytes | bytearray | memoryview | str | Mapping[str, Any], **options: Any
+    ) -> Any:
         """Import what was exported; option: ``on_conflict``.  A state, or a dict of several."""
-        content = json.dumps(data).encode() if isinstance(data, Mapping) else data
+        text = json.dumps(data) if isinstance(data, Mapping) else data
+        content = text.encode() if isinstance(text, str) else bytes(memoryview(text))
         answer = await self._call("POST", "/states/import", content=content, params=options)
         found = as_object(answer)
         return StateDict(found) if "state_id" in found else found
@@ -270,7 +282,8 @@ class CacherClient(Connection):
 
     async def get_model(self, model_id: str) -> dict[str, Any]:
         """Tell of a model."""
-        return await self._get(f"/models/{model_id}")
+        parts = (segment(part, "a part of model_id") for part in model_id.split("/"))
+        return await self._get(f"/models/{'/'.join(parts)}")
 
     # ---- analysis
 

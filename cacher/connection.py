@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator
 from typing import Any, Final, Self
 from urllib.parse import quote
 
-from cacher.errors import CacherError, MissingExtraError
+from cacher.checks import number, shown, string
+from cacher.errors import CacherError, MissingExtraError, ParameterError
 
 try:
     import httpx
@@ -15,6 +18,10 @@ except ImportError:
     raise MissingExtraError(
         "the client needs httpx, which is not installed: pip install 'cacher[client]'"
     ) from None
+
+
+MAX_TIMEOUT = 1e6  # seconds
+_KEY = re.compile(r"[!-~]{1,512}")
 
 
 class _Unset:
@@ -66,7 +73,7 @@ class Connection:
     """Speaks to one server; an asynchronous context manager.
 
     Args:
-        base_url: Where the server is.
+        base_url: As of `cacher.CacherClient`, like the rest.
         timeout: Seconds to wait for a connection, and for each part of an answer.
         api_key: Sent with every request.
         api_prefix: ``"/v1"`` for the other dialect.
@@ -77,13 +84,18 @@ class Connection:
         self,
         base_url: str = "http://localhost:8000",
         *,
-        timeout: float = 30.0,
+        timeout: float | None = 30.0,
         api_key: str | None = None,
         api_prefix: str = "",
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self.base_url = base_url.rstrip("/")
-        self.api_prefix = api_prefix.rstrip("/")
+        self.base_url = _address(base_url)
+        self.api_prefix = string("api_prefix", api_prefix).rstrip("/")
+        if timeout is not None:
+            timeout = number("timeout", timeout, 0, MAX_TIMEOUT, open_low=True)
+        if api_key is not None and not _KEY.fullmatch(string("api_key", api_key)):
+            raise ParameterError("api_key is not allowed: 1 to 512 visible ASCII characters")
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._http = httpx.AsyncClient(
             timeout=timeout,
             follow_redirects=True,
@@ -98,12 +110,28 @@ class Connection:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
+        """Close the connections; again is fine, another request is not."""
+        if not self._http.is_closed:
+            self._enter()
+            await self._http.aclose()
 
     # ---- requests
 
+    def _enter(self) -> None:
+        """Check that the client may be used here.
+
+        Raises:
+            RuntimeError: It is closed, or its connections belong to another event loop.
+        """
+        if self._http.is_closed:
+            raise RuntimeError("the client is closed")
+        loop = asyncio.get_running_loop()
+        if self._loop not in (None, loop):
+            raise RuntimeError("the client belongs to another event loop: make one in each")
+        self._loop = loop
+
     def _url(self, path: str) -> str:
+        self._enter()
         return f"{self.base_url}{self.api_prefix}{path}"
 
     async def _get(self, path: str, **query: Any) -> dict[str, Any]:
@@ -129,10 +157,12 @@ class Connection:
                     await answer.aread()
                 _check(answer)
                 async for line in answer.aiter_lines():
-                    record = json.loads(line)
-                    if "error" in record:
-                        problem = record["error"]
-                        raise CacherAPIError(problem["detail"], answer.status_code, problem)
+                    record = _parsed(line, dict, answer.status_code)
+                    problem = record.get("error")
+                    if isinstance(problem, dict):
+                        raise CacherAPIError(
+                            str(problem.get("detail")), answer.status_code, problem
+                        )
                     yield record
         except httpx.HTTPError as error:
             raise _unreachable(error) from error
@@ -151,20 +181,46 @@ def sent(**arguments: Any) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if value is not UNSET}
 
 
-def segment(state_id: str) -> str:
-    """Return an id as a part of a path, whatever it holds."""
-    return quote(state_id, safe="")
+def segment(value: str, name: str = "state_id") -> str:
+    """Return an id as a part of a path, whatever it holds but nothing."""
+    if not string(name, value):
+        raise ParameterError(f"{name} is empty")
+    part = quote(value, safe="")
+    return part if value.strip(".") else part.replace(".", "%2E")  # "..": no step to another path
 
 
 def decoded(answer: httpx.Response) -> Any:
     """Return JSON as what it says, anything else as bytes."""
     is_json = answer.headers.get("content-type", "").startswith("application/json")
-    return answer.json() if is_json else answer.content
+    return _parsed(answer.text, object, answer.status_code) if is_json else answer.content
 
 
 def as_object(answer: httpx.Response) -> dict[str, Any]:
     """Return a JSON object."""
-    found: dict[str, Any] = answer.json()
+    found: dict[str, Any] = _parsed(answer.text, dict, answer.status_code)
+    return found
+
+
+def _address(base_url: str) -> str:
+    try:
+        url = httpx.URL(string("base_url", base_url))
+        good = url.scheme in ("http", "https") and url.host and (url.port or 0) < 65536
+    except httpx.InvalidURL:
+        good = False
+    if not good:
+        raise ParameterError(
+            f"base_url is {shown(base_url)}, allowed: http://HOST:PORT, https://HOST and the like"
+        )
+    return base_url.rstrip("/")
+
+
+def _parsed(text: str, kind: type, status: int) -> Any:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, kind) or found is None:
+        raise CacherAPIError(f"no answer of a cacher server: {shown(text)}", status, text)
     return found
 
 
@@ -182,4 +238,5 @@ def _check(answer: httpx.Response) -> None:
 
 
 def _unreachable(error: httpx.HTTPError) -> CacherAPIError:
-    return CacherAPIError(f"no response: {error or type(error).__name__}", None, "No response")
+    reason = "not in time" if isinstance(error, httpx.TimeoutException) else str(error)
+    return CacherAPIError(f"no response: {reason or type(error).__name__}", None, "No response")

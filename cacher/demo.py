@@ -53,8 +53,10 @@ async def tour(client: CacherClient, model_id: str | None = None) -> None:
 
 
 async def _default_model(client: CacherClient) -> str:
-    models = await client.list_models()
-    return next(str(model["model_id"]) for model in models if model["default"])
+    for model in await client.list_models():
+        if model["default"]:
+            return str(model["model_id"])
+    raise CacherAPIError("the server has no default model: name one")
 
 
 async def _walk(client: CacherClient, model_id: str, states: list[str]) -> None:

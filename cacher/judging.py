@@ -252,7 +252,8 @@ def _zero_shot(
 def _evidence(state: State, text: list[int], statements: Sequence[_Statement]) -> list[float]:
     """Return the mean log-probability of each label behind the text; the text is read once."""
     model, base = state.model, _fresh(state, text)
-    model._core.eval([base])
+    stored = max(1, state._store_top_k)  # so the pass that reads a label scores it, too
+    model._core.eval([base], stored)
 
     def evaluate(group: Sequence[_Statement]) -> list[float]:
         forks = []
@@ -260,11 +261,11 @@ def _evidence(state: State, text: list[int], statements: Sequence[_Statement]) -
             fork = base.fork()
             fork.append(statement.ids)
             forks.append(fork)
-        model._core.eval(forks)
+        model._core.eval(forks, stored)
         means = []
         for fork, statement in zip(forks, group, strict=True):
             n = len(statement.ids) - statement.first
-            logprobs = fork.analyze(len(text) + statement.first, n)[0]
+            logprobs = fork.scores(len(text) + statement.first, n, 0)[0]
             means.append(fsum(logprobs.tolist()) / n)
         return means
 

@@ -113,7 +113,7 @@ def read(data: bytes | bytearray | memoryview, max_bytes: int) -> Exported:
     except StateImportError:
         raise
     except CacherError as error:
-        raise StateImportError(f"the import is {error}") from error
+        raise StateImportError(f"the state cannot be imported: {error}") from error
 
 
 def _too_large(max_bytes: int) -> bytes:

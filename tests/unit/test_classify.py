@@ -265,7 +265,7 @@ def test_the_template_is_what_the_model_reads(model: Model) -> None:
     assert len(multi.scores) == 3  # a label may be the first token: after a lone BOS
 
 
-def test_zero_shot_reads_a_text_once(model: Model) -> None:
+def test_zero_shot_reads_a_text_and_each_label_once(model: Model) -> None:
     model.drop_cached()
     labels = [f"number {n}" for n in range(40)]
     state = model.state("Once upon a time " * 16)
@@ -274,9 +274,12 @@ def test_zero_shot_reads_a_text_once(model: Model) -> None:
     assert first > 0
     model.drop_cached()
     plain = model.state(state.token_ids)
-    computed = model.stats.tokens_computed
+    before = model.stats
     plain.classify(labels=labels)
-    assert model.stats.tokens_computed - computed < len(state) + 40 * 16 + 40 * 8
+    statements = sum(len(state.fork().append(f" This text is {x}")) - len(state) for x in labels)
+    after = model.stats
+    assert after.tokens_computed - before.tokens_computed <= len(state) + statements + len(labels)
+    assert after.forwards - before.forwards == 1 + 40 / 8  # the text, then eight labels at once
 
 
 def test_what_is_read_is_hidden_from_other_salts(model: Model, named: Model) -> None:
