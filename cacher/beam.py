@@ -107,7 +107,8 @@ def search(state: State, params: BeamParams) -> BeamSearch:
             f"the state has {len(state)} tokens, its context holds {state.context_limit}: "
             "no room for a beam"
         )
-    if room < params.max_tokens:
+    short = room < params.max_tokens
+    if short:
         params = replace(params, max_tokens=room, min_tokens=min(params.min_tokens, room))
     check_stops(state, params.stop)
     tokenizer = state.model._tokenizer
@@ -120,6 +121,8 @@ def search(state: State, params: BeamParams) -> BeamSearch:
         reason: FinishReason | None = "eos" if eos else None
         if reason is None and ask is not None and len(ids) >= params.min_tokens and ask(ids):
             reason = "stop_sequence"
+        if reason is None and short and len(ids) == room:
+            reason = "context_length"
         pieces = continuation_pieces(state, ids)
         beams.append(
             Beam("".join(pieces), pieces, list(ids), list(logprobs), score, logprob,

@@ -12,6 +12,10 @@ from cacher.errors import StateFileError
 from cacher.times import seconds_of
 
 REQUIRED: Any = object()
+NAMES = {
+    dict: "an object", list: "a list", str: "a string", int: "an integer", float: "a number",
+    bool: "a boolean", type(None): "null",
+}  # fmt: skip
 MAX_BRACKETS = 4_000_000  # each can become an object of 64 bytes
 
 
@@ -23,13 +27,13 @@ def parse(data: bytes) -> dict[str, Any]:
     """
     brackets = data.count(b"[") + data.count(b"{")
     if brackets > MAX_BRACKETS:
-        raise StateFileError(f"holds {brackets} brackets, allowed: {MAX_BRACKETS}")
+        raise StateFileError(f"it has {brackets} brackets, allowed: {MAX_BRACKETS}")
     try:
         document = json.loads(data.decode(), parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:  # bad UTF-8 and bad JSON are ValueErrors
-        raise StateFileError(f"not JSON: {error}") from None
+        raise StateFileError(f"it is not JSON: {error}") from None
     if not isinstance(document, dict):
-        raise StateFileError(f"holds {type(document).__name__}, not an object")
+        raise StateFileError(f"it is {NAMES[type(document)]}, not an object")
     return document
 
 
@@ -52,7 +56,7 @@ def get(document: Mapping[str, Any], key: str, kind: type, default: Any = REQUIR
     if (value is default or value is None) and default is not REQUIRED:
         return default
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise StateFileError(f"{key} must be {kind.__name__}, not {type(value).__name__}")
+        raise StateFileError(f"{key} must be {NAMES[kind]}, not {NAMES[type(value)]}")
     return value
 
 

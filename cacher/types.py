@@ -118,8 +118,8 @@ class Beam:
         logprobs: Log-probability of each token.
         score: logprob / length ** length_penalty.
         logprob: Sum of the log-probabilities, that of a drawn end-of-sequence token included.
-        finished: Whether it is complete.
-        finish_reason: ``"eos"``, ``"stop_sequence"`` or None.
+        finished: Whether it is complete, or as long as the context allows.
+        finish_reason: ``"eos"``, ``"stop_sequence"``, ``"context_length"`` or None.
         group: Its diversity group.
     """
 

@@ -324,21 +324,17 @@ class TokenInfo(Answer):
     logits: list[float] | None = Field(None, description="One per vocabulary id.")
 
 
-class Generated(Answer):
+class Generated(GeneratedTokens):
     """What a text or state was continued with."""
 
     state_id: StateId
     generated_text: str = Field(description="Only the continuation.")
-    text: str = Field(description="The same.")
     full_text: str = Field(description="The state's text now.")
-    new_tokens: list[str] = Field(description="The text each token adds.")
-    token_ids: list[int] = Field(description="Their ids.")
-    probabilities: list[float] = Field(description="The model's own probability of each.")
     head_position: int = Field(description="Tokens of the state, all of them read.")
-    finished: bool = Field(description="False when max_new_tokens ended the run.")
-    finish_reason: FinishReason | None = Field(description="What ended it.")
     seed: int | None = Field(description="The seed in force; null when nothing was drawn.")
-    generated_token_info: TokenInfo | None = Field(None, description="Of the last token.")
+    generated_token_info: TokenInfo | None = Field(
+        None, description="Of the last token; null where there is none."
+    )
     generated_tokens_info: list[TokenInfo] | None = Field(None, description="Of every token.")
 
 

@@ -128,9 +128,13 @@ class Call:
         return self.services.states.change(state_id, tenant=self.visit.tenant)
 
     @asynccontextmanager
-    async def making(self, model: Model, config: Any) -> AsyncIterator[State]:
+    async def making(
+        self, model: Model, config: Mapping[str, object] | None, text: str | None
+    ) -> AsyncIterator[State]:
         """Have a new state; it is stored when the block is left, but for errors."""
-        state = model.state(config=config, cache_salt=self.visit.tenant or None)
+        state = await self.services.aside(
+            model.state, text, config=config, cache_salt=self.visit.tenant or None
+        )
         try:
             yield state
         except (asyncio.CancelledError, GeneratorExit):  # the client has left: it saw the tokens

@@ -11,7 +11,7 @@ from cacher.server.streaming import Records
 if TYPE_CHECKING:
     from cacher.engine import EngineStream
     from cacher.state import State
-    from cacher.tokeninfo import Distribution
+    from cacher.tokeninfo import Distribution, TokenInfo
     from cacher.types import Generation, Token
 
 
@@ -33,8 +33,7 @@ async def records(
     async with call.engine(state).stream(state, max_tokens, **sampling) as stream:
         with call.cancellable(stream):
             async for token in stream:
-                if token.token_id < 0:  # the end of an unfinished character: nothing follows
-                    text += token.text
+                if token.token_id < 0:  # what is left of a character: the last record tells it
                     continue
                 step += 1
                 text += token.text
@@ -45,7 +44,7 @@ async def records(
                     shadow.append([token.token_id])
                     at = token.position
                     (more,) = await token_infos(call, shadow, at, 1, "this_token", extras)
-                    info |= more
+                    info = {**more, **info}  # the fork knows of no token to come
                 ended = stream.ended and stream.result.finished
                 yield _record(call, state, stream, token, text, step, max_tokens, ended, info)
         if stream.result.finished and not ended:
@@ -159,7 +158,14 @@ async def token_infos(
         entropy=wanted.return_entropy,
         max_logits=call.settings.MAX_RESPONSE_VALUES,
     )
-    return [
-        {name: value for name in info.__slots__ if (value := getattr(info, name)) is not None}
-        for info in found
-    ]
+    return [_plain(info) for info in found]
+
+
+def _plain(info: TokenInfo) -> dict[str, Any]:
+    shown = {name: value for name in info.__slots__ if (value := getattr(info, name)) is not None}
+    if info.top_logprobs is not None:
+        shown["top_logprobs"] = [
+            {"token": top.token, "token_id": top.token_id, "logprob": top.logprob}
+            for top in info.top_logprobs
+        ]
+    return shown

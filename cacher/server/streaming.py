@@ -113,7 +113,7 @@ class RecordStream(Response):
         timeout_s: float,
         metrics: Metrics,
     ) -> None:
-        super().__init__(media_type=form.media_type)
+        super().__init__(headers={"Content-Type": form.media_type})
         del self.headers["content-length"]
         self.headers["Cache-Control"] = "no-store"
         self._records = records

@@ -176,9 +176,16 @@ def make_tiny(name: str, folder: Path, **changes: Any) -> Path:
     return target
 
 
-def write_tokenizer(folder: Path) -> None:
-    """Write one token for each byte of ASCII text, and a template that puts <s> and </s> around."""
-    letters = ["Ġ" if c == 32 else chr(c) for c in range(32, 127)]
+ASCII = ["Ġ" if c == 32 else chr(c) for c in range(32, 127)]
+
+
+def write_tokenizer(folder: Path, letters: list[str] = ASCII) -> None:
+    """Write a tokenizer with a template that puts <s> and </s> around.
+
+    Args:
+        folder: The model's.
+        letters: 95 bytes as byte-level tokenizers write them, a token each.
+    """
     special = {"<s>": 0, "</s>": 1}
     vocab = special | {letter: i for i, letter in enumerate(letters, 2)}
     ends = [{"SpecialToken": {"id": token, "type_id": 0}} for token in special]

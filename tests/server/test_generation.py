@@ -223,6 +223,10 @@ def test_66_to_71_beams(api: Api) -> None:
     uneven = search(num_beams=5, max_length=4, diverse_groups=2, length_penalty=0.8)
     assert len(uneven) == 5
     assert api.get(f"/states/{state_id}") == before
+    short = api.new("Hello world", config={"context_size": 5})
+    ends = api.post("/generate/beam", state_id=short, num_beams=2, max_length=9)["beam_details"]
+    assert [len(beam["token_ids"]) for beam in ends] == [3, 3]
+    assert [(b["finished"], b["finish_reason"]) for b in ends] == [(True, "context_length")] * 2
     found = api.post(
         "/generate/beam", state_id=state_id, num_beams=2, max_length=3, include_trace=True
     )
@@ -312,6 +316,33 @@ def test_81_generate_streams(api: Api, flag: str) -> None:
     lines = api.lines("/generate", **body, return_logits=True, return_top_logprobs=7, stream=True)
     assert [len(line["token_info"]["logits"]) for line in lines] == [4096] * 3
     assert [len(line["token_info"]["top_logprobs"]) for line in lines] == [7] * 3
+
+
+def test_a_request_is_one_change_of_the_state(api: Api) -> None:
+    for path in ("/generate", "/forward"):
+        made = api.post(path, text_input="Hello world")
+        state = api.get(f"/states/{made['state_id']}")
+        assert (state["revision"], state["metadata"]["text"]) == (2, "Hello world")
+        api.post(path, state_id=state["state_id"], text_input=" and")
+        events = api.get(f"/states/{state['state_id']}/history")["events"]
+        assert [event["op"] for event in events] == ["create", path[1:], path[1:]]
+        assert [event["revision"] for event in events] == [1, 2, 3]
+        assert (events[0]["token_count"], events[0]["head_position"]) == (2, 0)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_request_that_is_refused_changes_nothing(api: Api, stream: bool) -> None:
+    state_id = api.new()
+    before = api.get(f"/states/{state_id}")
+    body = {"state_id": state_id, "text_input": " and", "stream": stream, "max_new_tokens": 3}
+    for bad in ({"min_tokens": 4}, {"adaptive_top_k": True}):
+        api.refused(422, "validation_error", "/generate", **body, **bad)
+    long = {**body, "text_input": " word" * 5000}
+    api.refused(400, "context_overflow", "/generate", **long)
+    assert api.get(f"/states/{state_id}") == before
+    total = api.get("/states")["total"]
+    api.refused(422, "validation_error", "/generate", text_input="x", adaptive_top_k=True)
+    assert api.get("/states")["total"] == total
 
 
 def test_limits_come_from_the_settings() -> None:

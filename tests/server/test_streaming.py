@@ -7,12 +7,16 @@ import contextlib
 import json
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+import cacher
+from cacher.config import Settings
 from cacher.server.streaming import form_of
+from tests.models.make_tiny import make_tiny, write_tokenizer
 from tests.server.conftest import Api, over_socket
 
 
@@ -53,7 +57,7 @@ def test_55_to_57_all_forms_say_the_same(api: Api) -> None:
         "POST", "/generate/token", json={"state_id": api.new(), **body},
         headers={"Accept": "text/event-stream"},
     )  # fmt: skip
-    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.headers["content-type"] == "text/event-stream"
     *events, done, nothing = answer.text.split("\n\n")
     assert (done, nothing) == ("data: [DONE]", "")
     tokens = [json.loads(event.removeprefix("data: "))["token"] for event in events]
@@ -72,6 +76,36 @@ def test_55_to_57_all_forms_say_the_same(api: Api) -> None:
 )  # fmt: skip
 def test_the_form_is_what_is_accepted(accept: str, kind: str) -> None:
     assert form_of(accept).media_type.startswith(kind)
+
+
+NOT_ASCII = [chr(byte) for byte in (*range(0xA1, 0xAD), *range(0xAE, 0x100))] + ["Ā"]
+
+
+def test_characters_split_over_tokens(tmp_path: Path) -> None:
+    """A random model whose tokens are bytes of 0 and 0xA1 to 0xFF: most characters are cut."""
+    folder = make_tiny("gpt2", tmp_path)
+    write_tokenizer(folder, NOT_ASCII)
+    model = cacher.load(folder)
+    settings = {"MODELS_DIR": str(tmp_path), "CACHE_DIR": str(tmp_path / "states")}
+    with over_socket(**settings) as address, httpx.Client(base_url=address) as http:
+        api = Api(http, "", "")
+        seen = set[tuple[str | None, bool]]()
+        for seed in range(12):
+            sampling = {"temperature": 10, "top_p": 1, "seed": seed}
+            ours = model.state().generate(24, **sampling)
+            seen.add((ours.finish_reason, ours.text.endswith("\ufffd")))
+            body = {"text_input": "", "model_id": "gpt2", "max_new_tokens": 24, **sampling}
+            plain = api.post("/generate", **body)
+            assert (plain["text"], plain["new_tokens"]) == (ours.text, ours.tokens)
+            body |= {"stream": True, "return_top_logprobs": 2}
+            lines = api.lines("/generate", **body)
+            assert "".join(line["token"] for line in lines) == lines[-1]["text"] == ours.text
+            assert [line["token_id"] for line in lines if line["token_info"]] == ours.token_ids
+            for line in lines[: len(ours)]:
+                assert line["token_info"]["token"] == line["token"]
+            answer = http.post("/generate", json=body, headers={"Accept": "text/plain"})
+            assert answer.text == ours.text
+        assert seen >= {("eos", True), (None, True)}
 
 
 def test_the_end_of_a_run_is_in_its_last_record(api: Api) -> None:
@@ -132,6 +166,78 @@ def test_cancel(api: Api) -> None:
     assert api.get(f"/states/{state_id}")["text"] == "Hello world" + records[-1]["text"]
     again = api.post("/generate/cancel", request_id=f"mine-{state_id}")
     assert again == {"request_id": f"mine-{state_id}", "cancelled": False}
+
+
+def test_cancel_of_what_does_not_stream() -> None:
+    with (
+        over_socket(MAX_TOKENS_PER_REQUEST=1000) as address,
+        httpx.Client(base_url=address, timeout=60) as http,
+    ):
+        api = Api(http, "", "")
+        body = {"state_id": api.new(), "max_tokens": 1000, "temperature": 0}
+        found: list[httpx.Response] = []
+
+        def generate() -> None:
+            headers = {"X-Request-ID": "plain"}
+            with httpx.Client(base_url=address, timeout=60) as other:
+                found.append(other.post("/generate/token", json=body, headers=headers))
+
+        thread = threading.Thread(target=generate)
+        thread.start()
+        while not api.post("/generate/cancel", request_id="plain")["cancelled"]:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        thread.join()
+        answer = found[0].json()
+        assert (answer["finished"], answer["finish_reason"]) == (True, "cancelled")
+        assert answer["request_id"] == "plain"
+        assert api.get(f"/states/{body['state_id']}")["text"] == answer["full_text"]
+
+
+def test_runs_of_others_are_not_cancelled() -> None:
+    keys = Settings.from_env({"CACHER_API_KEYS": "ann:one,bob:two"}).API_KEYS
+    with over_socket(API_KEYS=keys, API_KEY_REQUIRED=True) as address:
+        ann, bob = (
+            httpx.Client(base_url=address, headers={"X-API-Key": key}, timeout=60)
+            for key in ("one", "two")
+        )
+        with ann, bob:
+            body = {"state_id": Api(ann, "", "").new(), "max_tokens": 100, "stream": True}
+            headers = {"X-Request-ID": "mine"}
+            with ann.stream("POST", "/generate/token", json=body, headers=headers) as answer:
+                lines = answer.iter_lines()
+                next(lines)
+                found = Api(bob, "", "").post("/generate/cancel", request_id="mine")
+                assert found == {"request_id": "mine", "cancelled": False}
+                assert len(list(lines)) == 99
+            Api(bob, "", "").refused(404, "state_not_found", "/generate/token", **body)
+
+
+def test_a_state_is_changed_and_read_while_it_streams(api: Api) -> None:
+    state_id = api.new()
+    path = f"{api.prefix}/generate/token"
+    body = {"state_id": state_id, "max_tokens": 100, "stream": True}
+    edited: list[httpx.Response] = []
+
+    def edit() -> None:
+        with httpx.Client(base_url=api.http.base_url, timeout=60) as http:
+            edited.append(http.patch(f"/states/{state_id}", json={"append_text": " The end"}))
+
+    with api.http.stream("POST", path, json=body) as answer:
+        lines = answer.iter_lines()
+        seen = [json.loads(next(lines))]
+        thread = threading.Thread(target=edit)
+        thread.start()
+        read = {api.get(f"/states/{state_id}")["text"] for _ in range(5)}
+        read.add(api.post(f"/states/{state_id}/fork")["text"])
+        seen += [json.loads(line) for line in lines]
+    thread.join()
+    state = api.get(f"/states/{state_id}")
+    assert state == edited[0].json()
+    story = "Hello world" + seen[-1]["text"]
+    assert state["text"] == story + " The end"
+    assert (len(seen), state["head_position"]) == (100, 102)
+    assert read <= {"Hello world", story, state["text"]}  # never in between
 
 
 def test_126_two_writers_of_one_state(api: Api) -> None:

@@ -45,6 +45,14 @@ def test_a_stop_sequence_completes_a_beam(story: State) -> None:
     assert len(found[0].token_ids) <= 3
 
 
+def test_the_end_of_the_context_ends_a_beam(model: cacher.Model) -> None:
+    state = model.state("Hello world", config={"context_size": 5})
+    for max_tokens, end in ((9, (True, "context_length")), (3, (False, None))):
+        found = state.beam(2, max_tokens)
+        assert [len(beam.token_ids) for beam in found] == [3, 3]
+        assert [(beam.finished, beam.finish_reason) for beam in found] == [end] * 2
+
+
 def test_min_tokens_puts_off_a_stop_of_a_beam(story: State) -> None:
     free = story.beam(1, 12)[0]
     stop = free.tokens[2]

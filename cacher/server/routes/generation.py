@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from cacher.engine import LONG_TEXT
 from cacher.schemas.generation import (
     Beams,
     Cancel,
@@ -23,6 +24,7 @@ from cacher.schemas.generation import (
 from cacher.server.errors import ApiError
 from cacher.server.operations import Call, Operation
 from cacher.server.records import generated, records, run, token_infos
+from cacher.server.routes.states import sent
 from cacher.server.streaming import Records
 
 if TYPE_CHECKING:
@@ -129,16 +131,30 @@ def _beam(beam: Beam, before: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _given_or_new(call: Call, body: Generate | Forward) -> AsyncIterator[State]:
-    """The state that a request names, or a new one, which is kept when the request succeeds."""
-    if body.state_id is not None:
-        async with call.writing(body.state_id) as state:
-            yield state
+async def _with_text(call: Call, body: Generate | Forward) -> AsyncIterator[tuple[State, int]]:
+    """The state that a request names, or a new one, its text laid behind; and where that begins.
+
+    A new state is kept when the request succeeds.  In a given one, the text and what the block does
+    are one change of it, or none.
+    """
+    if body.state_id is None:
+        model = await call.services.model(body.model_id)
+        async with call.making(model, sent(body.config), body.text_input) as state:
+            yield state, 0
         return
-    model = await call.services.model(body.model_id)
-    config = None if body.config is None else body.config.sent()
-    async with call.making(model, config=config) as state:
-        yield state
+    async with call.writing(body.state_id) as state:
+        length, revision = len(state), state.revision
+        text = body.text_input or ""
+        if len(text) > LONG_TEXT:
+            state._lay(memoryview(await call.services.aside(state._encode, text)))
+        else:
+            state._lay(text)
+        try:
+            yield state, length
+        except BaseException:
+            if state.revision == revision:  # refused before the first token
+                state._core.truncate(length)
+            raise
 
 
 async def generate(call: Call, body: Generate) -> object:
@@ -147,12 +163,9 @@ async def generate(call: Call, body: Generate) -> object:
         raise ApiError(400, "missing_input", "Give state_id, text_input, or both")
     if body.stream or body.stream_tokens_info:
         return call.stream(_generate_records(call, body))
-    limit = body.max_new_tokens or min(DEFAULT_TOKENS, call.settings.MAX_TOKENS_PER_REQUEST)
-    async with _given_or_new(call, body) as state:
-        if body.text_input:
-            await call.engine(state).forward(state, body.text_input)
+    async with _with_text(call, body) as (state, _):
         start = len(state)
-        found = await run(call, state, limit, body.sampling())
+        found = await run(call, state, _new_tokens(call, body), body.sampling())
         answer = {
             "state_id": state.id,
             "generated_text": found.text,
@@ -175,12 +188,13 @@ async def generate(call: Call, body: Generate) -> object:
 
 
 async def _generate_records(call: Call, body: Generate) -> Records:
-    limit = body.max_new_tokens or min(DEFAULT_TOKENS, call.settings.MAX_TOKENS_PER_REQUEST)
-    async with _given_or_new(call, body) as state:
-        if body.text_input:
-            await call.engine(state).forward(state, body.text_input)
-        async for record in records(call, state, limit, body.sampling(), body):
+    async with _with_text(call, body) as (state, _):
+        async for record in records(call, state, _new_tokens(call, body), body.sampling(), body):
             yield record
+
+
+def _new_tokens(call: Call, body: Generate) -> int:
+    return body.max_new_tokens or min(DEFAULT_TOKENS, call.settings.MAX_TOKENS_PER_REQUEST)
 
 
 async def forward(call: Call, body: Forward) -> object:
@@ -189,9 +203,8 @@ async def forward(call: Call, body: Forward) -> object:
         raise ApiError(400, "empty_input", "text_input may be empty only with a state_id")
     if body.stream_tokens_info:
         return call.stream(_forward_records(call, body))
-    async with _given_or_new(call, body) as state:
-        start = len(state)
-        await call.engine(state).forward(state, body.text_input or None)
+    async with _with_text(call, body) as (state, start):
+        await call.engine(state).forward(state)
         n = len(state) - start
         answer: dict[str, object] = {
             "state_id": state.id,
@@ -208,9 +221,8 @@ async def forward(call: Call, body: Forward) -> object:
 
 
 async def _forward_records(call: Call, body: Forward) -> Records:
-    async with _given_or_new(call, body) as state:
-        start = len(state)
-        await call.engine(state).forward(state, body.text_input or None)
+    async with _with_text(call, body) as (state, start):
+        await call.engine(state).forward(state)
         n = len(state) - start
         for i, info in enumerate(await token_infos(call, state, start, n, "next_token", body)):
             yield {
