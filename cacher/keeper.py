@@ -140,7 +140,7 @@ class Keeper:
             finally:
                 renewing.cancel()
                 with suppress(StoreError):  # it runs out by itself
-                    await self.whole(self.off(self.store.release, lease))
+                    await self.whole(self.store.release, lease)
 
     async def _leased(self, key: Key, seconds: float) -> Lease:
         deadline = monotonic() + seconds
@@ -218,23 +218,29 @@ class Keeper:
         finally:
             renewing.cancel()
             with suppress(StoreError):
-                await self.whole(self.off(self.store.release, lease))
+                await self.whole(self.store.release, lease)
 
     # ---- changing a state
 
-    async def commit(self, key: Key, state: State, expected: str | None) -> None:
-        """Store a state, then have it in memory; where that fails, memory has none."""
+    async def commit(self, key: Key, make: Callable[[], State], expected: str | None) -> State:
+        """Store the state that `make` gives, then have it in memory; returns it.
 
-        def save() -> str:
-            return self.store.save(key, encode(state), Summary.of(state), expected)
+        Where that fails or is cancelled, memory has none: the store tells what came of it.
+        """
+
+        def save() -> Entry:
+            state = make()
+            version = self.store.save(key, encode(state), Summary.of(state), expected)
+            return Entry(state, version, monotonic())
 
         try:
-            version = await self.off(save)
+            entry = await self.whole(save)
         except BaseException:
             if expected is not None:
                 self._forget([key])
             raise
-        self._keep(key, Entry(state, version, monotonic()))
+        self._keep(key, entry)
+        return entry.state
 
     def _keep(self, key: Key, entry: Entry) -> None:
         self._entries[key] = entry
@@ -263,7 +269,7 @@ class Keeper:
             StateNotFoundError: There is none.
         """
         self._forget([key])
-        if not await self.whole(self.off(self.store.delete, key)):
+        if not await self.whole(self.store.delete, key):
             raise not_found(key.state_id)
 
     async def clean_up(self) -> int:
@@ -285,31 +291,30 @@ class Keeper:
         if self._closed:
             raise StoreError("the store of states is closed")
 
-    async def off(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def off(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Call what blocks in a thread."""
         self._check_open()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, partial(function, *args, **kwargs))
+        return loop.run_in_executor(self._threads, partial(function, *args, **kwargs))
 
-    @staticmethod
-    async def whole(work: Awaitable[T]) -> T:
-        """Wait until the work is done, also when cancelled; then be cancelled."""
-        task = asyncio.ensure_future(work)
+    async def whole(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call what blocks in a thread, to its end also when cancelled; then be cancelled."""
+        work = self.off(function, *args, **kwargs)
         cancelled: asyncio.CancelledError | None = None
-        while not task.done():
+        while not work.done():
             try:
-                await asyncio.shield(task)
+                await asyncio.shield(work)
             except asyncio.CancelledError as error:
-                if task.cancelled():
+                if work.cancelled():
                     raise
                 cancelled = error
-            except Exception:  # of the task: raised below
+            except Exception:  # of the work: raised below
                 break
         if cancelled is not None:
-            if task.exception() is not None:
-                log.error("what a cancelled request changed was not stored: %s", task.exception())
+            if work.exception() is not None:
+                log.error("what a cancelled request changed was not stored: %s", work.exception())
             raise cancelled
-        return task.result()
+        return work.result()
 
 
 def not_found(state_id: object) -> StateNotFoundError:

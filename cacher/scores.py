@@ -23,12 +23,14 @@ MISSING = -1  # the last id of a token whose logits are not stored
 
 
 def scores_of(state: State) -> dict[str, object] | None:
-    """Return what the state remembers of its evaluation."""
+    """Return what the state remembers of its evaluation; None is nothing."""
     length, k = len(state), state._store_top_k
     if not length or not k:
         return None
     scores, top_ids, top_logits = state._core.scores(0, length, k)
     logprobs, lse = memoryview(scores), memoryview(state._core.lse(0, length))
+    if not any(x == x for x in lse) and not any(x == x for x in logprobs):  # NaN: never read
+        return None
     if state.dropped_tokens:  # behind the first window, another one judges than the text so far
         limit = state.context_limit
         logprobs[limit:] = array("f", [nan] * (length - limit))

@@ -136,14 +136,16 @@ class States:
             StoreError: It cannot be stored: there is no such state.
         """
         salt = check_tenant(tenant) or None
+        key = Key(tenant, Identity(state_id).get())
 
         def make() -> State:
             model = self._keeper.models(model_id)
             return model.state(
-                text, config=config, metadata=metadata, state_id=state_id, cache_salt=salt
+                text, config=config, metadata=metadata, state_id=key.state_id, cache_salt=salt
             )
 
-        return await self.add(await self._keeper.off(make), tenant=tenant)
+        async with self._keeper.turn(key):
+            return (await self._keeper.commit(key, make, None))._twin()
 
     async def add(self, state: State, *, tenant: str = "") -> State:
         """Store a state that was made elsewhere under its own id; returns it.
@@ -153,8 +155,9 @@ class States:
             StoreError: It cannot be stored.
         """
         key = Key(check_tenant(tenant), state.id)
+        twin = state._twin()
         async with self._keeper.turn(key):
-            await self._keeper.whole(self._keeper.commit(key, state._twin(), None))
+            await self._keeper.commit(key, lambda: twin, None)
         return state
 
     async def get(self, state_id: str, *, tenant: str = "") -> State:
@@ -189,7 +192,8 @@ class States:
                 yield draft
             finally:
                 if (draft._revision, draft._marks, len(draft)) != before:
-                    await self._keeper.whole(self._keeper.commit(key, draft._twin(), entry.version))
+                    twin = draft._twin()
+                    await self._keeper.commit(key, lambda: twin, entry.version)
 
     async def delete(self, state_id: str, *, tenant: str = "") -> None:
         """Remove a state from memory and store; forks live on.
@@ -345,9 +349,10 @@ class States:
             state._identity = Identity()
             return await self.add(state, tenant=tenant)
         key = Key(tenant, state.id)
+        twin = state._twin()
         async with self._keeper.turn(key):
             version = await self._keeper.off(self._keeper.store.version, key)
-            await self._keeper.whole(self._keeper.commit(key, state._twin(), version))
+            await self._keeper.commit(key, lambda: twin, version)
         return state
 
     # ---- runs

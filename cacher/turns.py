@@ -29,13 +29,10 @@ class Turns:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout_s
         try:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await lock.acquire()
-            except TimeoutError:
-                raise StateBusyError(
-                    f"state {name} is in use by another request since {self._timeout_s:g} s"
-                ) from None
+            if len(users) == 1:  # nobody to wait for
+                await lock.acquire()
+            else:
+                await self._wait(lock, deadline, name)
             try:
                 yield max(0.0, deadline - loop.time())
             finally:
@@ -44,6 +41,15 @@ class Turns:
             users.discard(me)
             if not users:
                 self._queues.pop(key, None)
+
+    async def _wait(self, lock: asyncio.Lock, deadline: float, name: str) -> None:
+        try:
+            async with asyncio.timeout_at(deadline):
+                await lock.acquire()
+        except TimeoutError:
+            raise StateBusyError(
+                f"state {name} is in use by another request since {self._timeout_s:g} s"
+            ) from None
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._queues

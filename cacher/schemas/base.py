@@ -65,6 +65,8 @@ def example(value: Any) -> ConfigDict:
 
 def whole(item: object, field: FieldInfo | None) -> object:
     """Take 5.0 as 5 where integers are wanted: JSON knows no difference."""
+    if not isinstance(item, (float, list)):
+        return item
     if field is None or not _wants_integer(cast(Any, field.annotation)):
         return item
     if isinstance(item, list):

@@ -30,7 +30,7 @@ def check_json_size(name: str, value: object) -> None:
     Raises:
         ValueError: It does.
     """
-    size = len(json.dumps(value))
+    size = len(json.dumps(value)) if value else 0
     if size > MAX_JSON_BYTES:
         raise ValueError(f"{name} takes {size} bytes as JSON, allowed: {MAX_JSON_BYTES}")
 

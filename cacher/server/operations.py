@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from copy import copy
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Le
@@ -21,6 +22,8 @@ from fastapi import Body, FastAPI, Path, Query, Request
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, create_model
 from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Scope
 
 from cacher.config import Settings
 from cacher.schemas.base import ErrorBody, ValidationErrorBody
@@ -162,6 +165,23 @@ class Call:
         )
 
 
+class OperationRoute(JsonRoute):
+    """A route that is looked at closely only where a path begins as its own does.
+
+    Every request asks one route after another: with all spellings there are a hundred.
+    """
+
+    @cached_property
+    def _start(self) -> str:
+        return self.path.partition("{")[0]
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Whether a request is for this route."""
+        if not scope["path"].startswith(self._start) and not scope.get("root_path"):
+            return Match.NONE, {}
+        return super().matches(scope)
+
+
 def add(app: FastAPI, services: Services, operation: Operation) -> None:
     """Serve an operation at all its paths."""
     endpoint = _endpoint(services, operation)
@@ -179,7 +199,7 @@ def add(app: FastAPI, services: Services, operation: Operation) -> None:
             tags=[operation.tag],
             operation_id=slug,
             openapi_extra=_request_content(operation),
-            route_class_override=JsonRoute,
+            route_class_override=OperationRoute,
         )
 
 
