@@ -2,30 +2,28 @@
 
 Processes report on their standard output, a line of JSON each:
 
-    {"will": id, "revision": r, "digest": d}     about to be stored
-    {"did": id, "revision": r, "digest": d}      acknowledged: must never be lost
+    {"will": id, "number": n, "digest": d}     about to be stored
+    {"did": id, "number": n, "digest": d}      acknowledged: must never be lost
+    {"not": id, "number": n, "digest": d}      refused: must not have happened
     {"will": id, "gone": true}, {"did": id, "gone": true}     the same of a deletion
 
-Ids are never used twice.  A revision may be announced several times, by processes that died before
-it was stored; acknowledged it is once.  A client of a server reports in the same way: it will when
-it asks, without a digest where it cannot know it, and it did when it was answered.
+A client of a server reports in the same way: it will when it asks, it did when it was answered.
+Numbers are in the order of a state's changes.  One may be announced several times, by processes
+that died before it was stored; acknowledged it is once.  A digest is of everything a state is.
+Ids are never used twice.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from cacher import State
-from cacher.document import to_document
 
-UNKNOWN = ""  # the digest of an outcome that the reporter cannot know
-
-
-def digest(state: State) -> str:
-    """Return a hash of everything a state is."""
-    return hashlib.sha256(json.dumps(to_document(state)).encode()).hexdigest()
+def digest(data: bytes) -> str:
+    """Return a hash of a state as it is stored or exported."""
+    return hashlib.sha256(data).hexdigest()
 
 
 @dataclass
@@ -34,65 +32,88 @@ class Book:
 
     promised: dict[int, str] = field(default_factory=dict)
     announced: dict[int, set[str]] = field(default_factory=dict)
+    twice: bool = False  # one number was acknowledged to two who changed it to different things
     may_be_gone: bool = False
     is_gone: bool = False
 
-    def judge(self, found: tuple[int, str] | None) -> str | None:
-        """Return what is wrong with a state as it was found after a crash."""
+    def judge(self, seen: str | None) -> str | None:
+        """Return what is wrong with a state as it was found after a crash; None: it was not."""
         last = max(self.promised, default=0)
-        if found is None:
+        if self.twice:
+            return "lost: two changes of the same state were acknowledged"
+        if seen is None:
             if last and not (self.may_be_gone or self.is_gone):
-                return f"lost: revision {last} was acknowledged"
+                return f"lost: change {last} was acknowledged"
             return None
-        revision, seen = found
         if self.is_gone:
             return "back again: it was deleted"
-        if revision < last:
-            return f"lost: revision {last} was acknowledged, revision {revision} is there"
-        if revision in self.promised:
-            same = self.promised[revision] in (seen, UNKNOWN)
-            return None if same else f"torn: revision {revision} is not what was acknowledged"
-        allowed = self.announced.get(revision, set())
-        if seen in allowed or UNKNOWN in allowed:
+        if seen == self.promised.get(last) or self.is_under_way(seen):
             return None
-        return f"torn: revision {revision} is none that was ever written"
+        if seen in self.promised.values() or any(seen in old for old in self.announced.values()):
+            return f"lost: change {last} was acknowledged, an older one is there"
+        return "torn: it is nothing that was ever written"
+
+    def is_under_way(self, seen: str) -> bool:
+        """Whether it was announced after what was acknowledged last."""
+        last = max(self.promised, default=0)
+        return any(seen in digests for n, digests in self.announced.items() if n > last)
 
 
 class Ledger:
-    """The books of all states."""
+    """The books of all states, and what was counted.
+
+    Attributes:
+        acknowledged: Changes and deletions that somebody was told of.
+        unanswered: Those that a kill left without an answer.
+        done: How many of these were found done.
+    """
 
     def __init__(self) -> None:
         self.books: dict[str, Book] = {}
-        self.acknowledged = 0
+        self.acknowledged = self.unanswered = self.done = 0
 
     def take(self, line: bytes) -> None:
         """Note a report; the end of a line is missing where its writer was killed."""
         if not line.endswith(b"\n"):
             return
         report = json.loads(line)
-        done = "did" in report
-        book = self.books.setdefault(report["did" if done else "will"], Book())
-        self.acknowledged += done
+        (verb,) = {"will", "did", "not"} & report.keys()
+        book = self.books.setdefault(report[verb], Book())
+        self.acknowledged += verb == "did"
         if report.get("gone"):
-            book.may_be_gone = True
-            book.is_gone = book.is_gone or done
-        elif done:
-            book.promised[report["revision"]] = report["digest"]
+            book.may_be_gone = verb != "not"
+            book.is_gone = book.is_gone or verb == "did"
+        elif verb == "did":
+            before = book.promised.setdefault(report["number"], report["digest"])
+            book.twice = book.twice or before != report["digest"]
+        elif verb == "will":
+            book.announced.setdefault(report["number"], set()).add(report["digest"])
         else:
-            book.announced.setdefault(report["revision"], set()).add(report["digest"])
+            book.announced[report["number"]].discard(report["digest"])
 
     def live(self) -> list[str]:
         """Return the ids of states that may be there."""
         return [name for name, book in self.books.items() if not book.is_gone]
 
-    def settle(self, name: str, found: tuple[int, str] | None) -> str | None:
+    def settle(self, name: str, seen: str | None) -> str | None:
         """Judge a state that was found, or not; what is there now is what counts from here on."""
         book = self.books[name]
-        wrong = book.judge(found)
-        if found is None:
+        wrong = book.judge(seen)
+        last = max(book.promised, default=0)
+        newer = [n for n, digests in book.announced.items() if n > last and digests]
+        self.unanswered += bool(newer or (book.may_be_gone and not book.is_gone))
+        if seen is None:
+            self.done += book.may_be_gone and not book.is_gone
             book.is_gone = True
         else:
-            book.promised = {found[0]: found[1]}
+            self.done += book.is_under_way(seen)
+            book.promised = {max([last, *newer]): seen}
         book.announced.clear()
-        book.may_be_gone = False
+        book.twice = book.may_be_gone = False
         return wrong
+
+    def strangers(self, there: Iterable[str]) -> list[str]:
+        """Return what is wrong with ids that are there, once all books are settled."""
+        found, live = set(there), set(self.live())
+        back = [f"{name} back again: it was deleted, or never was" for name in found - live]
+        return back + [f"{name} lost: it is there, but in no list" for name in live - found]

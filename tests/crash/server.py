@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import os
@@ -10,34 +9,38 @@ import random
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from tests.crash.ledger import UNKNOWN, Ledger
+from tests.crash.client import Client, Mirror, digest_of
+from tests.crash.ledger import Ledger
 
 CLIENTS = 6
 LONGEST_S = 1.5  # from the first request to the kill
-WORDS = (" the fox", " and then", ".", " a king", " was", " no")
+PROGRAM = ("-m", "cacher")
+NO_CHANGES: Mapping[str, str] = MappingProxyType({})
 
 
 class Server:
     """A server process over a folder of states."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, program: Sequence[str], environment: Mapping[str, str]
+    ) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.log = folder / "server.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "cacher", "serve", "--port", str(self.port)],
+                [sys.executable, *program, "serve", "--port", str(self.port)],
                 env={
                     **os.environ, "CACHER_CACHE_DIR": str(folder / "states"),
-                    "CACHER_OFFLINE": "True", "CACHER_MODEL_NAME": "tales",
+                    "CACHER_OFFLINE": "True", "CACHER_MODEL_NAME": "tales", **environment,
                 },
                 stdout=log, stderr=log,
             )  # fmt: skip
@@ -50,157 +53,97 @@ class Server:
                 time.sleep(0.02)
         raise TimeoutError("the server does not answer")
 
-    def ask(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
-        """Send a request and return status and JSON; OSError where the server went away."""
+    def ask(
+        self, method: str, path: str, body: object = None, read: Callable[[bytes], Any] = json.loads
+    ) -> tuple[int, Any]:
+        """Send a request and return status and answer; OSError where the server went away."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        kind = "application/octet-stream" if isinstance(body, bytes) else "application/json"
         try:
-            text = None if body is None else json.dumps(body)
-            connection.request(method, path, text, {"Content-Type": "application/json"})
+            data = body if body is None or isinstance(body, bytes) else json.dumps(body)
+            connection.request(method, path, data, {"Content-Type": kind})
             response = connection.getresponse()
-            return response.status, json.loads(response.read())
-        except (http.client.HTTPException, ValueError) as error:  # cut off in the middle
+            answer = response.read()
+            return response.status, (read if response.status == 200 else json.loads)(answer)
+        except http.client.HTTPException as error:  # cut off in the middle
             raise ConnectionError(str(error)) from None
         finally:
             connection.close()
 
     def kill(self) -> None:
-        """End it as a power failure would."""
+        """End it as the kernel does that runs out of memory."""
         self.process.kill()
         self.process.wait()
 
 
-class Client(threading.Thread):
-    """Changes states of its own, one request after another, and keeps the books."""
-
-    def __init__(
-        self, server: Server, ledger: Ledger, name: str, known: list[str], seed: int
-    ) -> None:
-        super().__init__()
-        self.server, self.ledger, self.me, self.known = server, ledger, name, known
-        self.rng = random.Random(seed)
-        self.lines: list[bytes] = []
-        self.wrong: list[str] = []
-        self.made = 0
-
-    def run(self) -> None:
-        try:
-            while True:
-                self.step()
-        except OSError:
-            return  # the server was killed
-
-    def step(self) -> None:
-        """Make, change or delete a state."""
-        rng = self.rng
-        if len(self.known) < 2 or (rng.random() < 0.15 and len(self.known) < 5):
-            self.made += 1
-            name = f"{self.me}-{self.made}"
-            body = {"model_id": "tales", "text": "Once upon a time", "state_id": name}
-            if self.tell(name, 1, "POST", "/states", body) is not None:
-                self.known.append(name)
-            return
-        name = rng.choice(self.known)
-        if rng.random() < 0.08:
-            self.remove(name)
-            return
-        status, state = self.server.ask("GET", f"/states/{name}")
-        if status != 200:
-            self.wrong.append(f"{name} lost: {status} {state}")
-            self.known.remove(name)
-            return
-        revision, path = state["revision"], f"/states/{name}"
-        kind = rng.randrange(5)
-        if kind == 0 and state["token_count"] < 300:
-            self.tell(name, revision + 1, "PATCH", path, {"append_text": rng.choice(WORDS)})
-        elif kind == 1:
-            at = rng.randrange(1, revision + 1)
-            self.tell(name, revision + 1, "POST", f"{path}/rollback", {"revision": at})
-        elif kind == 2:
-            config = {"state_id": name, "config": {"temperature": rng.random()}}
-            self.tell(name, revision + 1, "POST", "/states/config", config)
-        elif state["token_count"] < 300:
-            body = {"state_id": name, "max_tokens": rng.randrange(1, 6)}
-            self.tell(name, revision + 1, "POST", "/generate/token", body)
-
-    def tell(self, name: str, revision: int, method: str, path: str, body: object) -> object:
-        """Ask for a change; returns the answer where it was made."""
-        self.note("will", name, revision=revision, digest=UNKNOWN)
-        status, answer = self.server.ask(method, path, body)
-        if status == 200:
-            whole = "revision" in answer
-            seen = digest_of(answer) if whole else UNKNOWN
-            self.note("did", name, revision=revision, digest=seen)
-            return answer
-        if status != 400 or answer["code"] != "revision_not_available":
-            self.wrong.append(f"{method} {path}: {status} {answer}")
-        return None
-
-    def remove(self, name: str) -> None:
-        self.known.remove(name)
-        self.note("will", name, gone=True)
-        status, answer = self.server.ask("DELETE", f"/states/{name}")
-        if status == 200:
-            self.note("did", name, gone=True)
-        else:
-            self.wrong.append(f"DELETE {name}: {status} {answer}")
-
-    def note(self, verb: str, name: str, **what: object) -> None:
-        self.lines.append(json.dumps({verb: name, **what}).encode() + b"\n")
-
-
-def digest_of(answer: dict[str, Any]) -> str:
-    """Return a hash of a state as a client sees it."""
-    return hashlib.sha256(json.dumps(answer, sort_keys=True).encode()).hexdigest()
-
-
 @contextmanager
-def serving(folder: Path) -> Iterator[Server]:
+def serving(
+    folder: Path, program: Sequence[str] = PROGRAM, environment: Mapping[str, str] = NO_CHANGES
+) -> Iterator[Server]:
     """A server that is killed in the end, whatever happens."""
-    server = Server(folder)
+    server = Server(folder, program, environment)
     try:
         yield server
     finally:
         server.kill()
 
 
-def round_of(folder: Path, ledger: Ledger, number: int, rng: random.Random) -> list[str]:
-    """Start the server, compare what it has with the books, load it, kill it."""
-    with serving(folder) as server:
-        wrong = look(server, ledger)
-        names = ledger.live()
-        rng.shuffle(names)
-        clients = [
-            Client(server, ledger, f"r{number}c{i}", names[i::CLIENTS][:4], rng.randrange(2**30))
-            for i in range(CLIENTS)
-        ]
+class Trial:
+    """One folder that is served, loaded and killed, again and again."""
+
+    def __init__(self, folder: Path, rng: random.Random, program: Sequence[str] = PROGRAM) -> None:
+        self.folder, self.rng, self.program = folder, rng, program
+        self.ledger = Ledger()
+        self.mirrors: dict[str, Mirror] = {}
+
+    def round(self, number: int) -> list[str]:
+        """Start the server, compare what it has with the books, load it, kill it."""
+        with serving(self.folder, self.program) as server:
+            wrong = self.compare(server)
+            names = list(self.mirrors)
+            self.rng.shuffle(names)
+            clients = [
+                Client(
+                    server, f"r{number}c{i}",
+                    {name: self.mirrors[name] for name in names[i::CLIENTS]},
+                    self.rng.randrange(2**30),
+                )
+                for i in range(CLIENTS)
+            ]  # fmt: skip
+            for client in clients:
+                client.start()
+            time.sleep(0.05 + self.rng.random() ** 2 * LONGEST_S)
+            if server.process.poll() is not None:
+                wrong.append(f"the server ended by itself with {server.process.returncode}")
+        self.mirrors = {}
         for client in clients:
-            client.start()
-        time.sleep(0.05 + rng.random() ** 2 * LONGEST_S)
-        if server.process.poll() is not None:
-            wrong.append(f"the server ended by itself with {server.process.returncode}")
-    for client in clients:
-        client.join()
-        wrong += client.wrong
-        for line in client.lines:
-            ledger.take(line)
-    log = server.log.read_text()
-    wrong += [line for line in log.splitlines() if "Traceback" in line or "damaged" in line]
-    return [f"round {number}: {line}" for line in wrong]
+            client.join()
+            wrong += client.wrong
+            self.mirrors |= client.mirrors
+            for line in client.lines:
+                self.ledger.take(line)
+        log = server.log.read_text()
+        return wrong + [
+            line for line in log.splitlines() if "Traceback" in line or "damaged" in line
+        ]
 
+    def compare(self, server: Server) -> list[str]:
+        """Compare every state with the books; go on with what is there."""
+        wrong = []
+        for name in self.ledger.live():
+            status, answer = server.ask("GET", f"/states/{name}/export")
+            seen = digest_of(answer) if status == 200 else None
+            judged = self.ledger.settle(name, seen)
+            if judged is not None:
+                wrong.append(f"{name} {judged}")
+            if seen is None:
+                del self.mirrors[name]
+            else:
+                self.mirrors[name].settle(seen)
+        listed = server.ask("GET", "/states?limit=1000")[1]["states"]
+        return wrong + self.ledger.strangers(state["state_id"] for state in listed)
 
-def look(server: Server, ledger: Ledger) -> list[str]:
-    """Compare every state with the books."""
-    wrong = []
-    for name in ledger.live():
-        status, answer = server.ask("GET", f"/states/{name}")
-        found = (answer["revision"], digest_of(answer)) if status == 200 else None
-        judged = ledger.settle(name, found)
-        if judged is not None:
-            wrong.append(f"{name} {judged}")
-    return wrong
-
-
-def last_look(folder: Path, ledger: Ledger) -> list[str]:
-    """Start the server once more and compare."""
-    with serving(folder) as server:
-        return look(server, ledger)
+    def look(self) -> list[str]:
+        """Start the server once more and compare."""
+        with serving(self.folder, self.program) as server:
+            return self.compare(server)

@@ -12,6 +12,7 @@ import sys
 
 import cacher
 from cacher import State, StateBusyError, StateNotFoundError
+from cacher.document import encode
 from cacher.states import States
 from cacher.stores.files import FileStore
 from tests.crash.ledger import digest
@@ -51,17 +52,24 @@ async def make(states: States, rng: random.Random, name: str, known: list[str]) 
         state = (await states.get(rng.choice(known))).fork(state_id=name)
     else:
         state = model.state([300 + rng.randrange(500) for _ in range(20)], state_id=name)
-    say("will", name, revision=1, digest=digest(state))
+    what = {"number": 1, "digest": digest(encode(state))}
+    say("will", name, **what)
     await states.add(state)
-    say("did", name, revision=1, digest=digest(state))
+    say("did", name, **what)
 
 
 async def change(states: States, rng: random.Random, name: str) -> None:
     """Change a state."""
-    async with states.change(name) as state:
-        alter(state, rng)
-        what = {"revision": state.revision, "digest": digest(state)}
-        say("will", name, **what)
+    what: dict[str, object] = {}
+    try:
+        async with states.change(name) as state:
+            alter(state, rng)
+            what = {"number": state.revision, "digest": digest(encode(state))}
+            say("will", name, **what)
+    except StateBusyError:
+        if what:
+            say("not", name, **what)
+        raise
     say("did", name, **what)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import stat
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from cacher import StateExistsError, StoreError
 from cacher.stores.base import ChangedMeanwhileError, Key
 from cacher.stores.files import INDEX_NAME, FileStore
+from tests.crash.server import serving
 from tests.stores.test_stores import A, document, put, summary
 
 
@@ -169,6 +171,7 @@ import json, os, sys
 from cacher import StoreError
 from cacher.stores.base import Key
 from cacher.stores.files import FileStore
+from tests.crash.server import serving
 from tests.stores.test_stores import A, document, put, summary
 
 faults, folder, fault = sys.argv[1:]
@@ -223,23 +226,77 @@ def test_a_folder_that_cannot_be_synced_is_reported(faults: Path, tmp_path: Path
     assert data.encode() in (document(0), document(1)), "one or the other, whole"
 
 
+def on_disk(name: str, folder: str = "states") -> str:
+    """Return how a state is put on disk: the file, then its name, then the folder."""
+    temporary = r"(\.cacher-[0-9a-f]+\.tmp)"
+    file = rf"(?:write {temporary}\n)(?:write \1\n)*fsync \1\nrename \1 {re.escape(name)}\n"
+    return rf"{file}fsync {folder}\n"
+
+
 def test_a_save_returns_when_all_is_on_disk(faults: Path, tmp_path: Path) -> None:
     code = """
 import os, sys
 from cacher.stores.files import FileStore
-from tests.stores.test_stores import A, document, put, summary
-store = FileStore(sys.argv[2])
+from tests.stores.test_stores import A, Key, document, put, summary
 calls = os.path.join(sys.argv[1], "calls")
+def show():
+    print(open(calls).read(), end="--\\n")
+    os.unlink(calls)
+store = FileStore(sys.argv[2])
+show()
 version = put(store, A)
-os.unlink(calls)
+show()
 store.save(A, document(1), summary(), version)
-print(open(calls).read())
-os.unlink(calls)
+show()
 store.delete(A)
-print(open(calls).read())
+show()
+put(store, Key("red", "b"))
+show()
 """
-    calls = with_faults(faults, tmp_path, code).split("\n")
-    assert calls == ["fsync file", "rename", "fsync folder", "", "fsync folder", "", ""]
+    opened, made, saved, deleted, tenants = with_faults(faults, tmp_path, code).split("--\n")[:-1]
+    assert opened.startswith("mkdir states\nfsync "), "the folder's own name, too"
+    assert re.fullmatch(on_disk("a.json"), made), made
+    assert re.fullmatch(on_disk("a.json"), saved), saved
+    assert deleted == "unlink a.json\nfsync states\n"
+    folders = "mkdir tenants\nfsync states\nmkdir red\nfsync tenants\n"
+    assert re.fullmatch(folders + on_disk("b.json", "red"), tenants), tenants
+
+
+def test_a_server_answers_when_all_is_on_disk(faults: Path, tmp_path: Path) -> None:
+    (tmp_path / "faults").mkdir()
+    calls = tmp_path / "faults" / "calls"
+    preloaded = {"LD_PRELOAD": str(faults), "CACHER_FAULTS": str(tmp_path / "faults")}
+    with serving(tmp_path, environment=preloaded) as server:
+
+        def order(method: str, path: str, body: object = None) -> str:
+            calls.write_text("")
+            status, answer = server.ask(method, path, body, bytes)
+            assert status == 200, answer
+            return calls.read_text()
+
+        new = {"model_id": "tales", "text": "Once", "state_id": "a"}
+        generate = {"state_id": "a", "max_tokens": 3}
+        changes: list[tuple[str, str, object, str]] = [
+            ("POST", "/states", new, "a"),
+            ("PATCH", "/states/a", {"append_text": " there"}, "a"),
+            ("POST", "/states/config", {"state_id": "a", "config": {"seed": 3}}, "a"),
+            ("POST", "/states/a/checkpoints", {"name": "c"}, "a"),
+            ("POST", "/forward", {"state_id": "a", "text_input": " was"}, "a"),
+            ("POST", "/generate/token", generate, "a"),
+            ("POST", "/generate", generate, "a"),
+            ("POST", "/states/a/rollback", {"checkpoint": "c"}, "a"),
+            ("POST", "/states/a/fork", {"state_id": "b"}, "b"),
+            ("POST", "/states/merge", {"state_ids": ["a", "b"], "state_id": "c"}, "c"),
+        ]
+        for method, path, body, name in changes:
+            seen = order(method, path, body)
+            assert re.fullmatch(on_disk(f"{name}.json") + "answer\n", seen), (path, seen)
+        exported = server.ask("GET", "/states/a/export", read=bytes)[1]
+        seen = order("POST", "/states/import?on_conflict=replace", exported)
+        assert re.search(on_disk("a.json") + r"answer\n\Z", seen), "after one that was refused"
+        seen = order("POST", "/generate/token", generate | {"stream": True})
+        assert re.fullmatch(f"answer\n{on_disk('a.json')}end\n", seen), seen
+        assert order("DELETE", "/states/a") == "unlink a.json\nfsync states\nanswer\n"
 
 
 def test_a_file_that_may_not_grow_is_reported(tmp_path: Path) -> None:
@@ -247,6 +304,7 @@ def test_a_file_that_may_not_grow_is_reported(tmp_path: Path) -> None:
 import resource, sys
 from cacher import StoreError
 from cacher.stores.files import FileStore
+from tests.crash.server import serving
 from tests.stores.test_stores import A, document, put, summary
 store = FileStore(sys.argv[1])
 version = put(store, A)
