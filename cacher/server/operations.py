@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from copy import copy
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Le
@@ -26,6 +26,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from cacher.config import Settings
+from cacher.engine import LONG_TEXT
 from cacher.schemas.base import ErrorBody, ValidationErrorBody
 from cacher.schemas.config import MAX_SEED
 from cacher.server.encoding import JSON, json_response
@@ -135,9 +136,10 @@ class Call:
         self, model: Model, config: Mapping[str, object] | None, text: str | None
     ) -> AsyncIterator[State]:
         """Have a new state; it is stored when the block is left, but for errors."""
-        state = await self.services.aside(
-            model.state, text, config=config, cache_salt=self.visit.tenant or None
-        )
+        salt = self.visit.tenant or None
+        make = partial(model.state, text, config=config, cache_salt=salt)
+        long = len(text or "") > LONG_TEXT
+        state = await self.services.engine(model).run(make) if long else make()
         try:
             yield state
         except (asyncio.CancelledError, GeneratorExit):  # the client has left: it saw the tokens

@@ -146,7 +146,7 @@ async def _with_text(call: Call, body: Generate | Forward) -> AsyncIterator[tupl
         length, revision = len(state), state.revision
         text = body.text_input or ""
         if len(text) > LONG_TEXT:
-            state._lay(memoryview(await call.services.aside(state._encode, text)))
+            state._lay(memoryview(await call.engine(state).run(state._encode, text)))
         else:
             state._lay(text)
         try:
