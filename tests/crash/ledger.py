@@ -107,7 +107,8 @@ class Ledger:
             book.is_gone = True
         else:
             self.done += book.is_under_way(seen)
-            book.promised = {max([last, *newer]): seen}
+            now = max([n for n in newer if seen in book.announced[n]], default=last)
+            book.promised = {now: seen}
         book.announced.clear()
         book.twice = book.may_be_gone = False
         return wrong

@@ -84,6 +84,8 @@ def test_the_books_go_on_with_what_is_there() -> None:
     assert "torn" in (ledger.settle("a", "y") or "")
     report(ledger, "will", 3, "w")
     assert ledger.settle("a", "y") is None
+    report(ledger, "did", 3, "v")
+    assert ledger.settle("a", "v") is None, "a number that was announced in vain is used again"
     assert (ledger.unanswered, ledger.done) == (2, 1)
     assert ledger.strangers([]) == ["a lost: it is there, but in no list"]
     report(ledger, "did", 4, "v")
