@@ -222,11 +222,16 @@ class Keeper:
 
     # ---- changing a state
 
-    async def commit(self, key: Key, make: Callable[[], State], expected: str | None) -> State:
-        """Store the state that `make` gives, then have it in memory; returns it.
+    async def create(self, key: Key, make: Callable[[], State]) -> State:
+        """Call `make` in a thread, store what it gives under a new key; returns what is kept."""
+        return await self._commit(key, make, None)
 
-        Where that fails or is cancelled, memory has none: the store tells what came of it.
-        """
+    async def commit(self, key: Key, state: State, expected: str | None) -> None:
+        """Store a state, then have it in memory."""
+        await self._commit(key, lambda: state, expected)
+
+    async def _commit(self, key: Key, make: Callable[[], State], expected: str | None) -> State:
+        """Where it fails or is cancelled, memory has none: the store tells what came of it."""
 
         def save() -> Entry:
             state = make()
@@ -277,6 +282,16 @@ class Keeper:
         gone = await self.off(self.store.clean_up, self._max_age_s, self._max_stored)
         self._forget(gone)
         return len(gone)
+
+    async def keep_clean(self, interval_s: float) -> None:
+        """Clean up now and then, until it is cancelled."""
+        while True:
+            try:
+                if removed := await self.clean_up():
+                    log.info("%d unused states removed", removed)
+            except CacherError as error:
+                log.error("the clean-up of states failed: %s", error)
+            await asyncio.sleep(interval_s)
 
     async def stats(self) -> StatesStats:
         """Return counters."""

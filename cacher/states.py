@@ -8,14 +8,13 @@ that cannot be stored has not happened.  `cacher.keeper` has the rules.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Literal, get_args
 
 from cacher.branches import Tree, family_tree
 from cacher.checks import MAX_INT32, choice, integer
-from cacher.errors import CacherError, ParameterError, StateExistsError
+from cacher.errors import ParameterError, StateExistsError
 from cacher.identity import STATE_ID, Identity
 from cacher.keeper import Keeper, StatesStats, not_found
 from cacher.lineage import OnConflict, Strategy, merge
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 Taken = Literal["new", "error", "replace"]
 
 MAX_FORKS = 32
-
-log = logging.getLogger(__name__)
 
 
 class States:
@@ -95,7 +92,7 @@ class States:
 
     async def __aenter__(self) -> States:
         if self._interval_s > 0:
-            self._cleaner = asyncio.create_task(self._keep_clean())
+            self._cleaner = asyncio.create_task(self._keeper.keep_clean(self._interval_s))
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -135,17 +132,20 @@ class States:
             StateExistsError: The id is taken.
             StoreError: It cannot be stored: there is no such state.
         """
-        salt = check_tenant(tenant) or None
-        key = Key(tenant, Identity(state_id).get())
+        key = Key(check_tenant(tenant), Identity(state_id).get())
 
         def make() -> State:
             model = self._keeper.models(model_id)
             return model.state(
-                text, config=config, metadata=metadata, state_id=key.state_id, cache_salt=salt
+                text,
+                config=config,
+                metadata=metadata,
+                state_id=key.state_id,
+                cache_salt=tenant or None,
             )
 
         async with self._keeper.turn(key):
-            return (await self._keeper.commit(key, make, None))._twin()
+            return (await self._keeper.create(key, make))._twin()
 
     async def add(self, state: State, *, tenant: str = "") -> State:
         """Store a state that was made elsewhere under its own id; returns it.
@@ -155,9 +155,8 @@ class States:
             StoreError: It cannot be stored.
         """
         key = Key(check_tenant(tenant), state.id)
-        twin = state._twin()
         async with self._keeper.turn(key):
-            await self._keeper.commit(key, lambda: twin, None)
+            await self._keeper.commit(key, state._twin(), None)
         return state
 
     async def get(self, state_id: str, *, tenant: str = "") -> State:
@@ -192,8 +191,7 @@ class States:
                 yield draft
             finally:
                 if (draft._revision, draft._marks, len(draft)) != before:
-                    twin = draft._twin()
-                    await self._keeper.commit(key, lambda: twin, entry.version)
+                    await self._keeper.commit(key, draft._twin(), entry.version)
 
     async def delete(self, state_id: str, *, tenant: str = "") -> None:
         """Remove a state from memory and store; forks live on.
@@ -349,10 +347,9 @@ class States:
             state._identity = Identity()
             return await self.add(state, tenant=tenant)
         key = Key(tenant, state.id)
-        twin = state._twin()
         async with self._keeper.turn(key):
             version = await self._keeper.off(self._keeper.store.version, key)
-            await self._keeper.commit(key, lambda: twin, version)
+            await self._keeper.commit(key, state._twin(), version)
         return state
 
     # ---- runs
@@ -379,15 +376,6 @@ class States:
     async def stats(self) -> StatesStats:
         """Return counters."""
         return await self._keeper.stats()
-
-    async def _keep_clean(self) -> None:
-        while True:
-            try:
-                if removed := await self.clean_up():
-                    log.info("%d unused states removed", removed)
-            except CacherError as error:
-                log.error("the clean-up of states failed: %s", error)
-            await asyncio.sleep(self._interval_s)
 
     def _key(self, state_id: str, tenant: str) -> Key:
         if not isinstance(state_id, str) or not STATE_ID.fullmatch(state_id):
