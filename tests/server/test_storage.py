@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.server import Server
+from tests.crash.server import NO_CHANGES, PROGRAM, Server
 from tests.stores.conftest import faults  # noqa: F401 - a fixture
 
 
@@ -21,7 +21,7 @@ def test_a_disk_that_fails_is_told_to_the_caller(
     switches.mkdir()
     monkeypatch.setenv("LD_PRELOAD", str(faults))
     monkeypatch.setenv("CACHER_FAULTS", str(switches))
-    server = Server(tmp_path)
+    server = Server(tmp_path, PROGRAM, NO_CHANGES)
     try:
         state = {"model_id": "tales", "text": "Once upon a time", "state_id": "a"}
         assert server.ask("POST", "/states", state)[0] == 200
