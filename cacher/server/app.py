@@ -20,7 +20,7 @@ from cacher.server import errors
 from cacher.server.errors import Answer
 from cacher.server.gate import Gate
 from cacher.server.guard import Guard
-from cacher.server.journal import Journal, log
+from cacher.server.journal import Faults, Journal, log
 from cacher.server.operations import add, document
 from cacher.server.routes import analysis, bookkeeping, generation, models, service, states
 from cacher.server.services import Services
@@ -120,7 +120,8 @@ def _layers(settings: Settings, services: Services) -> list[Middleware]:
                 expose_headers=["X-Request-ID", "Retry-After"],
             )
         )
-    return [*layers, Middleware(Gate, settings=settings), Middleware(Guard, settings=settings)]
+    layers += [Middleware(Faults), Middleware(Gate, settings=settings)]
+    return [*layers, Middleware(Guard, settings=settings)]
 
 
 async def _package_error(_request: Request, error: Exception) -> Response:

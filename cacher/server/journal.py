@@ -19,6 +19,7 @@ from cacher.server.errors import INTERNAL
 from cacher.server.metrics import Metrics
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+CLIENT_LEFT = 499  # a status that nobody sees: of requests whose client has left, for the log
 
 log = logging.getLogger("cacher.server")
 
@@ -49,7 +50,7 @@ class Journal:
         self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on; a fault becomes an answer that tells nothing of it."""
+        """Pass a request on."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         given = Headers(scope=scope).get("x-request-id", "")
@@ -68,11 +69,6 @@ class Journal:
         started = time.perf_counter()
         try:
             await self.app(scope, receive, noting)
-        except Exception:
-            log.exception("fault in request %s", request_id)
-            if status:
-                raise  # the server closes the connection: the client sees that the body is cut
-            await INTERNAL.send(scope, receive, noting)
         finally:
             self._note(scope, status, time.perf_counter() - started)
 
@@ -90,6 +86,40 @@ class Journal:
                 "tenant": about.tenant,
             }
             log.info("%s", Fields("request", fields))
+
+
+class Faults:
+    """The layer inside that of CORS: a fault becomes an answer that tells nothing of it.
+
+    It is an answer like any other: pages of allowed origins can read it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on.
+
+        Raises:
+            Exception: The fault, where an answer has begun: the server closes the connection, and
+                the client sees that the body is cut.
+        """
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noting)
+        except Exception:
+            log.exception("fault in request %s", visit(scope).request_id)
+            if begun:
+                raise
+            await INTERNAL.send(scope, receive, send)
 
 
 class Fields:

@@ -70,10 +70,12 @@ def test_123_faults_tell_nothing(caplog: pytest.LogCaptureFixture) -> None:
         app.state.services.registry.available = lambda: 1 / 0
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
-            answer = await http.get("/models", headers={"X-Request-ID": "fault"})
+            headers = {"X-Request-ID": "fault", "Origin": "http://page.example"}
+            answer = await http.get("/models", headers=headers)
             body = {"detail": "Internal server error", "code": "internal_error"}
             assert (answer.status_code, answer.json()) == (500, body)
             assert answer.headers["x-request-id"] == "fault"
+            assert answer.headers["access-control-allow-origin"] == "*"
 
     logging.getLogger("cacher").propagate = True
     go(run)
@@ -141,6 +143,47 @@ def test_origins() -> None:
             assert (await http.options("/test", headers=asking)).status_code == 405
 
     go(run)
+
+
+def test_pages_of_allowed_origins_can_read_every_answer() -> None:
+    page = {"Origin": "http://page.example"}
+    key = {"X-API-Key": "secret-1"}
+    with (
+        over_socket(
+            ALLOWED_ORIGINS=("http://page.example",), API_KEY_REQUIRED=True, API_KEYS=KEYS,
+            RATE_LIMIT="12/minute", LOCK_TIMEOUT=0.01,
+        ) as address,
+        httpx.Client(base_url=address, headers=page, timeout=60) as http,
+    ):  # fmt: skip
+
+        def ask(status: int, path: str, body: Any = None, headers: Any = key) -> None:
+            method = "GET" if body is None else "POST"
+            options = {"content": body} if isinstance(body, bytes) else {"json": body}
+            answer = http.request(method, path, headers=headers, **options)
+            assert answer.status_code == status, answer.text
+            assert answer.headers["access-control-allow-origin"] == "http://page.example"
+            assert answer.headers["access-control-allow-credentials"] == "true"
+            assert "X-Request-ID" in answer.headers["access-control-expose-headers"]
+            assert answer.headers["x-request-id"]
+
+        ask(200, "/test")
+        ask(400, "/test", headers={**key, "Host": "a b"})
+        ask(401, "/test", headers={})
+        ask(404, "/nope")
+        ask(405, "/test", {})
+        ask(413, "/tokenize", b"x" * (5 * 2**20))
+        ask(415, "/tokenize", {"text": "x"}, headers={**key, "Content-Encoding": "gzip"})
+        ask(422, "/tokenize", b"{")
+        ask(200, "/states", {"model_id": "tales", "text": "The", "state_id": "a"})
+        stream = {"state_id": "a", "max_tokens": 100, "stream": True}
+        with http.stream("POST", "/generate/token", json=stream, headers=key) as answer:
+            assert answer.headers["access-control-allow-origin"] == "http://page.example"
+            parts = answer.iter_raw()
+            next(parts)
+            ask(503, "/generate/token", {"state_id": "a"})
+        while http.get("/test", headers=key).status_code == 200:
+            pass
+        ask(429, "/test")
 
 
 def test_rates() -> None:
