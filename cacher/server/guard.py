@@ -35,12 +35,14 @@ class Guard:
         headers = Headers(scope=scope)
         length = headers.get("content-length", "")
         if length in ("", "0") and "transfer-encoding" not in headers:
-            return await self.app(scope, receive, send)
+            return await self.app(scope, _replay(b"", receive), send)
         importing = scope["path"] in IMPORT_PATHS
         limit = self.settings.MAX_IMPORT_BYTES if importing else self.settings.MAX_BODY_BYTES
         body = await self._body(headers, receive, limit, importing)
         if isinstance(body, Answer):
             return await body.send(scope, receive, send)
+        # A body is JSON, whatever it is called: by `curl -d` it is called a form.
+        scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"content-type"]
         return await self.app(scope, _replay(body, receive), send)
 
     async def _body(

@@ -56,6 +56,18 @@ def test_7_malformed_json(http: httpx.Client, body: bytes) -> None:
     assert answer.json()["code"] == "validation_error"
 
 
+@pytest.mark.parametrize(
+    "kind", [None, "application/x-www-form-urlencoded", "text/plain", "multipart/form-data", "x"]
+)
+def test_a_body_is_json_whatever_it_is_called(http: httpx.Client, kind: str | None) -> None:
+    headers = {} if kind is None else {"Content-Type": kind}
+    answer = http.post("/tokenize", content=b'{"text": "Hello"}', headers=headers)
+    assert (answer.status_code, answer.json()["count"]) == (200, 1)
+    answer = http.post("/tokenize", content=b"text=Hello", headers=headers)
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["msg"].startswith("The body is no JSON: ")
+
+
 @pytest.mark.parametrize("path", ["/", "/docs"])
 def test_125_pages_load_nothing_from_elsewhere(http: httpx.Client, path: str) -> None:
     answer = http.get(path)
