@@ -11,7 +11,7 @@ is asked stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import fsum, sqrt
@@ -193,6 +193,7 @@ class Classifying:
         threshold: float | None = None,
         template: str = TEMPLATE,
         per_token: bool = False,
+        progress: Callable[[int, int], object] | None = None,
     ) -> Classifications:
         """Judge several texts; each gets what it would get alone.
 
@@ -203,6 +204,7 @@ class Classifying:
             threshold: Score from which a label is selected.
             template: What is put behind the text.
             per_token: Also give the reward of every prefix.
+            progress: Called with (texts judged, texts in all); what it raises ends the call.
 
         Example:
             >>> import cacher
@@ -222,7 +224,7 @@ class Classifying:
         state = cast("State", self)
         question = Question(state.model, labels, multi_label, threshold, template, per_token)
         names = tuple(dict.fromkeys(question.labels))
-        return Classifications(tuple(question.answer(state, several)), names)
+        return Classifications(tuple(question.answer(state, several, progress)), names)
 
 
 def _correlation(a: Sequence[float], b: Sequence[float]) -> float:

@@ -24,6 +24,7 @@ REWARD_LABELS = ("positive", "negative")
 
 T = TypeVar("T")
 R = TypeVar("R")
+Told = Callable[[int, int], object] | None  # called with the texts judged, and all; may raise
 
 
 class Question:
@@ -56,14 +57,16 @@ class Question:
                 f"{len(model.labels) or 'none'}"
             )
 
-    def answer(self, state: State, texts: Sequence[Text | None]) -> list[Classification]:
+    def answer(
+        self, state: State, texts: Sequence[Text | None], progress: Told = None
+    ) -> list[Classification]:
         """Judge the texts, None being the state's own."""
         if self.statements:
             ids = [_scratch(state, text) for text in texts]
-            rows = _zero_shot(state, ids, self.statements, self.multi_label)
+            rows = _zero_shot(state, ids, self.statements, self.multi_label, progress)
             return [self._judge(row) for row in rows]
         readings = [_read(state, text) for text in texts]
-        rows = _together(readings, lambda group: _head_logits(state, group))
+        rows = _together(readings, lambda group: _head_logits(state, group), progress)
         results = [self._judge(row) for row in rows]
         if not self.per_token:
             return results
@@ -239,10 +242,15 @@ def _statements(tokenizer: Tokenizer, template: str, labels: Sequence[str]) -> l
 
 
 def _zero_shot(
-    state: State, texts: Sequence[list[int]], statements: Sequence[_Statement], multi_label: bool
-) -> list[list[float]]:
+    state: State, texts: Sequence[list[int]], statements: Sequence[_Statement], multi_label: bool,
+    progress: Told,
+) -> list[list[float]]:  # fmt: skip
     """Return the logits of each text for each statement."""
-    rows = [_evidence(state, ids, statements) for ids in texts]
+    rows = []
+    for ids in texts:
+        rows.append(_evidence(state, ids, statements))
+        if progress is not None:
+            progress(len(rows), len(texts))
     if not multi_label:
         return rows
     without = _evidence(state, [], statements)
@@ -275,13 +283,17 @@ def _evidence(state: State, text: list[int], statements: Sequence[_Statement]) -
 # ---- numbers
 
 
-def _together(items: Sequence[T], evaluate: Callable[[Sequence[T]], list[R]]) -> list[R]:
+def _together(
+    items: Sequence[T], evaluate: Callable[[Sequence[T]], list[R]], progress: Told = None
+) -> list[R]:
     """Evaluate in groups: smaller ones where the KV budget holds no more."""
     done: list[R] = []
     size = min(TOGETHER, len(items))
     while len(done) < len(items):
         try:
             done += evaluate(items[len(done) : len(done) + size])
+            if progress is not None:
+                progress(len(done), len(items))
         except BudgetError:
             if size == 1:
                 raise

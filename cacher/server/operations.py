@@ -15,7 +15,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, asyn
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 from annotated_types import Le
 from fastapi import Body, FastAPI, Path, Query, Request
@@ -31,7 +31,8 @@ from cacher.schemas.base import ErrorBody, ValidationErrorBody
 from cacher.schemas.config import MAX_SEED
 from cacher.server.encoding import JSON, json_response
 from cacher.server.guard import JsonRoute
-from cacher.server.journal import Visit, visit
+from cacher.server.journal import CLIENT_LEFT, Visit, visit
+from cacher.server.presence import Attended, ClientLeft, until_ended
 from cacher.server.services import Services
 from cacher.server.streaming import Records, RecordStream, form_of
 
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from cacher.engine import Engine, EngineStream
     from cacher.model import Model
     from cacher.state import State
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 PREFIX = "/v1"
 WORDS = ("/analysis", "/analyze")
@@ -133,23 +137,39 @@ class Call:
 
     @asynccontextmanager
     async def making(
-        self, model: Model, config: Mapping[str, object] | None, text: str | None
+        self,
+        model: Model,
+        config: Mapping[str, object] | None,
+        text: str | None,
+        *,
+        streams: bool,
     ) -> AsyncIterator[State]:
-        """Have a new state; it is stored when the block is left, but for errors."""
+        """Have a new state; it is stored when the block is left, but for errors.
+
+        A client that leaves a stream knows the state's id and has seen its tokens: that is stored,
+        too.
+        """
         salt = self.visit.tenant or None
         make = partial(model.state, text, config=config, cache_salt=salt)
         long = len(text or "") > LONG_TEXT
         state = await self.services.engine(model).run(make) if long else make()
         try:
             yield state
-        except (asyncio.CancelledError, GeneratorExit):  # the client has left: it saw the tokens
-            await self.services.states.add(state, tenant=self.visit.tenant)
+        except (asyncio.CancelledError, GeneratorExit):
+            if streams:
+                await self.services.states.add(state, tenant=self.visit.tenant)
             raise
         await self.services.states.add(state, tenant=self.visit.tenant)
 
     def engine(self, state: State) -> Engine:
         """Return the engine of a state's model."""
         return self.services.engine(state.model)
+
+    async def run(
+        self, state: State, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Call a method of a state off the event loop, to its end or until nobody waits for it."""
+        return await until_ended(self.engine(state), state, function, *args, **kwargs)
 
     def cancellable(self, stream: EngineStream) -> AbstractContextManager[None]:
         """Let `Services.cancel` find a run while the block lasts."""
@@ -214,8 +234,12 @@ def _endpoint(services: Services, operation: Operation) -> Handler:
             arguments["body"] = operation.body()
         prefixed = request.scope["path"].startswith(PREFIX + "/")
         call = Call(services, request, visit(request.scope), prefixed)
-        async with asyncio.timeout(timeout):
-            result = await operation.handler(call, **arguments)
+        await request.body()  # what comes after it is the news that the client has left
+        try:
+            async with Attended(request.receive), asyncio.timeout(timeout):
+                result = await operation.handler(call, **arguments)
+        except ClientLeft:
+            return Response(status_code=CLIENT_LEFT)
         return result if isinstance(result, Response) else json_response(result)
 
     endpoint.__signature__ = _signature(operation, services)  # type: ignore[attr-defined]

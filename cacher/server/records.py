@@ -148,7 +148,8 @@ async def token_infos(
         distribution: As of `State.token_info`.
         wanted: What was asked for.
     """
-    found = await call.engine(state).run(
+    found = await call.run(
+        state,
         state.token_info,
         first,
         n,

@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from cacher.server import errors
 from cacher.server.encoding import dumps
 from cacher.server.metrics import Metrics
+from cacher.server.presence import left
 
 log = logging.getLogger("cacher.server")
 
@@ -130,13 +131,13 @@ class RecordStream(Response):
             Exception: Whatever ends the records before the first: nothing has been sent then.
         """
         pump = asyncio.create_task(self._pump(send))
-        left = asyncio.create_task(_left(receive))
+        leaving = asyncio.create_task(left(receive))
         try:
-            await asyncio.wait({pump, left}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({pump, leaving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            left.cancel()
+            leaving.cancel()
             pump.cancel()
-            await asyncio.gather(pump, left, return_exceptions=True)
+            await asyncio.gather(pump, leaving, return_exceptions=True)
             await self._records.aclose()
         if not pump.cancelled() and (error := pump.exception()) is not None:
             raise error
@@ -193,8 +194,3 @@ class RecordStream(Response):
 
 class StalledReader(Exception):  # noqa: N818 - an event, and nobody's error
     """The client takes nothing any more; the connection is of no use."""
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

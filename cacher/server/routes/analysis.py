@@ -25,6 +25,7 @@ from cacher.schemas.analysis import (
 from cacher.schemas.classification import Classified, ClassifiedAll, Classify
 from cacher.server.errors import ApiError
 from cacher.server.operations import Call, Operation
+from cacher.server.presence import while_wanted
 from cacher.server.routes.service import HTML
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ TAG = "Analysis"
 async def tokens(call: Call, state_id: str, query: TokensQuery) -> object:
     """Tell how the model judges each token."""
     state = await call.state(state_id)
-    found = await call.engine(state).run(
+    found = await call.run(
+        state,
         state.analyze_tokens,
         include_logits=query.include_logits,
         top=query.top,
@@ -74,7 +76,8 @@ async def attention_of(call: Call, state_id: str, body: AttentionOptions) -> obj
     _same(state_id, body.state_id)
     settings = call.settings
     state = await call.state(state_id)
-    found = await call.engine(state).run(
+    found = await call.run(
+        state,
         state.analyze_attention,
         body.layer,
         body.head,
@@ -123,7 +126,8 @@ async def heatmap(call: Call, state_id: str, query: HeatmapQuery) -> object:
     """Show attention as a page to explore."""
     threshold = _threshold(call, query.threshold)
     state = await call.state(state_id)
-    page = await call.engine(state).run(
+    page = await call.run(
+        state,
         state.attention_heatmap,
         query.layer,
         query.head,
@@ -136,7 +140,7 @@ async def heatmap(call: Call, state_id: str, query: HeatmapQuery) -> object:
 async def heads(call: Call, state_id: str, query: HeadsQuery) -> object:
     """Tell how focused each head is."""
     state = await call.state(state_id)
-    found = await call.engine(state).run(state.head_importance, query.layer)
+    found = await call.run(state, state.head_importance, query.layer)
     return {"state_id": state_id, "heads": found}
 
 
@@ -144,7 +148,8 @@ async def cache_of(call: Call, state_id: str, body: CacheOptions) -> object:
     """Show keys and values of a state."""
     _same(state_id, body.state_id)
     state = await call.state(state_id)
-    found = await call.engine(state).run(
+    found = await call.run(
+        state,
         state.inspect_cache,
         body.key_name,
         body.layer_range,
@@ -195,9 +200,11 @@ async def classify(call: Call, body: Classify) -> object:
         "per_token": body.per_token,
     }
     if body.texts is None:
-        found = await call.engine(state).run(state.classify, body.text, **options)
+        found = await call.run(state, state.classify, body.text, **options)
         return {"state_id": body.state_id, **_judgement(found)}
-    several = await call.engine(state).run(state.classify_all, body.texts, **options)
+    several = await call.run(
+        state, state.classify_all, body.texts, progress=while_wanted, **options
+    )
     answer: dict[str, object] = {
         "state_id": body.state_id,
         "results": [_judgement(one) for one in several],
@@ -214,8 +221,8 @@ def _judgement(found: Classification) -> dict[str, object]:
 async def embedding(call: Call, body: Embed) -> object:
     """Return a vector for a token, or the mean over all."""
     state = await call.state(body.state_id)
-    found = await call.engine(state).run(
-        state.embedding, body.token_index, kind=body.kind, layer=body.layer
+    found = await call.run(
+        state, state.embedding, body.token_index, kind=body.kind, layer=body.layer
     )
     return {
         "state_id": body.state_id,

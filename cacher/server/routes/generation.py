@@ -74,7 +74,8 @@ async def generate_beam(call: Call, body: GenerateBeam) -> object:
     """Search for the likeliest continuations.  The state stays as it is."""
     limit = call.settings.MAX_TOKENS_PER_REQUEST
     state = await call.state(body.state_id)
-    found = await call.engine(state).run(
+    found = await call.run(
+        state,
         state.beam,
         body.num_beams,
         body.max_length or min(DEFAULT_TOKENS, limit),
@@ -131,7 +132,9 @@ def _beam(beam: Beam, before: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _with_text(call: Call, body: Generate | Forward) -> AsyncIterator[tuple[State, int]]:
+async def _with_text(
+    call: Call, body: Generate | Forward, *, streams: bool = False
+) -> AsyncIterator[tuple[State, int]]:
     """The state that a request names, or a new one, its text laid behind; and where that begins.
 
     A new state is kept when the request succeeds.  In a given one, the text and what the block does
@@ -139,14 +142,15 @@ async def _with_text(call: Call, body: Generate | Forward) -> AsyncIterator[tupl
     """
     if body.state_id is None:
         model = await call.services.model(body.model_id)
-        async with call.making(model, sent(body.config), body.text_input) as state:
+        making = call.making(model, sent(body.config), body.text_input, streams=streams)
+        async with making as state:
             yield state, 0
         return
     async with call.writing(body.state_id) as state:
         length, revision = len(state), state.revision
         text = body.text_input or ""
         if len(text) > LONG_TEXT:
-            state._lay(memoryview(await call.engine(state).run(state._encode, text)))
+            state._lay(memoryview(await call.run(state, state._encode, text)))
         else:
             state._lay(text)
         try:
@@ -188,7 +192,7 @@ async def generate(call: Call, body: Generate) -> object:
 
 
 async def _generate_records(call: Call, body: Generate) -> Records:
-    async with _with_text(call, body) as (state, _):
+    async with _with_text(call, body, streams=True) as (state, _):
         async for record in records(call, state, _new_tokens(call, body), body.sampling(), body):
             yield record
 
@@ -221,7 +225,7 @@ async def forward(call: Call, body: Forward) -> object:
 
 
 async def _forward_records(call: Call, body: Forward) -> Records:
-    async with _with_text(call, body) as (state, start):
+    async with _with_text(call, body, streams=True) as (state, start):
         await call.engine(state).forward(state)
         n = len(state) - start
         for i, info in enumerate(await token_infos(call, state, start, n, "next_token", body)):

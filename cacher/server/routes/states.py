@@ -54,7 +54,7 @@ async def create_state(call: Call, body: CreateState) -> object:
     )
     answer = state.to_dict()
     if body.token_analysis:
-        found = await call.engine(state).run(state.analyze_tokens)
+        found = await call.run(state, state.analyze_tokens)
         answer["token_analysis"] = [
             {"token": token.text, "probability": token.probability} for token in found.tokens
         ]
@@ -105,7 +105,8 @@ async def delete_state(call: Call, state_id: str) -> object:
 async def edit_state(call: Call, state_id: str, body: Edit) -> object:
     """Change a state's text, configuration or tags."""
     async with call.writing(state_id) as state:
-        await call.engine(state).run(
+        await call.run(
+            state,
             state.edit,
             text=body.text,
             append_text=body.append_text,
@@ -127,7 +128,7 @@ async def top_tokens(call: Call, state_id: str, query: TopQuery) -> object:
     """Return what the model thinks comes next."""
     state = await call.state(state_id)
     n = min(query.n, state.model.vocab_size)
-    found = await call.engine(state).run(state.top_tokens, n)
+    found = await call.run(state, state.top_tokens, n)
     return {"state_id": state_id, "tokens": found}
 
 

@@ -1,0 +1,169 @@
+"""Clients that leave: what nobody waits for any more ends, and what was begun is whole."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.server.conftest import Api, over_socket
+
+TOKENS = 1000
+TEXT = "Once upon a time there was a little fox"
+
+
+@pytest.fixture(scope="module")
+def patient() -> Iterator[str]:
+    """A server whose requests may take longer than a test waits for what they do."""
+    with over_socket(
+        MAX_TOKENS_PER_REQUEST=TOKENS, MAX_ATTENTION_TOKENS=1024, MAX_RESPONSE_VALUES=10**7
+    ) as address:
+        yield address
+
+
+@pytest.fixture
+def api(patient: str) -> Iterator[Api]:
+    with httpx.Client(base_url=patient, timeout=60) as http:
+        yield Api(http, "", "")
+
+
+async def leave(address: str, path: str, body: dict[str, Any], after_s: float) -> bytes:
+    """Send a request, leave after a while; returns what had come."""
+    host, port = address.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    data = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {len(data)}\r\n\r\n"
+    writer.write(head.encode() + data)
+    await writer.drain()
+    await asyncio.sleep(after_s)
+    writer.close()
+    return await reader.read()
+
+
+def counters(api: Api) -> dict[str, float]:
+    """The metrics of the model."""
+    lines = api.call("GET", "/metrics").text.splitlines()
+    pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, value in pairs}
+
+
+def live_pages(api: Api) -> float:
+    return counters(api)['cacher_kv_pages{kind="live",model="tales"}']
+
+
+def running(api: Api) -> float:
+    found = counters(api)
+    return sum(
+        found.get(f'cacher_engine_requests{{kind="{kind}",model="tales"}}', 0)
+        for kind in ("running", "waiting")
+    )
+
+
+def soon(condition: Callable[[], bool]) -> None:
+    """Wait until it holds: on a machine of one's own well below a second."""
+    until = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+LONG = {"max_tokens": TOKENS, "min_tokens": TOKENS}
+REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "token": ("/generate/token", LONG),
+    "generate": ("/generate", {"max_new_tokens": TOKENS, "min_tokens": TOKENS}),
+    "multi": ("/generate/multi", {"n": 32, **LONG}),
+    "beam": ("/generate/beam", {"num_beams": 32, "max_length": TOKENS, "min_tokens": TOKENS}),
+    "forward": ("/forward", {"text_input": " and then" * 450}),
+    "attention": ("/analysis/attention", {"per_layer": True, "threshold": 0}),
+    "classify": (
+        "/analysis/classify",
+        {"texts": ["a fox and a hare" * 9] * 64, "labels": [f"kind {i}" for i in range(64)]},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", REQUESTS)
+def test_a_request_ends_with_its_client(api: Api, patient: str, kind: str) -> None:
+    path, body = REQUESTS[kind]
+    state_id = api.new(TEXT + " and then" * (450 if kind == "attention" else 0))
+    before = api.get(f"/states/{state_id}")
+    assert asyncio.run(leave(patient, path, {"state_id": state_id, **body}, 0.1)) == b""
+    # The state has one writer at a time: this one gets it when the other has ended.
+    api.post("/states/config", state_id=state_id, config={"temperature": 0.5})
+    soon(lambda: running(api) == 0)
+    after = api.get(f"/states/{state_id}")
+    assert after["text"].startswith(before["text"])
+    if kind in ("token", "generate"):
+        assert before["token_count"] < after["token_count"] < TOKENS / 2
+        assert after["head_position"] == after["token_count"]
+    else:
+        assert after["text"] == before["text"]
+    assert api.post("/generate/token", state_id=state_id)["new_tokens"] != []
+    assert api.call("DELETE", f"/states/{state_id}").status_code == 200
+    soon(lambda: live_pages(api) == 0)
+
+
+def test_a_new_state_that_nobody_heard_of_is_not_kept(api: Api, patient: str) -> None:
+    before = api.get("/states")["total"]
+    body = {"text_input": TEXT, "max_new_tokens": TOKENS, "min_tokens": TOKENS}
+    asyncio.run(leave(patient, "/generate", body, 0.1))
+    soon(lambda: running(api) == 0)
+    soon(lambda: live_pages(api) == 0)
+    assert api.get("/states")["total"] == before
+    heard = asyncio.run(leave(patient, "/generate", {**body, "stream": True}, 0.3))
+    (state_id,) = {json.loads(line)["state_id"] for line in records(heard)}
+    text = "".join(json.loads(line)["token"] for line in records(heard))
+    soon(lambda: api.call("GET", f"/states/{state_id}").status_code == 200)
+    assert api.get(f"/states/{state_id}")["text"].startswith(TEXT + text)
+    assert api.call("DELETE", f"/states/{state_id}").status_code == 200
+
+
+def records(answer: bytes) -> list[bytes]:
+    """The whole records of a stream's raw bytes."""
+    return [line for line in answer.split(b"\r\n") if line.startswith(b"{") and line[-2:] == b"}\n"]
+
+
+def test_a_crowd_that_leaves_leaves_no_live_pages(api: Api, patient: str) -> None:
+    async def crowd(ids: list[str]) -> None:
+        kinds = ["token", "generate", "multi", "beam"]
+        await asyncio.gather(
+            *(
+                leave(patient, REQUESTS[kind][0], {"state_id": one, **REQUESTS[kind][1]}, 0.5)
+                for one, kind in zip(ids, kinds * 10, strict=True)
+            )
+        )
+
+    ids = [api.new(f"{TEXT} {i}") for i in range(40)]
+    asyncio.run(crowd(ids))
+    soon(lambda: running(api) == 0)
+    for state_id in ids:
+        assert api.call("DELETE", f"/states/{state_id}").status_code == 200
+    soon(lambda: live_pages(api) == 0)
+
+
+def test_1000_that_leave_their_streams_leave_no_live_pages(api: Api, patient: str) -> None:
+    async def crowd(ids: list[str]) -> None:
+        body = {**LONG, "stream": True}
+        for at in range(0, len(ids), 100):
+            await asyncio.gather(
+                *(
+                    leave(patient, "/generate/token", {"state_id": one, **body}, 0.2)
+                    for one in ids[at : at + 100]
+                )
+            )
+
+    parent = api.new(TEXT)
+    ids = []
+    for _ in range(32):
+        forks = api.post(f"/states/{parent}/fork", n=32)["states"]
+        ids += [fork["state_id"] for fork in forks]
+    asyncio.run(crowd(ids[:1000]))
+    soon(lambda: running(api) == 0)
+    for state_id in [parent, *ids]:
+        assert api.call("DELETE", f"/states/{state_id}").status_code == 200
+    soon(lambda: live_pages(api) == 0)
