@@ -52,7 +52,9 @@ class TreeNode(Answer):
     """A state among its relatives."""
 
     state_id: StateId
-    token_count: int = Field(description="Its tokens.")
+    token_count: int | None = Field(
+        description="Its tokens; null for a parent that only its forks know of."
+    )
     current: bool = Field(description="Whether it is the state that was asked for.")
     deleted: bool = Field(description="Whether it is gone.")
     children: list[TreeNode] = Field(description="Its forks.")

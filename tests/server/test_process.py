@@ -58,6 +58,33 @@ def test_all_ways_to_start(tmp_path: Path, dead_port: int, start: str) -> None:
     assert "Traceback" not in log
 
 
+NO_NETWORK = """
+import runpy, sys
+def refuse(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo"):
+        host = arguments[1][0] if event == "socket.connect" else arguments[0]
+        if host not in ("127.0.0.1", "localhost"):
+            raise OSError("the network is unreachable")
+sys.addaudithook(refuse)
+runpy.run_module("cacher", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_5_no_network(tmp_path: Path, dead_port: int) -> None:
+    settings = {"HF_HUB_CACHE": str(tmp_path / "hub"), "CACHER_MODELS_DIR": str(tmp_path / "none")}
+    with process(
+        tmp_path, dead_port, "-c", NO_NETWORK, "serve", **settings
+    ) as (_child, http):  # fmt: skip
+        assert [model["model_id"] for model in http.get("/models").json()] == ["tales"]
+        made = http.post("/generate", json={"text_input": "Hello", "max_new_tokens": 5}).json()
+        assert len(made["token_ids"]) == 5
+        for path in ("/", "/docs", "/openapi.json", f"/analysis/tokens/{made['state_id']}"):
+            assert http.get(path).status_code == 200
+        answer = http.post("/states", json={"model_id": "gpt2"})
+        assert (answer.status_code, answer.json()["code"]) == (400, "model_not_found")
+        assert "a download: it failed" in answer.json()["detail"]
+
+
 def test_a_stream_is_finished_before_the_server_ends(tmp_path: Path, dead_port: int) -> None:
     with process(tmp_path, dead_port, "-m", "cacher", "serve") as (child, http):
         state_id = http.post("/states", json={"model_id": "tales", "text": "Hello"}).json()[

@@ -1,12 +1,16 @@
-"""Liveness, documentation, unknown paths: checklist 1 to 5, 7, 125."""
+"""Liveness, documentation, all spellings, unknown paths: checklist 1 to 5, 7, 125."""
 
 from __future__ import annotations
 
 import re
 import time
+import uuid
+from collections.abc import Iterator
 
 import httpx
 import pytest
+
+from tests.server.conftest import Api
 
 PREFIXES = pytest.mark.parametrize("prefix", ["", "/v1"])
 SLASHES = pytest.mark.parametrize("slash", ["", "/"])
@@ -35,6 +39,84 @@ def test_3_openapi_and_docs(http: httpx.Client) -> None:
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
 
 
+GRID = """
+POST GET          /states
+GET DELETE PATCH  /states/{id}
+POST              /states/config
+GET               /states/{id}/top_tokens
+POST              /states/{id}/fork
+POST              /states/merge
+POST              /states/diff
+GET               /states/{id}/history
+GET               /states/{id}/tree
+GET POST          /states/{id}/checkpoints
+POST              /states/{id}/rollback
+GET               /states/{id}/export
+POST              /states/export
+POST              /states/import
+POST              /generate/token
+POST              /generate/multi
+POST              /generate/beam
+POST              /generate
+POST              /generate/cancel
+POST              /forward
+POST              /tokenize
+POST              /detokenize
+GET               /analysis/tokens/{id}
+POST              /analysis/attention/{id}
+POST              /analysis/attention
+GET               /analysis/attention/{id}/heatmap
+GET               /analysis/attention/{id}/heads
+POST              /analysis/cache/{id}
+POST              /analysis/cache/inspect
+GET               /analysis/cache/stats
+POST              /analysis/classify
+POST              /analysis/embedding
+GET               /models
+GET               /models/tales
+GET               /test
+GET               /health
+"""
+
+
+def spellings() -> Iterator[tuple[str, str]]:
+    for line in GRID.split("\n"):
+        *methods, path = line.split() or [""]
+        words = (path, path.replace("/analysis", "/analyze")) if "/analysis" in path else (path,)
+        yield from ((m, p + w) for m in methods for p in ("", "/v1") for w in words)
+
+
+@SLASHES
+def test_every_operation_has_all_its_spellings(http: httpx.Client, slash: str) -> None:
+    api = Api(http, "", "")
+    for method, spelled in spellings():
+        path = spelled.replace("{id}", api.new()) + slash
+        answer = http.request(method, path, json={} if method in ("POST", "PATCH") else None)
+        assert answer.status_code in (200, 400, 422), f"{method} {path}: {answer.text}"
+        assert answer.history == [], path
+        assert uuid.UUID(answer.headers["x-request-id"])
+
+
+@pytest.mark.parametrize("nobody", ["nobody", "%2e%2e", "a b", "x" * 129])
+def test_20_unknown_states_everywhere(http: httpx.Client, nobody: str) -> None:
+    for method, spelled in spellings():
+        if "{id}" in spelled:
+            body = {"name": "a", "revision": 1} if method in ("POST", "PATCH") else None
+            answer = http.request(method, spelled.replace("{id}", nobody), json=body)
+            assert (answer.status_code, answer.json()["code"]) == (404, "state_not_found"), spelled
+
+
+def test_nothing_is_served_that_is_no_spelling(http: httpx.Client) -> None:
+    ours = {"{id}": "{state_id}", "/models/tales": "/models/{model_id}"}
+    wanted = {("GET", path) for path in ("/", "/docs", "/openapi.json", "/metrics")}
+    for method, path in spellings():
+        for spec, own in ours.items():
+            path = path.replace(spec, own)
+        wanted.add((method, path))
+    paths = http.get("/openapi.json").json()["paths"]
+    assert wanted == {(m.upper(), path) for path, methods in paths.items() for m in methods}
+
+
 def test_4_unknown_paths_and_wrong_methods(http: httpx.Client) -> None:
     for path in ("/nope", "/v1/nope/", "/v1", "/v2/test", "/test//", "/v1/docs"):
         answer = http.get(path)
@@ -50,10 +132,16 @@ def test_4_unknown_paths_and_wrong_methods(http: httpx.Client) -> None:
     "body", [b'{"text": ', b"", b"\xff", b"nul", b'{"text": NaN}', b'"\\ud800"']
 )
 def test_7_malformed_json(http: httpx.Client, body: bytes) -> None:
-    answer = http.post("/tokenize", content=body, headers={"Content-Type": "application/json"})
-    assert answer.status_code == 422
-    assert answer.json()["detail"][0]["loc"][0] == "body"
-    assert answer.json()["code"] == "validation_error"
+    for method, path in spellings():
+        if method == "POST" and not path.endswith("/import"):  # 114: what is no export is a 400
+            answer = http.post(path, content=body, headers={"Content-Type": "application/json"})
+            if not body and answer.status_code != 422:  # no body is malformed where one is needed
+                assert answer.json()["code"] == "state_not_found", path
+                continue
+            assert answer.status_code == 422, path
+            (problem,) = answer.json()["detail"]
+            assert problem["loc"][0] == "body"
+            assert answer.json()["code"] == "validation_error"
 
 
 @pytest.mark.parametrize(

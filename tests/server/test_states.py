@@ -332,6 +332,11 @@ def test_115_history_and_tree(api: Api) -> None:
     tree = api.get(f"/states/{fork}/tree")
     assert (tree["state_id"], tree["current"], tree["deleted"]) == (state_id, False, False)
     assert [child["state_id"] for child in tree["children"] if child["current"]] == [fork]
+    exported = api.get(f"/states/{fork}/export")
+    exported["state"]["forked_from"] = "gone"
+    orphan = api.post("/states/import", **exported)["state_id"]
+    tree = api.get(f"/states/{orphan}/tree")
+    assert (tree["state_id"], tree["token_count"], tree["deleted"]) == ("gone", None, True)
     for form in ("mermaid", "text"):
         answer = api.call("GET", f"/states/{fork}/tree", params={"format": form})
         assert answer.headers["content-type"] == "text/plain; charset=utf-8"

@@ -325,6 +325,23 @@ def test_a_reader_that_stands_still_loses_its_stream() -> None:
             assert found["head_position"] < 1000
 
 
+def test_a_state_that_is_busy_for_too_long() -> None:
+    with (
+        over_socket(LOCK_TIMEOUT=0.2, MAX_TOKENS_PER_REQUEST=1000) as address,
+        httpx.Client(base_url=address, timeout=60) as http,
+    ):
+        api = Api(http, "", "")
+        state_id = api.new()
+        body = {"state_id": state_id, "max_new_tokens": 1000, "stream": True, "return_logits": True}
+        with http.stream("POST", "/generate", json=body) as answer:  # and read nothing of it
+            assert answer.status_code == 200
+            found = http.post("/generate/token", json={"state_id": state_id})
+            assert (found.status_code, found.json()["code"]) == (503, "busy")
+            assert found.headers["retry-after"] == "1"
+            assert state_id in found.json()["detail"]
+            assert api.get(f"/states/{state_id}")["text"] == "Hello world"
+
+
 def test_a_request_over_its_time_is_ended() -> None:
     with (
         over_socket(REQUEST_TIMEOUT=0.3, MAX_TOKENS_PER_REQUEST=1000) as address,

@@ -29,6 +29,14 @@ def test_an_empty_state_predicts_after_a_lone_bos(model: cacher.Model) -> None:
     assert model.state().logits().tobytes() == model.state([bos]).logits().tobytes()
 
 
+def test_without_a_bos_all_first_tokens_are_equally_likely(tmp_path: Path) -> None:
+    model = cacher.load(make_tiny("gpt2", tmp_path, bos_token_id=None))
+    n = model.vocab_size
+    assert [t.probability for t in model.state().top_tokens(n)] == pytest.approx([1 / n] * n)
+    assert model.state([5]).analyze_tokens().tokens[0].entropy == pytest.approx(math.log(n))
+    assert model.state().generate(1, temperature=0).token_ids == [0]
+
+
 def test_log_probabilities_are_those_of_the_logits(story: State) -> None:
     rows = softmax(story.logits(0))
     expected = [math.log(rows[i, token]) for i, token in enumerate(story.token_ids[1:])]
