@@ -9,8 +9,9 @@ import re
 import time
 
 from limits import parse_many
+from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import MovingWindowRateLimiter
-from limits.errors import ConfigurationError
+from limits.errors import ConfigurationError, StorageError
 from limits.storage import storage_from_string
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -18,10 +19,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cacher.config import ApiKey, Settings
 from cacher.errors import MissingExtraError
 from cacher.server.errors import Answer
-from cacher.server.journal import visit
+from cacher.server.journal import log, visit
 
 OPEN_PATHS = frozenset({"/health", "/v1/health"})
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,255})(:[0-9]{1,5})?")
+STORE_SECONDS = 1.0  # for an answer of the store of rates
+STORE_PAUSE_S = 5.0  # after one that did not come: no request waits meanwhile
 UNAUTHORIZED = Answer(
     401, "unauthorized", "Invalid or missing API key", None, {"WWW-Authenticate": "Bearer"}
 )
@@ -31,6 +34,9 @@ INVALID_HOST = Answer(400, "invalid_host", "The Host header names a host that is
 class RateLimiter:
     """Counts requests in moving windows.
 
+    Where the store is a Redis server and does not answer, this process counts for itself until it
+    does: a limit that is looser for a while is better than no service, or no limit.
+
     Args:
         rate: Such as ``600/minute``, several separated by ``;``.
         store: Where they are counted, as of the `limits` library: ``memory://``, ``redis://...``.
@@ -38,20 +44,39 @@ class RateLimiter:
 
     def __init__(self, rate: str, store: str) -> None:
         self._rates = parse_many(rate)
-        options = {} if store.startswith("memory") else {"implementation": "redispy"}
+        self._own = MovingWindowRateLimiter(MemoryStorage())
+        self._shared: MovingWindowRateLimiter | None = None
+        self._ask_again = 0.0
+        if store.startswith("memory"):
+            return
         try:
-            storage = storage_from_string(f"async+{store}", **options)
+            storage = storage_from_string(
+                f"async+{store}", implementation="redispy", wrap_exceptions=True,
+                socket_timeout=STORE_SECONDS, socket_connect_timeout=STORE_SECONDS,
+            )  # fmt: skip
         except ConfigurationError:
             raise MissingExtraError(
                 "rate limits counted in Redis need its package: pip install 'cacher[redis]'"
             ) from None
-        self._limiter = MovingWindowRateLimiter(storage)
+        self._shared = MovingWindowRateLimiter(storage)
 
     async def wait(self, key: str) -> float:
         """Count a request; return 0, or the seconds until the next one is allowed."""
+        if self._shared is not None and time.monotonic() >= self._ask_again:
+            try:
+                return await self._count(self._shared, key)
+            except StorageError as error:
+                self._ask_again = time.monotonic() + STORE_PAUSE_S
+                log.warning(
+                    "rate limits: Redis does not answer (%s); this process counts for itself",
+                    error.storage_error,
+                )
+        return await self._count(self._own, key)
+
+    async def _count(self, limiter: MovingWindowRateLimiter, key: str) -> float:
         for rate in self._rates:
-            if not await self._limiter.hit(rate, key):
-                reset, _left = await self._limiter.get_window_stats(rate, key)
+            if not await limiter.hit(rate, key):
+                reset, _left = await limiter.get_window_stats(rate, key)
                 return max(1.0, reset - time.time())
         return 0.0
 

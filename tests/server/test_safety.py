@@ -7,15 +7,18 @@ import gzip
 import hashlib
 import json
 import logging
+import signal
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import redis
 
 from cacher.config import Settings
-from cacher.server import protocol
+from cacher.server import gate, protocol
 from cacher.server.app import create_app
 from cacher.server.gate import RateLimiter
 from cacher.server.journal import configure_logging
@@ -213,6 +216,42 @@ def test_rates_are_shared_by_processes(tmp_path: Path) -> None:
         asyncio.run(run(server.url))
     finally:
         server.kill()
+
+
+@pytest.mark.parametrize("failure", ["gone", "asleep"])
+def test_rates_hold_while_redis_fails(
+    tmp_path: Path, failure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redis_server = RedisServer(tmp_path)
+    monkeypatch.setattr(gate, "STORE_SECONDS", 0.2)
+    monkeypatch.setattr(gate, "STORE_PAUSE_S", 0.5)
+    rates = {"RATE_LIMIT": "3/hour", "RATE_LIMIT_STORE": redis_server.url}
+
+    def ask(http: httpx.Client, key: str) -> int:
+        return http.get("/test", headers={"X-API-Key": key}).status_code
+
+    try:
+        with over_socket(API_KEYS=KEYS, **rates) as address, httpx.Client(base_url=address) as http:
+            assert ask(http, "secret-1") == 200
+            redis_server.process.send_signal(
+                signal.SIGSTOP if failure == "asleep" else signal.SIGKILL
+            )
+            assert [ask(http, "secret-1") for _ in range(5)] == [200, 200, 200, 429, 429]
+            assert http.get("/health").status_code == 200
+            if failure == "asleep":
+                redis_server.process.send_signal(signal.SIGCONT)
+            else:
+                redis_server.process.wait()
+                redis_server.start()
+            time.sleep(
+                0.6
+            )  # it is asked again: other processes' requests count, this one's own do not
+            assert [ask(http, "secret-2") for _ in range(4)] == [200, 200, 200, 429]
+            with redis.Redis.from_url(redis_server.url) as client:
+                assert client.keys("*secret*") == []
+                assert len(client.keys("LIMITS*")) >= 1
+    finally:
+        redis_server.kill()
 
 
 def test_headers_have_a_deadline_and_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
