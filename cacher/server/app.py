@@ -108,7 +108,8 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _layers(settings: Settings, services: Services) -> list[Middleware]:
     """Outermost first."""
-    layers = [Middleware(OneSlash), Middleware(Journal, metrics=services.metrics)]
+    journal = Middleware(Journal, metrics=services.metrics, visitors=services.visitors)
+    layers = [Middleware(OneSlash), journal]
     if settings.ENABLE_CORS:
         layers.append(
             Middleware(

@@ -59,6 +59,7 @@ ANSWERED = (errors.CacherError, TimeoutError)
 
 INTERNAL = Answer(500, "internal_error", "Internal server error")
 RETRY = {"Retry-After": "1"}
+STOPPING = Answer(503, "busy", "The server is stopping", None, RETRY)
 
 # An exception is answered by the first class that it is an instance of.
 _TABLE: list[tuple[type[Exception], int, str]] = [

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
 import sys
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
@@ -15,7 +17,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cacher.config import Settings
-from cacher.server.errors import INTERNAL
+from cacher.server.errors import INTERNAL, STOPPING
 from cacher.server.metrics import Metrics
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -42,12 +44,37 @@ def visit(scope: Scope) -> Visit:
     return cast(Visit, scope["cacher.visit"])
 
 
+class Visitors:
+    """How many requests are being answered."""
+
+    def __init__(self) -> None:
+        self._n = 0
+        self._nobody = asyncio.Event()
+        self._nobody.set()
+
+    def __enter__(self) -> None:
+        self._n += 1
+        self._nobody.clear()
+
+    def __exit__(self, *_error: object) -> None:
+        self._n -= 1
+        if not self._n:
+            self._nobody.set()
+
+    async def gone(self, seconds: float) -> None:
+        """Return when there are none, or after that time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._nobody.wait()
+
+
 class Journal:
     """The outermost layer: gives a request its id, and notes how it ended."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, visitors: Visitors) -> None:
         self.app = app
         self.metrics = metrics
+        self.visitors = visitors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
@@ -68,7 +95,8 @@ class Journal:
 
         started = time.perf_counter()
         try:
-            await self.app(scope, receive, noting)
+            with self.visitors:
+                await self.app(scope, receive, noting)
         finally:
             self._note(scope, status, time.perf_counter() - started)
 
@@ -101,6 +129,7 @@ class Faults:
         """Pass a request on.
 
         Raises:
+            CancelledError: The server stops, and has waited long enough.
             Exception: The fault, where an answer has begun: the server closes the connection, and
                 the client sees that the body is cut.
         """
@@ -115,6 +144,10 @@ class Faults:
 
         try:
             await self.app(scope, receive, noting)
+        except asyncio.CancelledError:
+            if not begun:
+                await STOPPING.send(scope, receive, send)
+            raise
         except Exception:
             log.exception("fault in request %s", visit(scope).request_id)
             if begun:

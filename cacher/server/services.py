@@ -12,6 +12,7 @@ from cacher.config import Settings
 from cacher.engine import Engine, EngineStream
 from cacher.errors import CacherError
 from cacher.registry import Registry
+from cacher.server.journal import Visitors
 from cacher.server.metrics import Metrics
 from cacher.states import States
 from cacher.stores import open_store
@@ -19,6 +20,8 @@ from cacher.types import EngineStats, ModelStats
 
 if TYPE_CHECKING:
     from cacher.model import Model
+
+CLOSING_SECONDS = 10.0  # for requests to save what they have, once the engines have ended
 
 log = logging.getLogger("cacher.server")
 
@@ -35,6 +38,7 @@ class Services:
         self.settings = settings
         self.registry = Registry(settings)
         self.metrics = Metrics()
+        self.visitors = Visitors()
         self.metrics.watch(self._stats)
         self._engines: dict[str, Engine] = {}
         self._running: dict[tuple[str, str], EngineStream] = {}
@@ -62,6 +66,7 @@ class Services:
         """End: what runs is ended with what it has, and saved."""
         for engine in self._engines.values():
             await engine.aclose()
+        await self.visitors.gone(CLOSING_SECONDS)  # they save what they have
         for task in list(self._background):
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)

@@ -44,7 +44,7 @@ class Server(uvicorn.Server):
 
 
 @contextmanager
-def over_socket(**settings: Any) -> Iterator[str]:
+def over_socket(graceful_s: int = 5, **settings: Any) -> Iterator[str]:
     """The address of an application behind a socket."""
     folder = TemporaryDirectory()
     config = uvicorn.Config(
@@ -53,7 +53,7 @@ def over_socket(**settings: Any) -> Iterator[str]:
         loop="uvloop",
         http="cacher.server.protocol:DeadlineProtocol",
         log_config=None,
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=graceful_s,
     )
     server = Server(config)
     thread = threading.Thread(target=server.run)

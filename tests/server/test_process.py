@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -9,11 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+
+from tests.server.conftest import over_socket
 
 STARTS = {
     "cacher serve": ["-m", "cacher", "serve"],
@@ -100,6 +104,42 @@ def test_a_stream_is_finished_before_the_server_ends(tmp_path: Path, dead_port: 
         child.communicate(timeout=30)
     saved = json.loads((tmp_path / f"{state_id}.json").read_text())
     assert saved["text"] == "Hello" + "".join(tokens)
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_what_is_cut_by_the_end_is_saved(tmp_path: Path, streams: bool) -> None:
+    settings = {"CACHE_DIR": str(tmp_path), "MAX_TOKENS_PER_REQUEST": 1000}
+    body = {"max_tokens": 1000, "min_tokens": 1000, "stream": streams}
+    names = [f"s{i}" for i in range(8)]
+    heard: dict[str, str] = {}
+
+    def generate(address: str, name: str) -> None:
+        heard[name] = ""
+        url = f"{address}/generate/token"
+        with (
+            contextlib.suppress(httpx.TransportError),
+            httpx.stream("POST", url, json={"state_id": name, **body}, timeout=60) as answer,
+        ):
+            assert answer.status_code == (200 if streams else 503)
+            for line in answer.iter_lines():
+                heard[name] += json.loads(line)["token" if streams else "code"]
+
+    with ThreadPoolExecutor(8) as pool, over_socket(graceful_s=0, **settings) as address:
+        for name in names:
+            made = {"model_id": "tales", "text": "Hello", "state_id": name}
+            assert httpx.post(f"{address}/states", json=made).status_code == 200
+        done = [pool.submit(generate, address, name) for name in names]
+        running = 'cacher_engine_requests{kind="running",model="tales"} 8.0'
+        while running not in httpx.get(f"{address}/metrics").text:
+            time.sleep(0.01)
+        time.sleep(0.1)
+    for one in done:
+        one.result()
+    for name in names:
+        saved = json.loads((tmp_path / f"{name}.json").read_text())
+        assert saved["text"].startswith("Hello" + heard[name] if streams else "Hello")
+        assert heard[name] if streams else heard[name] == "busy"
+        assert 1 < len(saved["token_ids"]) < 1000
 
 
 def test_a_device_that_is_not_there_stops_the_start(tmp_path: Path, dead_port: int) -> None:
