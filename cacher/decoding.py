@@ -51,7 +51,7 @@ def primed_decoder(state: State) -> _core.Decoder | None:
     tokenizer = state.model._tokenizer
     if tokenizer is None:
         return None
-    decoder = tokenizer._core.decoder(True)
+    decoder = tokenizer._core.decoder()  # special tokens as `State.text` shows them
     decoder.prime(state._core.tokens())
     return decoder
 

@@ -44,7 +44,7 @@ def test_35_36_max_tokens(api: Api) -> None:
         api.refused(422, "validation_error", "/generate/token", state_id=state_id, max_tokens=bad)
 
 
-def test_37_43_greedy(api: Api) -> None:
+def test_37_42_43_greedy(api: Api) -> None:
     texts = set()
     for sampling in (
         {"temperature": 0}, {"temperature": 0, "seed": 3, "top_p": 0.5},

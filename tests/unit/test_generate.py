@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 
 import cacher
 from cacher import ModelMismatchError, ParameterError, SamplingParams, State
 from cacher.row import Row
+from tests.models.make_tiny import make_tiny, write_tokenizer
 
 OPENING = "Once upon a time there was a little fox"
 
@@ -21,6 +23,22 @@ def test_the_text_is_exactly_what_was_added(story: State) -> None:
     assert story.token_ids[-12:] == result.token_ids
     assert (result.finished, result.finish_reason, result.seed) == (False, None, 3)
     assert story.head_position == len(story)
+
+
+def test_a_special_token_that_is_drawn_shows_as_its_text(tmp_path: Path) -> None:
+    folder = make_tiny("gpt2", tmp_path)
+    write_tokenizer(folder)
+    model = cacher.load(folder)
+    for seed in itertools.count():
+        state = model.state("ab")
+        run = state.generate(20, temperature=10, top_p=1, seed=seed)
+        if 0 in run.token_ids:  # <s>, which does not end a run
+            break
+    assert run.tokens[run.token_ids.index(0)] == "<s>"
+    assert state.text == "ab" + run.text
+    tokens = state.analyze_tokens().tokens
+    assert [token.text for token in tokens][2:] == run.tokens
+    assert model.state(state.text).token_ids == state.token_ids
 
 
 def test_the_same_seed_gives_the_same_text_and_another_one_another(model: cacher.Model) -> None:
