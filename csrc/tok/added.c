@@ -37,11 +37,19 @@ static int compare_patterns(const void *a, const void *b) {
     return x->token.id < y->token.id ? -1 : x->token.id > y->token.id;
 }
 
+static bool same_flags(cch_added a, cch_added b) {
+    return a.special == b.special && a.single_word == b.single_word && a.lstrip == b.lstrip && a.rstrip == b.rstrip;
+}
+
 cch_status cch_added_ready(cch_added_set *set, cch_error *err) {
     if (set->n > 1) qsort(set->patterns, set->n, sizeof *set->patterns, compare_patterns);
     for (size_t i = 1; i < set->n; i++) {
         const cch_added_pattern *a = &set->patterns[i - 1], *b = &set->patterns[i];
-        if (a->len == b->len && memcmp(a->text, b->text, a->len) == 0 && a->token.id != b->token.id)
+        if (a->len != b->len || memcmp(a->text, b->text, a->len) != 0) continue;
+        if (a->token.id == b->token.id && !same_flags(a->token, b->token))
+            CCH_FAIL(err, CCH_E_UNSUPPORTED, b->token.id, "added token \"%.*s\" is given twice, with other flags",
+                     (int)cch_utf8_cut(a->text, a->len, 80), a->text);
+        if (a->token.id != b->token.id)
             CCH_FAIL(err, CCH_E_UNSUPPORTED, b->token.id, "added tokens %d and %d are both \"%.*s\" when normalized",
                      a->token.id, b->token.id, (int)cch_utf8_cut(a->text, a->len, 80), a->text);
     }

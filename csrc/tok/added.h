@@ -31,7 +31,8 @@ typedef struct cch_added_set {
 void cch_added_deinit(cch_added_set *set);
 /* Adds a pattern [len > 0], copied.  E_MEMORY. */
 cch_status cch_added_put(cch_added_set *set, const char *text, size_t len, cch_added token, cch_error *err);
-/* Sorts: call once after the last put.  E_UNSUPPORTED: two ids have the same text. */
+/* Sorts: call once after the last put.  E_UNSUPPORTED: two ids have the same text, or one text comes again with other
+ * flags. */
 cch_status cch_added_ready(cch_added_set *set, cch_error *err);
 
 typedef struct cch_added_cursor { /* {0}: at the start of a text */

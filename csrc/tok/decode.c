@@ -219,7 +219,7 @@ static cch_status push(cch_decoder *dec, int32_t id, int64_t position, cch_error
         CCH_FAIL(err, CCH_E_TOKEN_ID, position, "token id %d is not in the vocabulary, allowed: 0..%d", id,
                  tok->n_ids - 1);
     if (id >= tok->size || tok->tokens[id].entry < 0) return CCH_OK;
-    if (dec->skip_special && tok->tokens[id].special) return CCH_OK;
+    if (dec->skip_special && tok->tokens[id].skipped) return CCH_OK;
     int16_t byte = plan->byte_of == NULL ? -1 : plan->byte_of[id];
     if (byte >= 0) {
         char text = (char)byte;

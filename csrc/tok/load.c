@@ -175,14 +175,19 @@ done:
     return status;
 }
 
-/* Takes `text` as an added token: known to the model under the same id, or new. */
+/* Takes `text` as an added token: under the id that the vocabulary gives it, else the next one behind vocabulary and
+ * added tokens.  The reference counts like this whatever a file says, so other ids would be another tokenizer's.
+ * Until all are there, tok->size is one more than the largest id of an added token. */
 static cch_status add_token(cch_tokenizer *tok, const char *text, size_t len, cch_added token, cch_error *err) {
-    int32_t known = cch_tokenizer_find(tok, text, len);
+    int32_t known = cch_tokenizer_find(tok, text, len), n = (int32_t)tok->bpe.vocab.n;
+    int32_t due = known >= 0 ? known : tok->size > n ? tok->size : n;
     if (len == 0) return CCH_OK; /* as the reference does */
-    if (known >= 0 && known != token.id)
-        CCH_FAIL(err, CCH_E_FORMAT, token.id, "added token \"%.*s\" has id %d, but the vocabulary gives it %d",
-                 (int)cch_utf8_cut(text, len, 80), text, token.id, known);
+    if (token.id != due)
+        CCH_FAIL(err, CCH_E_UNSUPPORTED, token.id, "added token \"%.*s\" has id %d, allowed: %d, %s",
+                 (int)cch_utf8_cut(text, len, 80), text, token.id, due,
+                 known >= 0 ? "which it has already" : "the next one behind the vocabulary");
     if (known < 0) CCH_RETURN_IF(cch_strmap_put(&tok->added_names, text, len, token.id, NULL, err));
+    if (token.id >= tok->size) tok->size = token.id + 1;
     return put_added(tok, text, len, token, err);
 }
 
@@ -228,8 +233,27 @@ static cch_status place_tokens(cch_tokenizer *tok, const cch_strmap *map, size_t
 }
 
 static void mark_special(cch_tokenizer *tok, const cch_added_set *set) {
-    for (size_t i = 0; i < set->n; i++)
-        if (set->patterns[i].token.special) tok->tokens[set->patterns[i].token.id].special = true;
+    for (size_t i = 0; i < set->n; i++) {
+        cch_token *token = &tok->tokens[set->patterns[i].token.id];
+        if (set->patterns[i].token.special) token->special = token->skipped = true;
+    }
+}
+
+/* Notes which tokens have a normalized form; one that reads like a special token is skipped as if it were one. */
+static cch_status mark_normalized(cch_tokenizer *tok, cch_error *err) {
+    for (size_t i = 0; i < tok->added_normalized.n; i++) {
+        const cch_added_pattern *p = &tok->added_normalized.patterns[i];
+        int32_t other = cch_tokenizer_find(tok, p->text, p->len);
+        tok->tokens[p->token.id].pattern = (int32_t)i;
+        if (other >= 0 && tok->tokens[other].special) tok->tokens[p->token.id].skipped = true;
+    }
+    for (size_t i = 0; i < tok->added.n; i++) {
+        const cch_added_pattern *p = &tok->added.patterns[i];
+        if (tok->tokens[p->token.id].pattern >= 0)
+            CCH_FAIL(err, CCH_E_UNSUPPORTED, p->token.id, "added token \"%.*s\" is given twice, once as normalized",
+                     (int)cch_utf8_cut(p->text, p->len, 80), p->text);
+    }
+    return CCH_OK;
 }
 
 /* Builds what is derived from vocabulary, merges and added tokens: the table of tokens and the merge data. */
@@ -246,15 +270,14 @@ static cch_status index_tokens(cch_tokenizer *tok, cch_error *err) {
     }
     tok->n_ids = tok->size;
     CCH_NEW(tok->tokens, (size_t)tok->size, err);
-    for (id = 0; id < tok->size; id++) tok->tokens[id] = (cch_token){-1, -1, false};
+    for (id = 0; id < tok->size; id++) tok->tokens[id] = (cch_token){-1, -1, false, false};
     CCH_TRY(place_tokens(tok, &tok->bpe.vocab, 0, err));
     CCH_TRY(place_tokens(tok, &tok->added_names, tok->bpe.vocab.n, err));
     mark_special(tok, &tok->added);
     mark_special(tok, &tok->added_normalized);
     CCH_TRY(cch_added_ready(&tok->added, err));
     CCH_TRY(cch_added_ready(&tok->added_normalized, err));
-    for (size_t i = 0; i < tok->added_normalized.n; i++)
-        tok->tokens[tok->added_normalized.patterns[i].token.id].pattern = (int32_t)i;
+    CCH_TRY(mark_normalized(tok, err));
     tok->bpe.byte_alphabet = tok->pretok.bytes;
     CCH_TRY(cch_bpe_finish(&tok->bpe, err));
 done:

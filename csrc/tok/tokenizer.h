@@ -39,6 +39,7 @@ typedef struct cch_token {
     int32_t entry; /* index into bpe.vocab, or, from bpe.vocab.n on, into added_names; -1: a hole */
     int32_t pattern; /* index into added_normalized, -1 for all other tokens */
     bool special;
+    bool skipped; /* by decoders that skip special tokens */
 } cch_token;
 
 struct cch_tokenizer {

@@ -91,6 +91,10 @@ TEST(one_text_is_one_token) {
     put(&set, "a", (cch_added){.id = 3});
     CHECK_STATUS(cch_added_ready(&set, &err), CCH_E_UNSUPPORTED, err, "added tokens 1 and 3 are both \"a\"");
     cch_added_deinit(&set);
+    put(&set, "ab", (cch_added){.id = 2});
+    put(&set, "ab", (cch_added){.id = 2, .rstrip = true});
+    CHECK_STATUS(cch_added_ready(&set, &err), CCH_E_UNSUPPORTED, err, "\"ab\" is given twice, with other flags");
+    cch_added_deinit(&set);
 }
 
 static cch_status fill(void) {

@@ -110,6 +110,23 @@ TEST(pieces_are_held_back_until_they_are_sure) {
     cch_decoder_free(dec);
 }
 
+TEST(what_reads_like_a_special_token_is_skipped) {
+    cch_tokenizer *tok = NULL;
+    /* "x" becomes "y": 2 reads like 3, which is special; 4 reads like none */
+    CHECK_OK(tokfile_open("{\"model\": {\"vocab\": {\"a\": 0, \"z\": 1}, \"merges\": []}, \"normalizer\": {\"type\":"
+                          " \"Replace\", \"pattern\": {\"String\": \"x\"}, \"content\": \"y\"}, \"decoder\": {\"type\":"
+                          " \"Fuse\"}, \"added_tokens\": [{\"id\": 2, \"content\": \"<x>\", \"normalized\": true},"
+                          " {\"id\": 3, \"content\": \"<y>\", \"special\": true, \"normalized\": false},"
+                          " {\"id\": 4, \"content\": \"<<x>>\", \"normalized\": true},"
+                          " {\"id\": 5, \"content\": \"xx\", \"special\": true, \"normalized\": true}]}",
+                          &tok, &err),
+             err);
+    CHECK_TEXT(tok, false, "a<y><y><<y>>yy", 0, 2, 3, 4, 5);
+    CHECK_TEXT(tok, true, "a<<y>>", 0, 2, 3, 4, 5);
+    CHECK(!cch_tokenizer_is_special(tok, 2));
+    cch_tokenizer_unref(tok);
+}
+
 TEST(bad_ids_are_named) {
     cch_tokenizer *tok = NULL;
     char *text = NULL;

@@ -88,25 +88,52 @@ TEST(model_options_that_are_not_supported) {
     REFUSED(BPE(", \"end_of_word_suffix\": \"</w>\"") "}", CCH_E_UNSUPPORTED, "end_of_word_suffix");
 }
 
+#define ADDED(more) BPE("") ", \"added_tokens\": [" more "]}"
+
 TEST(added_tokens) {
     cch_tokenizer *tok = NULL;
-    size_t len;
-    CHECK_OK(
-        tokfile_open(BPE("") ", \"added_tokens\": [{\"id\": 2, \"content\": \"ab\"}, {\"id\": 9, \"content\": \"\"},"
-                             " {\"id\": 5, \"content\": \"c\", \"special\": true}]}",
-                     &tok, &err),
-        err);
-    CHECK_EQ(cch_tokenizer_size(tok), 6);
-    CHECK_EQ(cch_tokenizer_find(tok, "c", 1), 5);
-    CHECK(cch_tokenizer_is_special(tok, 5) && !cch_tokenizer_is_special(tok, 2));
-    CHECK(cch_tokenizer_token_view(tok, 4, &len) == NULL);
+    CHECK_OK(tokfile_open(ADDED("{\"id\": 2, \"content\": \"ab\"}, {\"id\": 9, \"content\": \"\"},"
+                                " {\"id\": 3, \"content\": \"c\", \"special\": true},"
+                                " {\"id\": 3, \"content\": \"c\", \"special\": true}, {\"id\": 4, \"content\": \"d\"}"),
+                          &tok, &err),
+             err);
+    CHECK_EQ(cch_tokenizer_size(tok), 5);
+    CHECK_EQ(cch_tokenizer_find(tok, "c", 1), 3);
+    CHECK(cch_tokenizer_is_special(tok, 3) && !cch_tokenizer_is_special(tok, 2));
     cch_tokenizer_unref(tok);
-    REFUSED(BPE("") ", \"added_tokens\": [{\"id\": 1, \"content\": \"ab\"}]}", CCH_E_FORMAT,
-            "\"ab\" has id 1, but the vocabulary gives it 2");
-    REFUSED(BPE("") ", \"added_tokens\": [{\"id\": 1, \"content\": \"x\"}]}", CCH_E_FORMAT, "id 1 is given twice");
-    REFUSED(BPE("") ", \"added_tokens\": [{\"content\": \"x\"}]}", CCH_E_FORMAT, "added_tokens[0]");
-    REFUSED(BPE("") ", \"added_tokens\": [{\"id\": 99999999999, \"content\": \"x\"}]}", CCH_E_FORMAT, "99999999999");
+    REFUSED(ADDED("{\"content\": \"x\"}"), CCH_E_FORMAT, "added_tokens[0]");
+    REFUSED(ADDED("{\"id\": 99999999999, \"content\": \"x\"}"), CCH_E_FORMAT, "99999999999");
     REFUSED(BPE("") ", \"added_tokens\": {}}", CCH_E_FORMAT, "added_tokens");
+}
+
+TEST(ids_of_added_tokens_are_counted) {
+    cch_tokenizer *tok = NULL;
+    REFUSED(ADDED("{\"id\": 1, \"content\": \"ab\"}"), CCH_E_UNSUPPORTED,
+            "\"ab\" has id 1, allowed: 2, which it has already");
+    REFUSED(ADDED("{\"id\": 4, \"content\": \"x\"}"), CCH_E_UNSUPPORTED,
+            "\"x\" has id 4, allowed: 3, the next one behind the vocabulary");
+    REFUSED(ADDED("{\"id\": 3, \"content\": \"x\"}, {\"id\": 4, \"content\": \"x\"}"), CCH_E_UNSUPPORTED,
+            "\"x\" has id 4, allowed: 3, which it has already");
+    REFUSED(ADDED("{\"id\": 3, \"content\": \"x\"}, {\"id\": 3, \"content\": \"y\"}"), CCH_E_UNSUPPORTED,
+            "\"y\" has id 3, allowed: 4");
+    /* a vocabulary with holes: behind its size, or behind the largest id that an added token has */
+    CHECK_OK(tokfile_open("{\"model\": {\"vocab\": {\"a\": 0, \"b\": 7}, \"merges\": []}, \"added_tokens\":"
+                          " [{\"id\": 2, \"content\": \"x\"}, {\"id\": 7, \"content\": \"b\"},"
+                          " {\"id\": 8, \"content\": \"y\"}]}",
+                          &tok, &err),
+             err);
+    cch_tokenizer_unref(tok);
+    REFUSED("{\"model\": {\"vocab\": {\"a\": 0, \"b\": 2}, \"merges\": []}, \"added_tokens\":"
+            " [{\"id\": 2, \"content\": \"x\"}]}",
+            CCH_E_FORMAT, "id 2 is given twice, to \"b\" and \"x\"");
+}
+
+TEST(added_tokens_that_are_given_twice) {
+    REFUSED(ADDED("{\"id\": 3, \"content\": \"x\"}, {\"id\": 3, \"content\": \"x\", \"lstrip\": true}"),
+            CCH_E_UNSUPPORTED, "\"x\" is given twice, with other flags");
+    REFUSED(ADDED("{\"id\": 3, \"content\": \"x\", \"normalized\": true}, {\"id\": 3, \"content\": \"x\","
+                  " \"normalized\": false}"),
+            CCH_E_UNSUPPORTED, "\"x\" is given twice, once as normalized");
 }
 
 CHECK_MAIN()
