@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from math import inf
 from numbers import Real
@@ -12,6 +13,7 @@ MAX_INT32 = 2**31 - 1
 MAX_INT64 = 2**63 - 1
 MAX_JSON_BYTES = 16 * 1024
 MAX_SHOWN = 80  # characters of a value in a message
+MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 
 
 def shown(value: object) -> str:
@@ -116,6 +118,22 @@ def choice(name: str, value: object, *allowed: str) -> str:
         words = ", ".join(f'"{word}"' for word in allowed)
         raise ParameterError(f"{name} is {shown(value)}, allowed: {words}")
     return str(value)
+
+
+def model_id(name: str, value: object) -> str:
+    """Return a well-formed model id.
+
+    Raises:
+        TypeError: Not a string.
+        ParameterError: Characters that are not allowed, or a ``..`` segment.
+    """
+    text = string(name, value)
+    if not MODEL_ID.fullmatch(text) or ".." in text.split("/"):
+        raise ParameterError(
+            f"{name} is {shown(text)}, allowed: 1 to 200 letters, digits, '.', '_', '/', '-', "
+            "the first a letter or digit, and no '..' segment"
+        )
+    return text
 
 
 class JsonObject(Mapping[str, object]):

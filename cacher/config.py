@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
-from cacher.checks import MAX_INT64, choice, integer, number, shown
+from cacher.checks import MAX_INT64, choice, integer, model_id, number, shown
 from cacher.errors import ParameterError
 
 PREFIX = "CACHER_"
@@ -122,12 +122,22 @@ def _log_format(name: str, text: str) -> str:
     return text
 
 
-def _optional(_name: str, text: str) -> str | None:
-    return text.strip() or None
+def _folder(name: str, text: str) -> str:
+    if not text:
+        raise ParameterError(f"{name} is empty, allowed: a folder")
+    return text
 
 
-def _comma_list(_name: str, text: str) -> tuple[str, ...]:
+def _model_name(name: str, text: str) -> str | None:
+    return model_id(name, text.strip()) if text.strip() else None
+
+
+def _comma_list(text: str) -> tuple[str, ...]:
     return tuple(item for part in text.split(",") if (item := part.strip()))
+
+
+def _model_ids(name: str, text: str) -> tuple[str, ...]:
+    return tuple(model_id(name, item) for item in _comma_list(text))
 
 
 def _strings(name: str, text: str) -> tuple[str, ...]:
@@ -139,8 +149,11 @@ def _strings(name: str, text: str) -> tuple[str, ...]:
 
 def _aliases(name: str, text: str) -> dict[str, str]:
     value = parse_json(name, text, dict)
-    if not all(isinstance(item, str) and item for item in value.values()):
+    if not all(isinstance(item, str) for item in value.values()):
         raise ParameterError(f"{name} is {shown(text)}, allowed: a JSON object, id to id")
+    for pair in value.items():
+        for item in pair:
+            model_id(name, item)
     return dict(value)
 
 
@@ -151,8 +164,8 @@ def _model_config(name: str, text: str) -> dict[str, dict[str, float]]:
         "top_p": _number(0, 1),
     }
     value = parse_json(name, text, dict)
-    for model_id, defaults in value.items():
-        where = f"{name}[{shown(model_id)}]"
+    for model, defaults in value.items():
+        where = f"{name}[{shown(model)}]"
         if not isinstance(defaults, dict):
             raise ParameterError(f"{where} is {shown(defaults)}, allowed: an object")
         for key, item in defaults.items():
@@ -166,7 +179,7 @@ def _model_config(name: str, text: str) -> dict[str, dict[str, float]]:
 
 def _api_keys(name: str, text: str) -> tuple[ApiKey, ...]:
     keys: list[ApiKey] = []
-    for item in _comma_list(name, text):
+    for item in _comma_list(text):
         match = _KEY.fullmatch(item)
         if match is None:  # the item is not shown: it may be a key with a typing error
             raise ParameterError(
@@ -193,12 +206,16 @@ def _rate(name: str, text: str) -> str:
     return text
 
 
-def _rate_store(name: str, text: str) -> str:
-    if not text.startswith(("memory://", "redis://", "rediss://")):
-        raise ParameterError(
-            f"{name} is {shown(text)}, allowed: memory://, redis://..., rediss://..."
-        )
-    return text
+def _place(word: str, *schemes: str) -> _Parse:
+    """Where something is kept: in a way that a word names, or at an address."""
+
+    def parse(name: str, text: str) -> str:
+        if text != word and not text.startswith(schemes):
+            places = ", ".join([word, *(f"{scheme}..." for scheme in schemes)])
+            raise ParameterError(f"{name} is {shown(text)}, allowed: {places}")
+        return text
+
+    return parse
 
 
 def _var(default: Any, parse: _Parse) -> Any:
@@ -267,7 +284,7 @@ class Settings:
         IDLE_TIMEOUT: Seconds a client may take for its headers, its body, or to read.
     """
 
-    MODEL_NAME: str | None = _var(None, _optional)
+    MODEL_NAME: str | None = _var(None, _model_name)
     DEVICE: str = _var("cpu", _choice("cpu", "cuda"))
     DEFAULT_TEMPERATURE: float = _var(0.7, _number(0, 10))
     DEFAULT_TOP_P: float = _var(0.9, _number(0, 1))
@@ -280,7 +297,7 @@ class Settings:
     DEBUG: bool = _var(False, parse_boolean)
     LOG_LEVEL: str = _var("INFO", _choice(*_LEVELS, fold=str.upper))
     LOG_FORMAT: str = _var(LOG_FORMAT, _log_format)
-    CACHE_DIR: str = _var("cache", _text)
+    CACHE_DIR: str = _var("cache", _folder)
     MAX_CACHE_SIZE: int = _var(1000, _COUNT)
     CACHE_CLEANUP_INTERVAL: float = _var(3600.0, _number(0, 1e9))
     CACHE_MAX_AGE: float = _var(86400.0, _SECONDS)
@@ -297,15 +314,15 @@ class Settings:
     API_KEY_REQUIRED: bool = _var(False, parse_boolean)
     API_KEYS: tuple[ApiKey, ...] = _var((), _api_keys)
     RATE_LIMIT: str = _var("", _rate)
-    RATE_LIMIT_STORE: str = _var("memory://", _rate_store)
-    MODELS_DIR: str = _var("models", _text)
+    RATE_LIMIT_STORE: str = _var("memory://", _place("memory://", "redis://", "rediss://"))
+    MODELS_DIR: str = _var("models", _folder)
     MODEL_ALIASES: dict[str, str] = field(default_factory=dict, metadata={"parse": _aliases})
-    HUB_MODELS: tuple[str, ...] = _var(HUB_MODELS, _comma_list)
+    HUB_MODELS: tuple[str, ...] = _var(HUB_MODELS, _model_ids)
     OFFLINE: bool = _var(False, parse_boolean)
     BATCH_SIZE: int = _var(8, _integer(1, 256))
     KV_BUDGET_MB: int = _var(1024, _COUNT)
     MAX_DISK_STATES: int = _var(10_000, _COUNT)
-    STATE_STORE: str = _var("files", _text)
+    STATE_STORE: str = _var("files", _place("files", "redis://", "rediss://", "unix://"))
     WORKERS: int = _var(1, _integer(1, 64))
     MAX_STORED_LOGITS: int = _var(16_777_216, _COUNT)
     MAX_ATTENTION_TOKENS: int = _var(512, _COUNT)

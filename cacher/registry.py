@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import logging
-import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from cacher import catalog, hub
+from cacher import catalog, checks, hub
 from cacher.catalog import ModelFacts
-from cacher.checks import shown, string
+from cacher.checks import MODEL_ID, string
 from cacher.errors import (
     CacherError,
     MissingExtraError,
     ModelError,
     ModelNotFoundError,
-    ParameterError,
 )
 from cacher.params import StateConfig
 
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
 
     Factory = Callable[[], Model]
 
-MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 DOCUMENTED_DEFAULT = "gpt2"
 
 log = logging.getLogger(__name__)
@@ -44,27 +41,6 @@ class Registered(NamedTuple):
 
 
 _registered: dict[str, Registered] = {}
-
-
-def check_model_id(model_id: object) -> str:
-    """Return a well-formed model id.
-
-    Raises:
-        TypeError: Not a string.
-        ParameterError: Characters that are not allowed, or a ``..`` segment.
-
-    Example:
-        >>> from cacher.registry import check_model_id
-        >>> check_model_id("openai-community/gpt2")
-        'openai-community/gpt2'
-    """
-    text = string("model_id", model_id)
-    if not MODEL_ID.fullmatch(text) or ".." in text.split("/"):
-        raise ParameterError(
-            f"model_id is {shown(text)}, allowed: 1 to 200 letters, digits, '.', '_', '/', '-', "
-            "the first a letter or digit, and no '..' segment"
-        )
-    return text
 
 
 def register_model(model_id: str, factory: Factory, description: str = "") -> None:
@@ -83,7 +59,7 @@ def register_model(model_id: str, factory: Factory, description: str = "") -> No
         >>> import cacher
         >>> cacher.register_model("stories", lambda: cacher.load("tales"), "Stories of mine")
     """
-    check_model_id(model_id)
+    checks.model_id("model_id", model_id)
     if not callable(factory):
         raise TypeError(f"factory must be callable, got {type(factory).__name__}")
     _registered[model_id] = Registered(factory, string("description", description))
@@ -141,8 +117,8 @@ class Registry:
             >>> Registry(Settings(MODEL_ALIASES={"gpt2": "tales"})).resolve("gpt2").model_id
             'tales'
         """
-        asked = check_model_id(model_id)
-        model_id = check_model_id(self._alias(asked))
+        asked = checks.model_id("model_id", model_id)
+        model_id = checks.model_id("model_id", self._alias(asked))
         source = self._here(model_id)
         if source is not None:
             return source

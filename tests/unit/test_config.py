@@ -87,6 +87,13 @@ def test_no_default_seed(word: str) -> None:
         ("RATE_LIMIT_STORE", "disk://", "memory://, redis://..."),
         ("LOCK_TIMEOUT", "0", "above 0"),
         ("LOCK_TIMEOUT", "inf", "above 0"),
+        ("MODEL_NAME", "../x", "no '..' segment"),
+        ("DEFAULT_MODEL", "a b", "letters, digits"),
+        ("MODEL_ALIASES", '{"a": "../x"}', "no '..' segment"),
+        ("HUB_MODELS", "gpt2,-x", "letters, digits"),
+        ("CACHE_DIR", "", "a folder"),
+        ("MODELS_DIR", "", "a folder"),
+        ("STATE_STORE", "disk", "files, redis://..., rediss://..., unix://..."),
     ],
 )
 def test_a_value_that_does_not_parse_is_named(name: str, value: str, allowed: str) -> None:
@@ -95,6 +102,17 @@ def test_a_value_that_does_not_parse_is_named(name: str, value: str, allowed: st
     assert PREFIX + name in str(caught.value)
     assert allowed in str(caught.value)
     assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Settings)])
+def test_no_variable_takes_everything(name: str) -> None:
+    """What may be any text, a path or a title, is all that has no wrong value."""
+    environment = {PREFIX + name: "\u00e4 \u00f6"}
+    if name in {"API_TITLE", "API_VERSION", "CACHE_DIR", "MODELS_DIR"}:
+        assert getattr(Settings.from_env(environment), name) == "\u00e4 \u00f6"
+    else:
+        with pytest.raises(ParameterError, match=f"^{PREFIX}{name}"):
+            Settings.from_env(environment)
 
 
 def test_keys_that_are_wrong_are_not_shown() -> None:

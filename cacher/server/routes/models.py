@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from cacher import checks
 from cacher.errors import ModelNotFoundError, ParameterError
-from cacher.registry import check_model_id
 from cacher.schemas.service import (
     Detokenize,
     Detokenized,
@@ -39,7 +39,7 @@ async def list_models(call: Call) -> object:
 async def get_model(call: Call, model_id: str) -> object:
     """Tell of a model and its configuration."""
     try:
-        check_model_id(model_id)
+        checks.model_id("model_id", model_id)
     except ParameterError as error:
         raise refused(str(error), "path", "model_id") from None
     try:
