@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "cacher"
 ALLOWED = {
     "schemas/*.py": ("cacher.schemas", "cacher.errors"),
     "client.py": ("cacher.connection",),
-    "connection.py": ("cacher.errors",),
+    "connection.py": ("cacher.checks", "cacher.errors"),
 }
 ABOVE = ("server", "cli", "main.py", "demo.py")
 

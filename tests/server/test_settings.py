@@ -136,8 +136,8 @@ def test_records_are_flushed_together(together: int, pieces: int, tmp_path: Path
         receiving = asyncio.get_running_loop().create_future()
         scope = {
             "type": "http", "method": "POST", "path": "/generate", "raw_path": b"/generate",
-            "query_string": b"", "headers": [(b"host", b"test")], "client": ("test", 1),
-            "scheme": "http", "http_version": "1.1",
+            "query_string": b"", "client": ("test", 1), "scheme": "http", "http_version": "1.1",
+            "headers": [(b"host", b"test"), (b"content-length", b"%d" % len(body))],
         }  # fmt: skip
         async with app.router.lifespan_context(app):
             await app(scope, receive, send)
@@ -174,26 +174,36 @@ def test_few_states_in_memory() -> None:
     go(test, MAX_CACHE_SIZE=2)
 
 
-@pytest.mark.parametrize("interval", [0.05, 0.0])
-def test_states_are_removed_by_age_and_number(interval: float, tmp_path: Path) -> None:
-    def old(state_id: str) -> None:
-        then = time.time() - 1000
-        os.utime(tmp_path / f"{state_id}.json", (then, then))
-
+@pytest.mark.parametrize(
+    ("settings", "left"),
+    [
+        ({"CACHE_MAX_AGE": 500.0}, {1, 2, 3, 4}),
+        ({"MAX_DISK_STATES": 3}, {2, 3, 4}),
+        (
+            {"MAX_DISK_STATES": 3, "CACHE_MAX_AGE": 500.0, "CACHE_CLEANUP_INTERVAL": 0.0},
+            set(range(5)),
+        ),
+    ],
+)
+def test_states_are_removed_by_age_and_number(
+    settings: dict[str, float], left: set[int], tmp_path: Path
+) -> None:
     async def test(http: httpx.AsyncClient) -> None:
-        ids = [await new(http) for _ in range(5)]
-        before = {path.stem for path in tmp_path.glob("*.json")}
-        old(ids[4])
-        deadline = time.monotonic() + (10 if interval else 0.2)
-        while time.monotonic() < deadline and len(list(tmp_path.glob("*.json"))) != 3:
-            await asyncio.sleep(0.02)
-        left = {path.stem for path in tmp_path.glob("*.json")}
-        assert left == (set(ids[1:4]) if interval else before)
-        answer = await http.get(f"/states/{ids[4]}")
-        assert answer.status_code == (404 if interval else 200)
+        async def found() -> list[int]:
+            return [(await http.get(f"/states/{state_id}")).status_code for state_id in ids]
 
-    settings = {"CACHE_MAX_AGE": 500.0, "MAX_DISK_STATES": 3, "CACHE_DIR": str(tmp_path)}
-    go(test, CACHE_CLEANUP_INTERVAL=interval, **settings)
+        ids = [await new(http) for _ in range(5)]
+        if "CACHE_MAX_AGE" in settings:
+            then = time.time() - 1000
+            os.utime(tmp_path / f"{ids[0]}.json", (then, then))
+        wanted = [200 if i in left else 404 for i in range(5)]
+        deadline = time.monotonic() + (10 if 404 in wanted else 0.3)
+        while time.monotonic() < deadline and (await found() != wanted or 404 not in wanted):
+            await asyncio.sleep(0.02)
+        assert await found() == wanted
+        assert {path.stem for path in tmp_path.glob("*.json")} == {ids[i] for i in left}
+
+    go(test, **{"CACHE_CLEANUP_INTERVAL": 0.05, "CACHE_DIR": str(tmp_path), **settings})
 
 
 @pytest.mark.parametrize(
