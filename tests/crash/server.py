@@ -20,7 +20,7 @@ from tests.crash.client import Client, Mirror, digest_of
 from tests.crash.ledger import Ledger
 
 CLIENTS = 6
-LONGEST_S = 1.5  # from the first request to the kill
+LONGEST_S = 0.8  # from the first request to the kill
 PROGRAM = ("-m", "cacher")
 NO_CHANGES: Mapping[str, str] = MappingProxyType({})
 
