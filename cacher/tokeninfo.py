@@ -51,6 +51,18 @@ class TokenInfo:
     logits: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
 
+def check_logits(n: int, vocab_size: int, most: int) -> None:
+    """Refuse the logits of so many tokens.
+
+    Raises:
+        ResponseTooLargeError: They are more than `most` numbers.
+    """
+    if n * vocab_size > most:
+        raise ResponseTooLargeError(
+            f"the logits of {n} tokens are {n * vocab_size} numbers, allowed: {most}"
+        )
+
+
 def infos(
     state: Looking,
     first: int,
@@ -67,10 +79,8 @@ def infos(
     k = min(integer("top_logprobs", top_logprobs, 0, MAX_TOP), state.model.vocab_size)
     most = integer("max_logits", max_logits, 0, MAX_INT64)
     first, n = state._range(first, n)
-    if logits and n * state.model.vocab_size > most:
-        raise ResponseTooLargeError(
-            f"the logits of {n} tokens are {n * state.model.vocab_size} numbers, allowed: {most}"
-        )
+    if logits:
+        check_logits(n, state.model.vocab_size, most)
     shift = 1 if distribution == "next_token" else 0
     tops = None
     if k and not logits and not entropy:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import httpx
 import pytest
 
 import cacher
-from tests.server.conftest import Api
+from tests.server.conftest import Api, over_socket
 
 
 def test_32_to_34_a_continuation(api: Api) -> None:
@@ -281,6 +282,26 @@ def test_forward_what_is_pending_or_too_much(api: Api) -> None:
     assert api.get(f"/states/{state_id}") == before
 
 
+def test_76_77_more_logits_than_a_response_holds() -> None:
+    with (
+        over_socket(MAX_RESPONSE_VALUES=3 * 4096) as address,
+        httpx.Client(base_url=address, timeout=60) as http,
+    ):
+        api = Api(http, "", "")
+        state_id = api.new()
+        before = api.get(f"/states/{state_id}")
+        body = {"state_id": state_id, "text_input": " the" * 7, "return_logits": True}
+        for path in ("/forward", "/generate"):
+            every = {**body, "return_all_tokens_info": True}
+            api.refused(400, "response_too_large", path, **every)
+        assert api.get(f"/states/{state_id}") == before
+        lines = api.lines("/forward", **body, stream_tokens_info=True)
+        assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6, 7]
+        assert [line["head_position"] for line in lines] == [3, 4, 5, 6, 7, 8, 9]
+        assert [line["finished"] for line in lines] == [False] * 6 + [True]
+        assert {len(line["token_info"]["logits"]) for line in lines} == {4096}
+
+
 def test_79_to_81_generate(api: Api) -> None:
     found = api.post("/generate", text_input="Hello world", max_new_tokens=5)
     assert found["generated_text"] == found["text"] == "".join(found["new_tokens"])
@@ -337,8 +358,9 @@ def test_a_request_that_is_refused_changes_nothing(api: Api, stream: bool) -> No
     body = {"state_id": state_id, "text_input": " and", "stream": stream, "max_new_tokens": 3}
     for bad in ({"min_tokens": 4}, {"adaptive_top_k": True}):
         api.refused(422, "validation_error", "/generate", **body, **bad)
-    long = {**body, "text_input": " word" * 5000}
-    api.refused(400, "context_overflow", "/generate", **long)
+    long = {**body, "text_input": " word" * 5000, "stream_tokens_info": stream}
+    for path in ("/generate", "/forward"):
+        api.refused(400, "context_overflow", path, **long)
     assert api.get(f"/states/{state_id}") == before
     total = api.get("/states")["total"]
     api.refused(422, "validation_error", "/generate", text_input="x", adaptive_top_k=True)

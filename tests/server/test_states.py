@@ -24,6 +24,15 @@ CONFIG = {
 TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$")
 
 
+@contextmanager
+def server_of(folder: Path, **settings: Any) -> Iterator[Api]:
+    with (
+        over_socket(CACHE_DIR=str(folder), **settings) as address,
+        httpx.Client(base_url=address, timeout=60) as http,
+    ):
+        yield Api(http, "", "")
+
+
 @pytest.mark.parametrize("path", ["/states", "/states/", "/v1/states", "/v1/states/"])
 def test_8_all_spellings_create(http: httpx.Client, path: str) -> None:
     answer = http.post(path, json={"model_id": "tales", "text": "Hello world"})
@@ -41,6 +50,24 @@ def test_9_to_12_a_new_state(api: Api) -> None:
     assert state["metadata"]["text"] == "Hello world"
     assert state["metadata"]["tags"] == state["metadata"]["config"] == {}
     assert state["forked_from"] is state["merged_from"] is None
+
+
+def test_12_defaults_come_from_the_settings(tmp_path: Path) -> None:
+    settings = {
+        "DEFAULT_TEMPERATURE": 0.3, "DEFAULT_TOP_P": 0.5, "DEFAULT_SEED": None,
+        "DEFAULT_CONTEXT_SIZE": 77, "LOGITS_STORAGE": "none", "TOP_K_LOGITS": 7,
+        "MODEL_CONFIG": {"tales": {"temperature": 0.25, "max_length": 50}},
+    }  # fmt: skip
+    config = {"temperature": 0.25, "top_p": 0.5, "seed": None, "context_size": 77,
+              "store_logits": "none", "top_k_logits": 7}  # fmt: skip
+    with server_of(tmp_path, **settings) as api:
+        state_id = api.new("Hello")
+        assert api.get(f"/states/{state_id}")["config"] == config
+        api.post("/states/config", state_id=state_id, config={"temperature": 0.9, "seed": 1})
+        found = api.post("/states/config", state_id=state_id, config={"temperature": None})
+        assert found["config"] == {**config, "seed": 1}
+        run = api.post("/generate/token", state_id=state_id, max_tokens=100, seed=None)
+        assert (len(run["token_ids"]), run["finish_reason"]) == (49, "context_length")
 
 
 def test_13_config_over_the_defaults(api: Api) -> None:
@@ -148,15 +175,6 @@ def test_24_list(api: Api) -> None:
     assert ids[0] not in [state["state_id"] for state in api.get("/states", limit=1000)["states"]]
     for query in ({"limit": 0}, {"limit": 1001}, {"offset": -1}, {"limit": "x"}):
         assert api.call("GET", "/states", params=query).status_code == 422
-
-
-@contextmanager
-def server_of(folder: Path, **settings: Any) -> Iterator[Api]:
-    with (
-        over_socket(CACHE_DIR=str(folder), **settings) as address,
-        httpx.Client(base_url=address, timeout=60) as http,
-    ):
-        yield Api(http, "", "")
 
 
 def test_25_to_28_states_outlive_the_server(tmp_path: Path) -> None:

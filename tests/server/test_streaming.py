@@ -7,15 +7,18 @@ import contextlib
 import json
 import threading
 import time
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from starlette.types import Message
 
 import cacher
 from cacher.config import Settings
-from cacher.server.streaming import form_of
+from cacher.server.metrics import Metrics
+from cacher.server.streaming import RecordStream, form_of
 from tests.models.make_tiny import make_tiny, write_tokenizer
 from tests.server.conftest import Api, over_socket
 
@@ -130,6 +133,36 @@ def test_58_tokens_come_as_they_are_made(http: httpx.Client) -> None:
     with http.stream("POST", "/generate/token", json=body) as answer:
         parts = list(answer.iter_raw())
     assert len(parts) > 20
+
+
+def test_records_are_flushed_together_and_never_merged() -> None:
+    async def records() -> AsyncGenerator[dict[str, object], None]:
+        for step in range(10):
+            yield {"token": f"{step}\n", "step": step}
+
+    async def receive() -> Message:
+        return await asyncio.Future()
+
+    async def run(accept: str) -> list[bytes]:
+        sent: list[bytes] = []
+
+        async def send(message: Message) -> None:
+            sent.append(message.get("body", b""))
+
+        metrics = Metrics()
+        stream = RecordStream(
+            records(), form_of(accept), together=4, idle_s=9, timeout_s=9, metrics=metrics
+        )
+        await stream({"type": "http"}, receive, send)
+        return sent[1:]  # without the beginning
+
+    lines = asyncio.run(run("application/x-ndjson"))
+    assert [part.count(b"\n") for part in lines] == [4, 4, 2]
+    assert [json.loads(line)["step"] for line in b"".join(lines).splitlines()] == list(range(10))
+    events = b"".join(asyncio.run(run("text/event-stream"))).split(b"\n\n")
+    assert len(events) == 12
+    assert events[-2:] == [b"data: [DONE]", b""]
+    assert asyncio.run(run("text/plain"))[0] == b"0\n1\n2\n3\n"
 
 
 def test_59_errors_before_the_first_token(api: Api) -> None:

@@ -19,6 +19,7 @@ from cacher.schemas.generation import (
     Generated,
     GenerateMulti,
     GenerateToken,
+    TokenExtras,
     TokensGenerated,
 )
 from cacher.server.errors import ApiError
@@ -26,6 +27,7 @@ from cacher.server.operations import Call, Operation
 from cacher.server.records import generated, records, run, token_infos
 from cacher.server.routes.states import sent
 from cacher.server.streaming import Records
+from cacher.tokeninfo import check_logits
 
 if TYPE_CHECKING:
     from cacher.state import State
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 TAG = "Generation"
 DEFAULT_TOKENS = 50
+TOGETHER = 64  # tokens whose infos are computed at a time, where they are streamed
 
 
 async def generate_token(call: Call, body: GenerateToken) -> object:
@@ -168,8 +171,9 @@ async def generate(call: Call, body: Generate) -> object:
     if body.stream or body.stream_tokens_info:
         return call.stream(_generate_records(call, body))
     async with _with_text(call, body) as (state, _):
-        start = len(state)
-        found = await run(call, state, _new_tokens(call, body), body.sampling())
+        start, limit = len(state), _new_tokens(call, body)
+        _check_size(call, state, limit, body)
+        found = await run(call, state, limit, body.sampling())
         answer = {
             "state_id": state.id,
             "generated_text": found.text,
@@ -197,6 +201,12 @@ async def _generate_records(call: Call, body: Generate) -> Records:
             yield record
 
 
+def _check_size(call: Call, state: State, n: int, wanted: TokenExtras) -> None:
+    """Refuse what would be too large to be sent before the state has changed."""
+    if wanted.return_all_tokens_info and wanted.return_logits:
+        check_logits(n, state.model.vocab_size, call.settings.MAX_RESPONSE_VALUES)
+
+
 def _new_tokens(call: Call, body: Generate) -> int:
     return body.max_new_tokens or min(DEFAULT_TOKENS, call.settings.MAX_TOKENS_PER_REQUEST)
 
@@ -208,8 +218,9 @@ async def forward(call: Call, body: Forward) -> object:
     if body.stream_tokens_info:
         return call.stream(_forward_records(call, body))
     async with _with_text(call, body) as (state, start):
-        await call.engine(state).forward(state)
         n = len(state) - start
+        _check_size(call, state, n, body)
+        await call.engine(state).forward(state)
         answer: dict[str, object] = {
             "state_id": state.id,
             "head_position": state.head_position,
@@ -227,18 +238,24 @@ async def forward(call: Call, body: Forward) -> object:
 async def _forward_records(call: Call, body: Forward) -> Records:
     async with _with_text(call, body, streams=True) as (state, start):
         await call.engine(state).forward(state)
-        n = len(state) - start
-        for i, info in enumerate(await token_infos(call, state, start, n, "next_token", body)):
-            yield {
-                "state_id": state.id,
-                "step": i + 1,
-                "token": info["token"],
-                "token_id": info["token_id"],
-                "position": info["position"],
-                "token_info": info,
-                "head_position": info["position"] + 1,
-                "finished": i + 1 == n,
-            }
+        end = len(state)
+        together = max(
+            1, min(TOGETHER, call.settings.MAX_RESPONSE_VALUES // state.model.vocab_size)
+        )
+        for first in range(start, end, together):
+            n = min(together, end - first)
+            for info in await token_infos(call, state, first, n, "next_token", body):
+                position = info["position"]
+                yield {
+                    "state_id": state.id,
+                    "step": position + 1 - start,
+                    "token": info["token"],
+                    "token_id": info["token_id"],
+                    "position": position,
+                    "token_info": info,
+                    "head_position": position + 1,
+                    "finished": position + 1 == end,
+                }
 
 
 async def cancel(call: Call, body: Cancel) -> object:
