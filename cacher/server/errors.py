@@ -128,7 +128,8 @@ def answer(error: Exception) -> Answer | None:
             context = {"keys": list(keys)} if code == "merge_conflict" and keys else None
             return Answer(status, code, str(error), context, headers)
     if isinstance(error, (errors.FileError, errors.StoreError)):
-        reason = os.strerror(error.errno) if error.errno else "it cannot be read or written"
+        number = getattr(error.__cause__, "errno", None)  # its own text may name a path
+        reason = os.strerror(number) if number else "it cannot be read or written"
         return Answer(503, "storage_failed", f"The state could not be kept: {reason}")
     if isinstance(error, (errors.ModelError, errors.TokenizerError)) and not isinstance(
         error, errors.EncodingError

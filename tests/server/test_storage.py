@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.crash.server import NO_CHANGES, PROGRAM, Server
 from tests.stores.conftest import faults  # noqa: F401 - a fixture
 
 
-@pytest.mark.parametrize("fault", ["full", "fsync-file"])
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [("full", "No space left on device"), ("fsync-file", "Input/output error")],
+)
 def test_a_disk_that_fails_is_told_to_the_caller(
     fault: str,
+    reason: str,
     faults: Path,  # noqa: F811
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -35,7 +41,11 @@ def test_a_disk_that_fails_is_told_to_the_caller(
         ):
             status, answer = server.ask(method, path, body)
             assert (status, answer["code"]) == (503, "storage_failed"), path
-            assert str(tmp_path) not in answer["detail"]
+            assert answer["detail"] == f"The state could not be kept: {reason}"
+        body = {"state_id": "a", "max_tokens": 3, "stream": True}
+        answer = httpx.post(f"http://127.0.0.1:{server.port}/generate/token", json=body)
+        *records, last = map(json.loads, answer.text.splitlines())
+        assert (len(records), last["error"]["code"]) == (3, "storage_failed")
         assert server.ask("GET", "/states/a") == before
         assert server.ask("GET", "/states/b")[0] == 404
         (switches / fault).rmdir()

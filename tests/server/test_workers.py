@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -10,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -35,6 +36,7 @@ class Workers:
                 env={
                     **os.environ, "CACHER_CACHE_DIR": str(folder / "states"),
                     "CACHER_STATE_STORE": store, "CACHER_OFFLINE": "True",
+                    "CACHER_MAX_TOKENS_PER_REQUEST": "1000",
                 },
                 stdout=log, stderr=log,
             )  # fmt: skip
@@ -65,6 +67,14 @@ class Workers:
     def ask(self, method: str, path: str, body: object = None) -> httpx.Response:
         """On a connection of its own: whoever is awake takes it."""
         return httpx.request(method, self.address + path, json=body, timeout=60)
+
+    @contextmanager
+    def stream(self, state_id: str) -> Iterator[Iterator[str]]:
+        """The lines of a stream that goes on for long."""
+        body = {"state_id": state_id, "max_tokens": 900, "min_tokens": 900, "stream": True}
+        address = f"{self.address}/generate/token"
+        with httpx.stream("POST", address, json=body, timeout=60) as answer:
+            yield answer.iter_lines()
 
     def stop(self) -> None:
         self.process.terminate()
@@ -132,3 +142,29 @@ def test_a_worker_that_dies_leaves_its_states_to_the_other(workers: Workers) -> 
     seen = workers.ask("GET", "/states/a").json()
     assert seen["text"] == "The" + before["text"]
     assert workers.ask("POST", "/generate/token", body).status_code == 200
+
+
+def test_a_run_is_cancelled_through_the_other_worker(workers: Workers) -> None:
+    workers.ask("POST", "/states", {"model_id": "tales", "text": "The", "state_id": "a"})
+    with ExitStack() as ending:
+        with workers.only(0):
+            lines = ending.enter_context(workers.stream("a"))
+            records = [json.loads(next(lines))]
+        with workers.only(1):
+            run = {"request_id": records[0]["request_id"]}
+            assert workers.ask("POST", "/generate/cancel", run).json() == {**run, "cancelled": True}
+        records += map(json.loads, lines)
+    assert records[-1]["finish_reason"] == "cancelled"
+    assert workers.ask("GET", "/states/a").json()["text"] == "The" + records[-1]["text"]
+
+
+@pytest.mark.slow  # a lease is for ten seconds
+def test_a_writer_that_dies_leaves_its_state_to_the_other(workers: Workers) -> None:
+    workers.ask("POST", "/states", {"model_id": "tales", "text": "The", "state_id": "a"})
+    with ExitStack() as ending, workers.only(0):
+        dead = workers.pids[0]
+        assert next(ending.enter_context(workers.stream("a")))
+        os.kill(dead, signal.SIGKILL)
+    assert workers.ask("GET", "/states/a").json()["text"] == "The"
+    body = {"state_id": "a", "max_tokens": 3}
+    assert workers.ask("POST", "/generate/token", body).json()["head_position"] == 4
