@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from cacher.config import settings
@@ -10,6 +11,7 @@ from cacher.server.journal import configure_logging
 
 configure_logging(settings)
 app = create_app(settings)
+gc.freeze()  # what is here now stays: collections need not look at it while requests wait
 
 if __name__ == "__main__":
     from cacher.cli.main import main

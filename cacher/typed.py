@@ -17,6 +17,8 @@ NAMES = {
     bool: "a boolean", type(None): "null",
 }  # fmt: skip
 MAX_BRACKETS = 4_000_000  # each can become an object of 64 bytes
+MAX_COMMAS = 4_000_000  # each divides two values
+PIECE_BYTES = 2**20
 
 
 def parse(data: bytes) -> dict[str, Any]:
@@ -25,16 +27,32 @@ def parse(data: bytes) -> dict[str, Any]:
     Raises:
         StateFileError: It is something else, or would take too much memory.
     """
-    brackets = data.count(b"[") + data.count(b"{")
-    if brackets > MAX_BRACKETS:
-        raise StateFileError(f"it has {brackets} brackets, allowed: {MAX_BRACKETS}")
+    _check_count(data, b"[{", MAX_BRACKETS)
+    _check_count(data, b",", MAX_COMMAS)
     try:
-        document = json.loads(data.decode(), parse_constant=_refuse_constant, parse_float=_finite)
+        document = json.loads(
+            data.decode(), parse_constant=_refuse_constant, parse_float=_finite, parse_int=_integer
+        )
     except (ValueError, RecursionError) as error:  # bad UTF-8 and bad JSON are ValueErrors
         raise StateFileError(f"it is not JSON: {error}") from None
     if not isinstance(document, dict):
         raise StateFileError(f"it is {NAMES[type(document)]}, not an object")
     return document
+
+
+def _check_count(data: bytes, signs: bytes, most: int) -> None:
+    """Bound the signs in a text; counting goes piece by piece, so that other threads can run."""
+    count = 0
+    for at in range(0, len(data), PIECE_BYTES):
+        piece = data[at : at + PIECE_BYTES]
+        count += sum(piece.count(sign) for sign in signs)
+        if count > most:
+            raise StateFileError(f"it has more than {most} of {signs.decode()!r}")
+
+
+def _integer(text: str) -> int:
+    """Read an integer; being Python's own function it lets other threads run between two."""
+    return int(text)
 
 
 def _refuse_constant(text: str) -> float:

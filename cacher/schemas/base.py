@@ -70,7 +70,7 @@ def whole(item: object, field: FieldInfo | None) -> object:
     if field is None or not _wants_integer(cast(Any, field.annotation)):
         return item
     if isinstance(item, list):
-        return [_whole(one) for one in item]
+        return [_whole(one) for one in item] if float in set(map(type, item)) else item
     return _whole(item)
 
 
@@ -104,13 +104,11 @@ class Request(BaseModel):
     def _null_is_the_default(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        fields = cls.model_fields
         return {
-            key: whole(item, fields.get(key))
-            for key, item in value.items()
-            if item is not None
-            or key in cls.keeps_null
-            or (key in fields and fields[key].is_required())
+            key: whole(value[key], field)
+            for key, field in cls.model_fields.items()
+            if key in value
+            and (value[key] is not None or key in cls.keeps_null or field.is_required())
         }
 
 

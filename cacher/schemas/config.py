@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from cacher.schemas.base import Request, whole
 
@@ -25,14 +25,26 @@ def seed_field(description: str) -> Any:
 
 
 def check_json_size(name: str, value: object) -> None:
-    """Refuse what takes more than 16 KiB as JSON.
+    """Refuse what takes more than 16 KiB as JSON; it is written no further than that.
 
     Raises:
         ValueError: It does.
     """
-    size = len(json.dumps(value)) if value else 0
-    if size > MAX_JSON_BYTES:
-        raise ValueError(f"{name} takes {size} bytes as JSON, allowed: {MAX_JSON_BYTES}")
+    size = 0
+    for part in json.JSONEncoder().iterencode(value) if value else ():
+        size += len(part)
+        if size > MAX_JSON_BYTES:
+            raise ValueError(f"{name} takes more bytes as JSON than the {MAX_JSON_BYTES} allowed")
+
+
+def small(name: str) -> BeforeValidator:
+    """Check the size of a field before anything else is done with it."""
+
+    def check(value: object) -> object:
+        check_json_size(name, value)
+        return value
+
+    return BeforeValidator(check)
 
 
 class ConfigChanges(Request):
@@ -70,13 +82,9 @@ class ConfigChanges(Request):
     def _null_is_the_default(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
+        check_json_size("config", value)
         fields = cls.model_fields  # here null says something: back to the default
         return {key: whole(item, fields.get(key)) for key, item in value.items()}
-
-    @model_validator(mode="after")
-    def _not_too_large(self) -> Self:
-        check_json_size("config", self.sent())
-        return self
 
     def sent(self) -> dict[str, Any]:
         """Return the keys as they were sent, null included."""

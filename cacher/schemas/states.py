@@ -19,7 +19,7 @@ from cacher.schemas.base import (
     Tags,
     example,
 )
-from cacher.schemas.config import ConfigChanges, check_json_size
+from cacher.schemas.config import ConfigChanges, small
 from cacher.schemas.service import ModelType
 
 RESERVED_IDS = frozenset({"config", "merge", "diff", "import", "export", "inspect", "stats"})
@@ -47,13 +47,14 @@ class NewState(Request):
     """A request that may name the state it makes, and tag it."""
 
     state_id: NewStateId | None = Field(None, description=NEW_ID)
-    metadata: Tags | None = Field(None, description="Tags of your own, at most 16 KiB as JSON.")
+    metadata: Annotated[Tags | None, small("metadata")] = Field(
+        None, description="Tags of your own, at most 16 KiB as JSON."
+    )
 
     @model_validator(mode="after")
-    def _id_and_size(self) -> Self:
+    def _free_id(self) -> Self:
         if self.state_id in RESERVED_IDS:
             raise ValueError(f"state_id {self.state_id!r} is reserved")
-        check_json_size("metadata", self.metadata)
         return self
 
 
@@ -279,9 +280,6 @@ class Edit(Request):
     append_text: Text | None = Field(None, description="Added at the end, not yet read.")
     truncate_to: int | None = Field(None, ge=0, le=2**31 - 1, description="Leading tokens to keep.")
     config: ConfigChanges | None = Field(None, description="Keys to replace.")
-    metadata: Tags | None = Field(None, description="Tags to add or replace.")
-
-    @model_validator(mode="after")
-    def _size(self) -> Self:
-        check_json_size("metadata", self.metadata)
-        return self
+    metadata: Annotated[Tags | None, small("metadata")] = Field(
+        None, description="Tags to add or replace."
+    )

@@ -17,6 +17,7 @@ from cacher.config import Settings
 from cacher.server.errors import Answer
 
 MAX_DEPTH = 64
+LARGE_BODY = 256 * 1024  # bytes that take longer to read than to hand to a thread
 IMPORT_PATHS = frozenset({"/states/import", "/v1/states/import"})
 DISCARDED_BYTES = 64 * 2**20  # of a body that is refused; a longer one costs the connection
 
@@ -104,11 +105,16 @@ class JsonRequest(Request):
         """
         if not hasattr(self, "_json"):
             body = await self.body()
-            value = orjson.loads(body)
-            if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _depth_over(value, MAX_DEPTH):
-                raise json.JSONDecodeError(f"nested more than {MAX_DEPTH} levels deep", "", 0)
-            self._json = value
+            large = len(body) > LARGE_BODY
+            self._json = await asyncio.to_thread(_read, body) if large else _read(body)
         return self._json
+
+
+def _read(body: bytes) -> object:
+    value = orjson.loads(body)
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _depth_over(value, MAX_DEPTH):
+        raise json.JSONDecodeError(f"nested more than {MAX_DEPTH} levels deep", "", 0)
+    return value
 
 
 def _depth_over(value: object, limit: int) -> bool:

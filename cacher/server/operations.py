@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from copy import copy
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_BUILDING = threading.Lock()  # of the document: it takes a second, and is built once
 
 PREFIX = "/v1"
 WORDS = ("/analysis", "/analyze")
@@ -240,7 +243,7 @@ def _endpoint(services: Services, operation: Operation) -> Handler:
                 result = await operation.handler(call, **arguments)
         except ClientLeft:
             return Response(status_code=CLIENT_LEFT)
-        return result if isinstance(result, Response) else json_response(result)
+        return result if isinstance(result, Response) else await json_response(result)
 
     endpoint.__signature__ = _signature(operation, services)  # type: ignore[attr-defined]
     return endpoint
@@ -302,19 +305,24 @@ def _refusal(text: str, schema: type[BaseModel]) -> dict[str, Any]:
 
 def document(app: FastAPI) -> dict[str, Any]:
     """Return the OpenAPI document, the schemas of errors included."""
-    if app.openapi_schema is None:
-        found = get_openapi(
-            title=app.title, version=app.version, description=app.description, routes=app.routes
-        )
-        template = "#/components/schemas/{model}"
-        schemas = found["components"]["schemas"]
-        for schema in (ErrorBody, ValidationErrorBody):
-            described = schema.model_json_schema(ref_template=template)
-            schemas |= described.pop("$defs", {})
-            schemas[schema.__name__] = described
-        _exact_bounds(schemas)
-        app.openapi_schema = found
+    with _BUILDING:
+        if app.openapi_schema is None:
+            app.openapi_schema = _document(app)
     return app.openapi_schema
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    found = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes
+    )
+    template = "#/components/schemas/{model}"
+    schemas = found["components"]["schemas"]
+    for schema in (ErrorBody, ValidationErrorBody):
+        described = schema.model_json_schema(ref_template=template)
+        schemas |= described.pop("$defs", {})
+        schemas[schema.__name__] = described
+    _exact_bounds(schemas)
+    return found
 
 
 def _exact_bounds(found: Any) -> None:

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from starlette.responses import HTMLResponse, Response
 
 from cacher.schemas.service import Health, TestAnswer
+from cacher.server.encoding import JSON, dumps
 from cacher.server.operations import Call, Operation
 
 TAG = "Service"
@@ -46,7 +47,10 @@ async def docs(_call: Call) -> object:
 async def openapi(call: Call) -> object:
     """Return the OpenAPI document."""
     app: FastAPI = call.request.app
-    return await asyncio.to_thread(app.openapi)  # the first time takes a second
+    found = getattr(app.state, "openapi_json", None)
+    if found is None:
+        found = app.state.openapi_json = await asyncio.to_thread(lambda: dumps(app.openapi()))
+    return Response(found, media_type=JSON)
 
 
 def page(name: str) -> Response:
