@@ -51,6 +51,16 @@ def test_models_tell_their_type_and_labels(judge: Api) -> None:
     assert judge.get("/models/mistral-labels")["config"]["id2label"]["19"] == "LABEL_19"
 
 
+def test_a_state_that_cannot_be_analysed_is_not_made(judge: Api) -> None:
+    total = judge.get("/states")["total"]
+    body = {"model_id": "gpt2-labels", "text": TEXT, "token_analysis": True}
+    judge.refused(400, "wrong_model_type", "/states", **body)
+    for path in ("/forward", "/generate"):
+        body = {"model_id": "gpt2-labels", "text_input": TEXT}
+        judge.refused(400, "wrong_model_type", path, **body)
+    assert judge.get("/states")["total"] == total
+
+
 def test_102_a_known_label_and_scores_that_sum_to_one(judge: Api, models: Path) -> None:
     state_id = made(judge, "gpt2-labels")
     found = judge.post("/analyze/classify", state_id=state_id)

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.models.make_tiny import make_tiny, write_tokenizer
 from tests.server.conftest import Api, over_socket
 
 CONFIG = {
@@ -218,6 +219,30 @@ def test_29_to_31_top_tokens(api: Api) -> None:
     assert drawn["token_ids"] == [tokens[0]["token_id"]]
     assert drawn["probabilities"][0] == pytest.approx(tokens[0]["probability"], abs=1e-6)
     assert tokens[0]["token"] == drawn["text"]
+
+
+def test_29_no_more_tokens_than_the_vocabulary_has(tmp_path: Path) -> None:
+    write_tokenizer(make_tiny("gpt2", tmp_path / "models"))
+    with server_of(tmp_path / "states", MODELS_DIR=str(tmp_path / "models")) as api:
+        body = {"model_id": "gpt2", "text": "ab", "config": {"top_k_logits": 1000}}
+        state = api.post("/states", **body)
+        assert state["config"]["top_k_logits"] == 1000
+        path = f"/states/{state['state_id']}/top_tokens"
+        tokens = api.get(path, n=1000)["tokens"]
+        assert sorted(token["token_id"] for token in tokens) == list(range(97))
+        assert sum(token["probability"] for token in tokens) == pytest.approx(1)
+        found = api.post(
+            "/forward", state_id=state["state_id"], text_input="c", return_top_logprobs=100
+        )
+        assert len(found["token_info"]["top_logprobs"]) == 97
+
+
+def test_29_an_empty_state_has_top_tokens(api: Api) -> None:
+    state_id = api.new(None)
+    (first,) = api.get(f"/states/{state_id}/top_tokens", n=1)["tokens"]
+    drawn = api.post("/generate/token", state_id=state_id, temperature=0)
+    assert drawn["token_ids"] == [first["token_id"]]
+    assert (drawn["full_text"], drawn["head_position"]) == (first["token"], 1)
 
 
 def test_108_109_forks(api: Api) -> None:

@@ -44,6 +44,8 @@ async def create_state(call: Call, body: CreateState) -> object:
         raise WrongModelTypeError(
             f"{model.name!r} is a {model.model_type} model, not {body.model_type}"
         )
+    if body.token_analysis:
+        model._require("token_analysis")  # before there is a state
     state = await call.services.states.create(
         body.model_id,
         body.text,
