@@ -274,6 +274,7 @@ class Settings:
         STATE_STORE: Where states are kept: ``files`` (in CACHE_DIR), or the address of a Redis
             server, for workers on several machines.
         WORKERS: Processes that serve the same states; ``--workers`` sets it.
+        RUN_DIR: Folder where workers tell each other what they count; ``--workers`` makes one.
         MAX_STORED_LOGITS: Numbers per state.
         MAX_ATTENTION_TOKENS: Most tokens of an attention matrix.
         MAX_RESPONSE_VALUES: Most numbers of a cache inspection.
@@ -324,6 +325,7 @@ class Settings:
     MAX_DISK_STATES: int = _var(10_000, _COUNT)
     STATE_STORE: str = _var("files", _place("files", "redis://", "rediss://", "unix://"))
     WORKERS: int = _var(1, _integer(1, 64))
+    RUN_DIR: str = _var("", _text)
     MAX_STORED_LOGITS: int = _var(16_777_216, _COUNT)
     MAX_ATTENTION_TOKENS: int = _var(512, _COUNT)
     MAX_RESPONSE_VALUES: int = _var(2_000_000, _COUNT)

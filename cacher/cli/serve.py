@@ -31,13 +31,14 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal; 0 when it ended as asked."""
     import os
+    from tempfile import TemporaryDirectory
 
     if arguments.log_level is not None:
         os.environ["CACHER_LOG_LEVEL"] = arguments.log_level  # for processes it starts, too
     if arguments.workers is not None:
         os.environ["CACHER_WORKERS"] = str(arguments.workers)
     try:
-        import uvicorn
+        import uvicorn  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(
             f"the server needs {error.name}, which is not installed: pip install 'cacher[server]'"
@@ -46,12 +47,22 @@ def run(arguments: argparse.Namespace) -> int:
     from cacher.server.journal import configure_logging
 
     configure_logging(settings)
+    with TemporaryDirectory(prefix="cacher-") as folder:
+        if settings.WORKERS > 1:
+            os.environ.setdefault("CACHER_RUN_DIR", folder)
+        _serve(arguments, settings.WORKERS)
+    return 0
+
+
+def _serve(arguments: argparse.Namespace, workers: int) -> None:
+    import uvicorn
+
     uvicorn.run(
         "cacher.main:app",
         host=arguments.host,
         port=arguments.port,
         reload=arguments.reload,
-        workers=None if arguments.reload else settings.WORKERS,
+        workers=None if arguments.reload else workers,
         loop="uvloop",
         http="cacher.server.protocol:DeadlineProtocol",
         ws="none",
@@ -61,4 +72,3 @@ def run(arguments: argparse.Namespace) -> int:
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         server_header=False,
     )
-    return 0

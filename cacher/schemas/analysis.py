@@ -281,6 +281,7 @@ class Files(Answer):
 class CacheStats(Answer):
     """What is kept where."""
 
+    worker: int = Field(description="The process that answers; of several each has its own memory.")
     states_in_memory: int = Field(description="States.")
     states_on_disk: int = Field(description="States.")
     kv_bytes: int = Field(description="Of keys and values.")

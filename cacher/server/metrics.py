@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from cacher.server.fleet import Fleet
 from cacher.types import EngineStats, ModelStats
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 100)
@@ -21,6 +22,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._fleet: Fleet | None = None
         self._requests = Counter(
             "cacher_requests_total", "Requests", ["route", "method", "status"],
             registry=self.registry,
@@ -47,9 +49,14 @@ class Metrics:
         """Show the counters of the models that are loaded when somebody asks."""
         self.registry.register(_Models(models))
 
+    def among(self, folder: str) -> Fleet:
+        """Speak for all workers of the server, which meet in a folder."""
+        self._fleet = Fleet(self.registry, folder)
+        return self._fleet
+
     def text(self) -> bytes:
-        """Return all of it in Prometheus' text format."""
-        return generate_latest(self.registry)
+        """Return all of it in Prometheus' text format; of several workers the sums."""
+        return generate_latest(self._fleet or self.registry)
 
 
 class _Models(Collector):

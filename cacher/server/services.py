@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cacher.config import Settings
 from cacher.engine import Engine, EngineStream
@@ -58,7 +58,12 @@ class Services:
             clean_up_interval_s=settings.CACHE_CLEANUP_INTERVAL,
         )
         await self.states.__aenter__()
-        task = asyncio.create_task(self._load_default())
+        self._begin(self._load_default())
+        if settings.RUN_DIR:
+            self._begin(self.metrics.among(settings.RUN_DIR).publish())
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 

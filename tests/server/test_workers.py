@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -130,6 +131,35 @@ def test_any_worker_serves_any_state(workers: Workers, model: cacher.Model) -> N
         seen = workers.ask("GET", f"/states/{name}").json()
         assert (seen["token_count"], seen["revision"]) == (1 + 8 * 2, 1 + 8)
     assert workers.ask("GET", "/states").json()["total"] == 3
+
+
+def count(workers: Workers) -> float:
+    """How often `/test` was asked, as the worker says that answers."""
+    text = workers.ask("GET", "/metrics").text
+    found = re.search(r'cacher_requests_total{method="GET",route="/test",status="200"} (.*)', text)
+    return float(found[1]) if found else 0.0
+
+
+def test_metrics_are_of_all_workers(workers: Workers) -> None:
+    for index, n in ((0, 3), (1, 4)):
+        with workers.only(index):
+            for _ in range(n):
+                workers.ask("GET", "/test")
+    until = time.monotonic() + 30
+    for index in (0, 1):
+        while True:  # the other's are told a second apart
+            with workers.only(index):
+                seen = count(workers)
+            assert seen <= 7
+            if seen == 7:
+                break
+            assert time.monotonic() < until
+            time.sleep(0.2)
+    with workers.only(1):
+        names = {workers.ask("GET", "/analysis/cache/stats").json()["worker"] for _ in range(2)}
+    assert names == {workers.pids[1]}
+    os.kill(workers.pids[0], signal.SIGKILL)
+    assert count(workers) == 7
 
 
 def test_a_worker_that_dies_leaves_its_states_to_the_other(workers: Workers) -> None:

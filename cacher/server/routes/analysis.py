@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import HTMLResponse
@@ -171,11 +172,15 @@ async def cache(call: Call, body: CacheRequest) -> object:
 
 
 async def cache_stats(call: Call) -> object:
-    """Tell what is kept in memory and on disk."""
+    """Tell what is kept in memory and on disk.
+
+    Where several workers serve, what is said of memory is that of the one that answers.
+    """
     stats = await call.services.states.stats()
     models = [model.stats for model in call.services.registry.loaded().values()]
     used = stats.hits + stats.misses
     return {
+        "worker": os.getpid(),
         "states_in_memory": stats.states_in_memory,
         "states_on_disk": stats.store.total_files,
         "kv_bytes": sum(model.kv_bytes for model in models),

@@ -31,7 +31,8 @@ async def health(_call: Call) -> object:
 
 async def metrics(call: Call) -> object:
     """Return the counters in Prometheus' text format."""
-    return Response(call.services.metrics.text(), media_type="text/plain; version=0.0.4")
+    text = await asyncio.to_thread(call.services.metrics.text)
+    return Response(text, media_type="text/plain; version=0.0.4")
 
 
 async def studio(_call: Call) -> object:
