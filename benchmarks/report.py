@@ -203,6 +203,7 @@ def _serving_section(measured: dict) -> list[str]:
     if "serving" not in measured:
         return []
     serving = measured["serving"]
+    figures = [Figure(**figure) for part in serving["figures"].values() for figure in part]
     return [
         SERVING,
         "",
@@ -212,7 +213,7 @@ def _serving_section(measured: dict) -> list[str]:
         "bare FastAPI route and a bare event behind the same uvicorn, a file and its folder put on",
         "disk. The CPU of a token is the server's less that of the same generations in-process.",
         "",
-        *figure_table([Figure(**figure) for figure in serving["figures"]]),
+        *figure_table(figures),
         "",
     ]
 

@@ -23,18 +23,16 @@ from fastapi import Body, FastAPI, Path, Query, Request
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, create_model
 from starlette.responses import Response
-from starlette.routing import Match
-from starlette.types import Scope
 
 from cacher.config import Settings
 from cacher.engine import LONG_TEXT
 from cacher.schemas.base import ErrorBody, ValidationErrorBody
 from cacher.schemas.config import MAX_SEED
 from cacher.server.encoding import JSON, json_response
-from cacher.server.guard import JsonRoute
 from cacher.server.journal import CLIENT_LEFT, Visit, visit
 from cacher.server.presence import Attended, ClientLeft, until_ended
 from cacher.server.services import Services
+from cacher.server.shortcut import OperationRoute, reader
 from cacher.server.streaming import Records, RecordStream, form_of
 
 if TYPE_CHECKING:
@@ -190,26 +188,12 @@ class Call:
         )
 
 
-class OperationRoute(JsonRoute):
-    """A route that is looked at closely only where a path begins as its own does.
-
-    Every request asks one route after another: with all spellings there are a hundred.
-    """
-
-    @cached_property
-    def _start(self) -> str:
-        return self.path.partition("{")[0]
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Whether a request is for this route."""
-        if not scope["path"].startswith(self._start) and not scope.get("root_path"):
-            return Match.NONE, {}
-        return super().matches(scope)
-
-
 def add(app: FastAPI, services: Services, operation: Operation) -> None:
     """Serve an operation at all its paths."""
-    endpoint = _endpoint(services, operation)
+    schema = operation.body
+    if schema is not None:
+        schema = bounded(schema, services.settings.MAX_TOKENS_PER_REQUEST)
+    endpoint = _endpoint(services, operation, schema)
     summary, _, description = inspect.cleandoc(operation.handler.__doc__ or "").partition("\n")
     for path in operation.paths():
         slug = re.sub(r"\W+", "_", f"{operation.method.lower()}{path}").strip("_")
@@ -226,9 +210,14 @@ def add(app: FastAPI, services: Services, operation: Operation) -> None:
             openapi_extra=_request_content(operation),
             route_class_override=OperationRoute,
         )
+        route = app.router.routes[-1]
+        assert isinstance(route, OperationRoute)
+        route.read = reader(schema, operation.query, optional=operation.optional)
 
 
-def _endpoint(services: Services, operation: Operation) -> Handler:
+def _endpoint(
+    services: Services, operation: Operation, schema: type[BaseModel] | None
+) -> Handler:
     timeout = services.settings.REQUEST_TIMEOUT
 
     async def endpoint(request: Request, **arguments: Any) -> Response:
@@ -245,11 +234,11 @@ def _endpoint(services: Services, operation: Operation) -> Handler:
             return Response(status_code=CLIENT_LEFT)
         return result if isinstance(result, Response) else await json_response(result)
 
-    endpoint.__signature__ = _signature(operation, services)  # type: ignore[attr-defined]
+    endpoint.__signature__ = _signature(operation, schema)  # type: ignore[attr-defined]
     return endpoint
 
 
-def _signature(operation: Operation, services: Services) -> inspect.Signature:
+def _signature(operation: Operation, schema: type[BaseModel] | None) -> inspect.Signature:
     """What FastAPI reads: the parameters of the path, the query, the body."""
     kind = inspect.Parameter.KEYWORD_ONLY
     parameters = [inspect.Parameter("request", kind, annotation=Request)]
@@ -259,12 +248,10 @@ def _signature(operation: Operation, services: Services) -> inspect.Signature:
     if operation.query is not None:
         query = Annotated[operation.query, Query()]  # type: ignore[name-defined]
         parameters.append(inspect.Parameter("query", kind, annotation=query))
-    if operation.body is not None:
-        schema: Any = bounded(operation.body, services.settings.MAX_TOKENS_PER_REQUEST)
-        default: Any = inspect.Parameter.empty
-        if operation.optional:
-            schema, default = schema | None, None
-        body = Annotated[schema, Body()]
+    if schema is not None:
+        accepted: Any = schema | None if operation.optional else schema
+        default = None if operation.optional else inspect.Parameter.empty
+        body = Annotated[accepted, Body()]
         parameters.append(inspect.Parameter("body", kind, annotation=body, default=default))
     return inspect.Signature(parameters)
 
