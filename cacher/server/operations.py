@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from copy import copy
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 from annotated_types import Le
@@ -215,9 +215,7 @@ def add(app: FastAPI, services: Services, operation: Operation) -> None:
         route.read = reader(schema, operation.query, optional=operation.optional)
 
 
-def _endpoint(
-    services: Services, operation: Operation, schema: type[BaseModel] | None
-) -> Handler:
+def _endpoint(services: Services, operation: Operation, schema: type[BaseModel] | None) -> Handler:
     timeout = services.settings.REQUEST_TIMEOUT
 
     async def endpoint(request: Request, **arguments: Any) -> Response:

@@ -17,10 +17,7 @@ from pydantic import BaseModel
 from starlette.routing import Match
 from starlette.types import Scope
 
-from cacher.server.encoding import JSON
 from cacher.server.guard import JsonRequest, JsonRoute
-
-PLAIN = (b"content-type", JSON.encode())
 
 Arguments = dict[str, Any]
 Reader = Callable[[JsonRequest], Awaitable[Arguments | None]]
@@ -78,17 +75,13 @@ def reader(
             if request.scope["query_string"]:
                 return None
             arguments["query"] = query()
-        if body is not None:
-            data = await request.body()
-            if data or not optional:
-                if not data or PLAIN not in request.scope["headers"]:
-                    return None
-                try:
-                    arguments["body"] = body.model_validate(await request.json())
-                except ValueError:  # it is no JSON, or does not fit
-                    return None
-            else:
-                arguments["body"] = None
+        if body is not None and optional and not await request.body():
+            arguments["body"] = None
+        elif body is not None:
+            try:
+                arguments["body"] = body.model_validate(await request.json())
+            except ValueError:  # it is no JSON, or does not fit
+                return None
         return arguments
 
     return read
