@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import HTMLResponse
 
+from cacher.checks import shown
 from cacher.schemas.analysis import (
     AnalyzedTokens,
     Attention,
@@ -243,7 +244,7 @@ async def embedding(call: Call, body: Embed) -> object:
 def _same(in_path: str, in_body: str | None) -> None:
     if in_body is not None and in_body != in_path:
         raise ApiError(
-            400, "state_id_mismatch", f"The path names state {in_path}, the body {in_body}"
+            400, "state_id_mismatch", f"The path names state {in_path}, the body {shown(in_body)}"
         )
 
 
