@@ -175,19 +175,17 @@ done:
     return status;
 }
 
-/* Takes `text` as an added token: under the id that the vocabulary gives it, else the next one behind vocabulary and
- * added tokens.  The reference counts like this whatever a file says, so other ids would be another tokenizer's.
- * Until all are there, tok->size is one more than the largest id of an added token. */
+/* Takes `text` as an added token: under the id that the vocabulary gives it, else under the next number behind the
+ * vocabulary.  The reference counts like this whatever a file says: other ids would be those of another tokenizer. */
 static cch_status add_token(cch_tokenizer *tok, const char *text, size_t len, cch_added token, cch_error *err) {
-    int32_t known = cch_tokenizer_find(tok, text, len), n = (int32_t)tok->bpe.vocab.n;
-    int32_t due = known >= 0 ? known : tok->size > n ? tok->size : n;
+    int32_t known = cch_tokenizer_find(tok, text, len);
+    int32_t due = known >= 0 ? known : (int32_t)(tok->bpe.vocab.n + tok->added_names.n);
     if (len == 0) return CCH_OK; /* as the reference does */
     if (token.id != due)
         CCH_FAIL(err, CCH_E_UNSUPPORTED, token.id, "added token \"%.*s\" has id %d, allowed: %d, %s",
                  (int)cch_utf8_cut(text, len, 80), text, token.id, due,
                  known >= 0 ? "which it has already" : "the next one behind the vocabulary");
     if (known < 0) CCH_RETURN_IF(cch_strmap_put(&tok->added_names, text, len, token.id, NULL, err));
-    if (token.id >= tok->size) tok->size = token.id + 1;
     return put_added(tok, text, len, token, err);
 }
 

@@ -7,6 +7,7 @@ but for the deviations that docs/tokenizers.md names.  CACHER_PARITY_FILES chang
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -65,9 +66,10 @@ def model(rng, byte_level):
     if all(" " not in token for pair in merges for token in pair) and flag(rng):
         merges = [" ".join(pair) for pair in merges]
     rng.shuffle(merges)
+    hole = maybe(rng, rng.choice([3, 40]), 0, chance=0.1)
     return {
         "type": "BPE",
-        "vocab": {token: i for i, token in enumerate(tokens)},
+        "vocab": {token: i + hole * (i > len(tokens) // 2) for i, token in enumerate(tokens)},
         "merges": merges,
         "dropout": rng.choice([None, None, 0.0]),
         "unk_token": maybe(rng, "<unk>"),
@@ -206,7 +208,7 @@ def added_tokens(rng, vocab, step):
 
     Some are what others become when they are normalized; a few come twice, or under another id.
     """
-    made, n = [], len(vocab)
+    made, ids, unused = [], dict(vocab), itertools.count(len(vocab))
     contents = ["<unk>", "<s>", "</s>"]
     more = {text(rng, 4) for _ in range(rng.randint(0, 5))}
     if flag(rng):
@@ -216,15 +218,15 @@ def added_tokens(rng, vocab, step):
         contents.append(rng.choice(contents))
     for content in dict.fromkeys(contents) if flag(rng) else contents:
         before = [token for token in made if token["content"] == content]
-        token_id = before[0]["id"] if before else vocab.get(content, n)
-        n += token_id == n
+        if content not in ids:
+            ids[content] = next(unused)
         names = ("single_word", "lstrip", "rstrip", "normalized", "special")
         flags = {name: rng.random() < 0.3 for name in names}
         if content.startswith("<") and rng.random() < 0.8:
             flags.update(special=True, normalized=False)
         if before and flag(rng):
             flags = {name: before[0][name] for name in names}
-        token_id += rng.random() < 0.01
+        token_id = ids[content] + (rng.random() < 0.01)
         made.append({"id": token_id, "content": content, **flags})
     return made
 
@@ -279,8 +281,9 @@ def compare(rng, path, file):
         ours = cacher.Tokenizer.open(path)
     except cacher.UnsupportedModelError:
         return False
-    except cacher.TokenizerError:
-        assert isinstance(theirs, Exception), "damaged only to us"
+    except cacher.TokenizerError as error:
+        shadowed = "is given twice" in str(error)  # an id of the vocabulary, for an added token
+        assert shadowed or isinstance(theirs, Exception), "damaged only to us"
         return False
     assert not isinstance(theirs, Exception), f"accepted, but the library says: {theirs}"
     special = {t["content"] for t in file["added_tokens"] if t["special"]}
@@ -300,6 +303,11 @@ def compare(rng, path, file):
             want = want.ids
             ids = ours.encode(sample, add_special=special)
             assert ids == want, (sample, special, ids, want)
+        theirs.encode_special_tokens = True
+        want = answer(theirs.encode, sample, add_special_tokens=False)
+        theirs.encode_special_tokens = False
+        plain = ours.encode(sample, specials=False)
+        assert want is None or plain == want.ids, (sample, plain, want.ids)
         tokens = [*ids, *(rng.choice(known) for _ in range(rng.randint(0, 4)))]
         for skip in (False, True):
             kept = [token for token in tokens if not (skip and token in written)]

@@ -116,10 +116,10 @@ TEST(ids_of_added_tokens_are_counted) {
             "\"x\" has id 4, allowed: 3, which it has already");
     REFUSED(ADDED("{\"id\": 3, \"content\": \"x\"}, {\"id\": 3, \"content\": \"y\"}"), CCH_E_UNSUPPORTED,
             "\"y\" has id 3, allowed: 4");
-    /* a vocabulary with holes: behind its size, or behind the largest id that an added token has */
+    /* a vocabulary with holes is as large as its number of tokens */
     CHECK_OK(tokfile_open("{\"model\": {\"vocab\": {\"a\": 0, \"b\": 7}, \"merges\": []}, \"added_tokens\":"
                           " [{\"id\": 2, \"content\": \"x\"}, {\"id\": 7, \"content\": \"b\"},"
-                          " {\"id\": 8, \"content\": \"y\"}]}",
+                          " {\"id\": 3, \"content\": \"y\"}]}",
                           &tok, &err),
              err);
     cch_tokenizer_unref(tok);
