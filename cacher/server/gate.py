@@ -100,7 +100,7 @@ class Gate:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         headers = Headers(scope=scope)
-        if not self._serves(headers.get("host")):
+        if not self._serves(",".join(headers.getlist("host")) or None):
             return await INVALID_HOST.send(scope, receive, send)
         if scope["path"] not in OPEN_PATHS:
             key = self._key(headers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -104,6 +105,20 @@ def test_a_request_ends_with_its_client(api: Api, patient: str, kind: str) -> No
     else:
         assert after["text"] == before["text"]
     assert api.post("/generate/token", state_id=state_id)["new_tokens"] != []
+    assert api.call("DELETE", f"/states/{state_id}").status_code == 200
+    soon(lambda: live_pages(api) == 0)
+
+
+def test_a_request_with_another_behind_it_ends_with_its_client(api: Api, patient: str) -> None:
+    state_id = api.new(TEXT)
+    host, port = patient.removeprefix("http://").split(":")
+    body = json.dumps({"state_id": state_id, **LONG}).encode()
+    head = f"POST /generate/token HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(head.encode() + body + b"GET /test HTTP/1.1\r\nHost: a\r\n\r\n")
+        soon(lambda: running(api) == 1)
+    api.post("/states/config", state_id=state_id, config={})
+    assert api.get(f"/states/{state_id}")["token_count"] < TOKENS / 2
     assert api.call("DELETE", f"/states/{state_id}").status_code == 200
     soon(lambda: live_pages(api) == 0)
 

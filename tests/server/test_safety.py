@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import hashlib
 import json
@@ -10,6 +11,7 @@ import logging
 import signal
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -267,6 +269,63 @@ def test_headers_have_a_deadline_and_a_bound(monkeypatch: pytest.MonkeyPatch) ->
             assert fat.recv(1000).startswith(b"HTTP/1.1 431 ")
         with httpx.Client(base_url=address) as http:
             assert [http.get("/test").status_code for _ in range(3)] == [200] * 3
+
+
+def raw(address: str, data: bytes) -> bytes:
+    """What a connection answers to these bytes, until it is closed."""
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(data)
+        with contextlib.suppress(ConnectionResetError):
+            return connection.makefile("rb").read()
+    return b""
+
+
+def test_what_follows_a_body_is_no_header() -> None:
+    chunks = b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+    keys: dict[str, Any] = {"API_KEY_REQUIRED": True, "API_KEYS": KEYS}
+    with over_socket(**keys) as address:
+        head = b"POST /tokenize HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+        answer = raw(address, head + chunks + b"X-API-Key: secret-1\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 401 ")
+        head += b"X-API-Key: secret-1\r\n"
+        answer = raw(address, head + chunks + b"X-Trailer: x\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 422 ")
+        assert raw(address, head + chunks + b"X-Trailer: x\r\n" * 10_000 + b"\r\n") == b""
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["//health", "/health/../states", "/health/%2e%2e/states", "/health;/states", "/health%00",
+     "/health//", "/HEALTH", "//states", "/%2e/states", "/v1//states", "http://health/states", "*"],
+)  # fmt: skip
+def test_no_spelling_of_a_path_goes_around_the_key(locked: str, path: str) -> None:
+    for method in ("GET", "POST", "HEAD", "OPTIONS", "PUT", "TRACE"):
+        head = f"{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        assert raw(locked, head.encode()).startswith(b"HTTP/1.1 401 ")
+
+
+def test_requests_that_contradict_themselves(locked: str) -> None:
+    head = b"POST /tokenize HTTP/1.1\r\nX-API-Key: secret-1\r\nConnection: close\r\n"
+    for more in (
+        b"Host: a\r\nHost: b\r\n\r\n",
+        b"Host: a\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+        b"Host: a\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"Host: a\r\nContent-Length: +2\r\n\r\n{}",
+        b"Host: a\r\nTransfer-Encoding: identity\r\n\r\n{}",
+        b"Host: a\r\nX-Folded: a\r\n b\r\n\r\n",
+        b"Host: a\r\nX-Nul: \0\r\n\r\n",
+    ):
+        assert raw(locked, head + more).startswith(b"HTTP/1.1 400 "), more
+    with httpx.Client(base_url=locked) as http:
+        assert http.get("/health").status_code == 200
+
+
+@pytest.fixture(scope="module")
+def locked() -> Iterator[str]:
+    """A server that needs a key."""
+    with over_socket(API_KEY_REQUIRED=True, API_KEYS=KEYS) as address:
+        yield address
 
 
 def test_a_body_has_a_deadline() -> None:
