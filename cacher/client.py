@@ -67,8 +67,9 @@ class CacherClient(Connection):
         model_type: str | None = UNSET,
         state_id: str | None = UNSET,
         metadata: Mapping[str, Any] | None = UNSET,
+        token_analysis: bool | None = UNSET,
     ) -> StateDict:
-        """Create a state."""
+        """Create a state; with `token_analysis` it has the probabilities of its tokens."""
         return StateDict(
             await self._post(
                 "/states",
@@ -78,6 +79,7 @@ class CacherClient(Connection):
                 model_type=model_type,
                 state_id=state_id,
                 metadata=metadata,
+                token_analysis=token_analysis,
             )
         )
 
@@ -230,13 +232,14 @@ class CacherClient(Connection):
         length_penalty: float | None = UNSET,
         no_repeat_ngram_size: int | None = UNSET,
         include_trace: bool = False,
+        **controls: Any,
     ) -> dict[str, Any]:
         """Return the likeliest continuations; the state stays as it is."""
         return await self._post(
             "/generate/beam", state_id=state_id, num_beams=num_beams, max_length=max_length,
             diversity_penalty=diversity_penalty, early_stopping=early_stopping,
             diverse_groups=diverse_groups, length_penalty=length_penalty,
-            no_repeat_ngram_size=no_repeat_ngram_size, include_trace=include_trace,
+            no_repeat_ngram_size=no_repeat_ngram_size, include_trace=include_trace, **controls,
         )  # fmt: skip
 
     async def generate(

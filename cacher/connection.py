@@ -220,7 +220,7 @@ def _parsed(text: str, kind: type, status: int) -> Any:
     except ValueError:
         found = None
     if not isinstance(found, kind) or found is None:
-        raise CacherAPIError(f"no answer of a cacher server: {shown(text)}", status, text)
+        raise CacherAPIError(f"another answer than expected: {shown(text)}", status, text)
     return found
 
 

@@ -131,6 +131,10 @@ def test_every_method(go: Callable[[Test], None]) -> None:
         packed = await c.export_state(state.id, format="binary", compress="gzip")
         for data in (document, packed):
             assert (await c.import_state(data)).text == "Hello world"
+        greedy = await c.generate_beam(state.id, 3, 2, top_k=1, stop_sequences=["zzz"])
+        assert len(greedy["beam_details"]) == 1
+        judged = await c.create_state("tales", "Hello world", token_analysis=True)
+        assert [one["token"] for one in judged.token_analysis] == ["Hello", " world"]
         assert len((await c.generate_multi(state.id, n=2, max_tokens=2))["continuations"]) == 2
         assert (await c.forward(" and", state_id=state.id))["token_count"] == 3
         tokens = (await c.tokenize("Hello world"))["tokens"]

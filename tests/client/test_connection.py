@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from cacher import CacherAPIError, CacherClient, ParameterError
 from cacher.client import UNSET
+from cacher.schemas import analysis, bookkeeping, classification, generation, service, states
 from tests.server.conftest import over_socket
 from tests.server.test_process import process
 
@@ -227,7 +229,10 @@ def test_arguments_that_are_none(arguments: dict[str, Any], words: str) -> None:
 @pytest.mark.parametrize(
     ("method", "parameters"),
     [
-        ("create_state", "model_id, text=None, config=None, *, model_type, state_id, metadata"),
+        (
+            "create_state",
+            "model_id, text=None, config=None, *, model_type, state_id, metadata, token_analysis",
+        ),
         ("get_state", "state_id"),
         ("delete_state", "state_id"),
         ("list_states", "limit=100, offset=0"),
@@ -275,3 +280,32 @@ def test_methods_have_the_documented_arguments(method: str, parameters: str) -> 
         plain = parameter.default in (parameter.empty, UNSET)
         found.append(parameter.name if plain else f"{parameter.name}={parameter.default!r}")
     assert ", ".join(found) == parameters
+
+
+@pytest.mark.parametrize(
+    ("method", "schema"),
+    [
+        ("create_state", states.CreateState),
+        ("update_config", states.UpdateConfig),
+        ("edit_state", states.Edit),
+        ("fork_state", states.Fork),
+        ("merge_states", states.Merge),
+        ("rollback", bookkeeping.Rollback),
+        ("stream_tokens", generation.GenerateToken),
+        ("generate_multi", generation.GenerateMulti),
+        ("generate_beam", generation.GenerateBeam),
+        ("generate", generation.Generate),
+        ("forward", generation.Forward),
+        ("tokenize", service.Tokenize),
+        ("detokenize", service.Detokenize),
+        ("analyze_tokens", analysis.TokensQuery),
+        ("analyze_attention", analysis.AttentionOptions),
+        ("inspect_cache", analysis.CacheOptions),
+        ("get_embedding", analysis.Embed),
+        ("classify", classification.Classify),
+    ],
+)
+def test_every_field_can_be_sent(method: str, schema: type[BaseModel]) -> None:
+    parameters = inspect.signature(getattr(CacherClient, method)).parameters
+    if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters.values()):
+        assert schema.model_fields.keys() <= parameters.keys()
