@@ -51,7 +51,7 @@ static cch_tokenizer *byte_level(const char *rest) {
         n += (size_t)snprintf(text + n, cap - n, "\"%s%s\": %d, ", c == '"' || c == '\\' ? "\\" : "", utf8, b);
     }
     for (size_t i = 0; i < n_merges; i++)
-        n += (size_t)snprintf(text + n, cap - n, "\"%s%s\": %zu%s", merges[i][0], merges[i][1], 256 + i,
+        n += (size_t)snprintf(text + n, cap - n, "\"%s%s\": %zu%s", merges[i][0], merges[i][1], 300 + i,
                               i + 1 < n_merges ? ", " : "}, \"merges\": [");
     for (size_t i = 0; i < n_merges; i++)
         n += (size_t)snprintf(text + n, cap - n, "\"%s %s\"%s", merges[i][0], merges[i][1],
@@ -70,9 +70,9 @@ static void open_tokenizers(void) {
                                "\"pretokenizers\": [{\"type\": \"Split\","
                                " \"pattern\": {\"Regex\": \"" LLAMA3
                                "\"}, \"behavior\": \"Isolated\"}, {\"type\": \"ByteLevel\", \"use_regex\": false}]},"
-                               " \"added_tokens\": [{\"id\": 300, \"content\": \"<a>\", \"special\": true},"
-                               " {\"id\": 301, \"content\": \"<a><b>\", \"lstrip\": true, \"rstrip\": true},"
-                               " {\"id\": 302, \"content\": \"ab\", \"single_word\": true}, {\"id\": 303, \"content\": "
+                               " \"added_tokens\": [{\"id\": 265, \"content\": \"<a>\", \"special\": true},"
+                               " {\"id\": 266, \"content\": \"<a><b>\", \"lstrip\": true, \"rstrip\": true},"
+                               " {\"id\": 267, \"content\": \"ab\", \"single_word\": true}, {\"id\": 268, \"content\": "
                                "\"e\xCC\x81\", \"normalized\": true}]");
     if (tokfile_open(TOKFILE_PIECES, &tokenizers[2], &err) != CCH_OK) abort();
 }
