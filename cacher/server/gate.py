@@ -104,8 +104,6 @@ class Gate:
             return await INVALID_HOST.send(scope, receive, send)
         if scope["path"] not in OPEN_PATHS:
             key = self._key(headers)
-            if key is None and self.required:
-                return await UNAUTHORIZED.send(scope, receive, send)
             tenant = visit(scope).tenant = "" if key is None else key.tenant
             if self.limiter is not None:
                 client = scope.get("client") or ("unknown",)
@@ -113,6 +111,8 @@ class Gate:
                 seconds = await self.limiter.wait(who)
                 if seconds:
                     return await _limited(seconds).send(scope, receive, send)
+            if key is None and self.required:
+                return await UNAUTHORIZED.send(scope, receive, send)
         return await self.app(scope, receive, send)
 
     def _serves(self, host: str | None) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from functools import partial
+from traceback import clear_frames
 from types import TracebackType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -104,11 +105,9 @@ async def until_ended(
                 core.cancel()
             with suppress(asyncio.CancelledError):  # it is cancelled already
                 await asyncio.sleep(PAUSE_S)
-        if error := running.exception():
-            error.__traceback__ = None  # its frames hold the state, and nobody reads it
+        if ended_by := running.exception():
+            clear_frames(ended_by.__traceback__)  # they hold the state, and the future them
         raise
-    finally:
-        del running  # it holds the error, whose frames hold what is here: the state, too
 
 
 def while_wanted(*_progress: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import socket
 import time
@@ -121,6 +122,22 @@ def test_a_request_with_another_behind_it_ends_with_its_client(api: Api, patient
     assert api.get(f"/states/{state_id}")["token_count"] < TOKENS / 2
     assert api.call("DELETE", f"/states/{state_id}").status_code == 200
     soon(lambda: live_pages(api) == 0)
+
+
+def test_a_refusal_holds_no_pages(api: Api) -> None:
+    gc.collect()
+    gc.disable()  # nothing may wait for it: pages are held that long
+    try:
+        state_id = api.new(TEXT)
+        api.post("/forward", state_id=state_id, text_input="")
+        for path in ("/analysis/attention", "/analysis/cache/inspect"):
+            api.refused(400, "layer_out_of_range", path, state_id=state_id, layer=99)
+        api.refused(422, "validation_error", "/analysis/classify", state_id=state_id, text="x",
+                    labels=["a", "a"])  # fmt: skip
+        assert api.call("DELETE", f"/states/{state_id}").status_code == 200
+        soon(lambda: live_pages(api) == 0)
+    finally:
+        gc.enable()
 
 
 def test_a_new_state_that_nobody_heard_of_is_not_kept(api: Api, patient: str) -> None:

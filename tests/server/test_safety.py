@@ -202,6 +202,13 @@ def test_rates() -> None:
             assert answer.json()["code"] == "rate_limited"
             assert 1 <= int(answer.headers["retry-after"]) <= 60
             assert (await http.get("/health")).status_code == 200
+        async with in_memory(
+            RATE_LIMIT="2/minute", API_KEYS=KEYS, API_KEY_REQUIRED=True
+        ) as http:  # who guesses keys is counted, too
+            guesses = [{"X-API-Key": f"guess-{i}"} for i in range(3)]
+            codes = [(await http.get("/test", headers=one)).status_code for one in guesses]
+            assert codes == [401, 401, 429]
+            assert (await http.get("/test", headers=ann)).status_code == 200
 
     go(run)
 
