@@ -44,10 +44,16 @@ class Server:
 
     def cpu_s(self) -> float:
         """Return the CPU time of its threads so far, to the nanosecond."""
-        total = 0
-        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
-            total += int((task / "schedstat").read_text().split()[0])
-        return 1e-9 * total
+        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
+        return sum(_cpu_s(task) for task in tasks)
+
+    def loop_s(self) -> float:
+        """Return the CPU time of its first thread, which runs the event loop."""
+        return _cpu_s(Path(f"/proc/{self.process.pid}/task/{self.process.pid}"))
+
+
+def _cpu_s(task: Path) -> float:
+    return 1e-9 * int((task / "schedstat").read_text().split()[0])
 
 
 @contextmanager

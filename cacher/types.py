@@ -59,7 +59,8 @@ def top_token(text: str, token_id: int, logprob: float) -> TopToken:
 def top_tokens(pairs: Iterable[tuple[int, float]], tokenizer: Tokenizer | None) -> list[TopToken]:
     """Return records for (id, log-probability) pairs."""
     return [
-        top_token(tokenizer._text_of(i) if tokenizer else "", i, logprob) for i, logprob in pairs
+        top_token("" if tokenizer is None else tokenizer._text_of(i), i, logprob)
+        for i, logprob in pairs
     ]
 
 

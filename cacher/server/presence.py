@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
+WATCHED_S = 0.02  # what is done sooner is not watched: a task for it would cost as much
 PAUSE_S = 0.005  # between two requests to a thread to end
 
 _unwanted: ContextVar[threading.Event] = ContextVar("unwanted")  # of the call in this thread
@@ -57,7 +58,8 @@ class Attended:
         assert task is not None
         self._task = task
         self._cancelling = task.cancelling()
-        self._watcher = asyncio.create_task(self._watch())
+        self._watcher: asyncio.Task[None] | None = None
+        self._soon = asyncio.get_running_loop().call_later(WATCHED_S, self._begin)
 
     async def __aexit__(
         self,
@@ -65,12 +67,17 @@ class Attended:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._watcher.cancel()
+        self._soon.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
         if not self._left:
             return
         only_left = self._task.uncancel() <= self._cancelling
         if only_left and kind is not None and issubclass(kind, asyncio.CancelledError):
             raise ClientLeft from None
+
+    def _begin(self) -> None:
+        self._watcher = asyncio.create_task(self._watch())
 
     async def _watch(self) -> None:
         await left(self._receive)

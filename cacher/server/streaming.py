@@ -123,6 +123,8 @@ class RecordStream(Response):
         self._idle_s = idle_s
         self._timeout_s = timeout_s
         self._metrics = metrics
+        self._sending_since: float | None = None
+        self._stalled = False
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Send all records, or stop when the client leaves.
@@ -132,13 +134,17 @@ class RecordStream(Response):
         """
         pump = asyncio.create_task(self._pump(send))
         leaving = asyncio.create_task(left(receive))
+        self._watch(pump)
         try:
             await asyncio.wait({pump, leaving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._watching.cancel()
             leaving.cancel()
             pump.cancel()
             await asyncio.gather(pump, leaving, return_exceptions=True)
             await self._records.aclose()
+        if self._stalled:
+            log.warning("a reader stood still for %g s: its stream is ended", self._idle_s)
         if not pump.cancelled() and (error := pump.exception()) is not None:
             raise error
 
@@ -161,9 +167,6 @@ class RecordStream(Response):
                         await self._send(send, b"".join(waiting))
                         waiting.clear()
             end = self._form.end
-        except StalledReader:
-            log.warning("a reader stood still for %g s: its stream is ended", self._idle_s)
-            return
         except Exception as error:
             if not begun:
                 raise
@@ -185,12 +188,20 @@ class RecordStream(Response):
         )
 
     async def _send(self, send: Send, part: bytes, *, more: bool = True) -> None:
-        try:
-            async with asyncio.timeout(self._idle_s):
-                await send({"type": "http.response.body", "body": part, "more_body": more})
-        except TimeoutError:
-            raise StalledReader from None
+        self._sending_since = time.monotonic()
+        await send({"type": "http.response.body", "body": part, "more_body": more})
+        self._sending_since = None
 
+    def _watch(self, pump: asyncio.Task[None]) -> None:
+        """End a stream whose reader takes nothing any more: the connection is of no use.
 
-class StalledReader(Exception):  # noqa: N818 - an event, and nobody's error
-    """The client takes nothing any more; the connection is of no use."""
+        One timer looks after all sends, where a time-out for each would cost as much as the send.
+        """
+        now = time.monotonic()
+        since = now if self._sending_since is None else self._sending_since
+        if now - since >= self._idle_s:
+            self._stalled = True
+            pump.cancel()
+        else:
+            wait = since + self._idle_s - now
+            self._watching = asyncio.get_running_loop().call_later(wait, self._watch, pump)
