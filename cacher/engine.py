@@ -88,9 +88,15 @@ class EngineStream:
 async def leave(scheduler: Scheduler, request: Request) -> None:
     """Cancel a request and wait until its state is free: a token's time."""
     scheduler.cancel(request)
+    again = None
     while not request.outcome.done():
         request.news.clear()
-        await request.news.wait()
+        try:
+            await request.news.wait()
+        except asyncio.CancelledError as cancelled:  # once more: the state is still held
+            again = cancelled
+    if again is not None:
+        raise again
 
 
 class Engine:
@@ -202,9 +208,14 @@ class Engine:
         n = integer("n", n, 1, MAX_CONTINUATIONS)
         params = state.config.sampling(sampling).with_seed()
         rows = [self._row(state.fork(), max_tokens, params, index=i) for i in range(n)]
-        runs: list[Generation] = await asyncio.gather(
-            *(self._finish(Request(row.state, row)) for row in rows)
-        )
+        tasks = [asyncio.ensure_future(self._finish(Request(row.state, row))) for row in rows]
+        try:
+            runs: list[Generation] = await asyncio.gather(*tasks)
+        except BaseException:  # one is refused, or the caller goes: nobody wants the others
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
         return runs
 
     async def forward(
@@ -231,14 +242,21 @@ class Engine:
         self._model._require("forward")
         length = len(state)
         if isinstance(text, str) and len(text) > LONG_TEXT:
-            await self.run(state._lay, text)
-        elif text is not None:
+            text = (await self.run(state._encode, text)).tolist()
+        if text is not None:
             state._lay(text)
         try:
-            await self._finish(Request(state, None, progress=progress))
+            request = Request(state, None, progress=progress)
+            await self._finish(request)
+            if request.refused is not None:
+                raise request.refused
+            if request.leaving:
+                raise EngineClosedError("the engine is closed")
         except BaseException:
             state._core.truncate(length)
             raise
+        state._head = len(state)
+        state._changed("forward")
         return state
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -42,6 +42,8 @@ class Request:
         self.news = asyncio.Event()
         self.n_taken = 0
         self.leaving = False
+        self.refused: BaseException | None = None  # by its progress callback
+        self.joined = False
         self.ended = False
         self.number: int | None = None
         self.n_shown = 0
@@ -61,12 +63,19 @@ class Request:
                 self.outcome.set_result(outcome)
         self.news.set()
 
-    def hear_progress(self, n_read: int) -> None:
-        """Pass on how many tokens have been read."""
-        if self.progress is not None:
-            self.progress(n_read, self.length)
-
     # ---- in the scheduler
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it ended because it was to leave, not by itself in that moment."""
+        return self.leaving and (self.row is None or self.row.finish_reason == "cancelled")
+
+    def touches(self, n_tokens: int) -> bool:
+        """Whether its run is an event of its state, which has `n_tokens` now."""
+        row = self.row
+        if row is None:
+            return False
+        return (self.joined and n_tokens > row.start) or (row.finished and not self.cancelled)
 
     @property
     def generates(self) -> bool:

@@ -110,6 +110,16 @@ class Scheduler:
                     self._enqueue(request, first=True)
                     self._lock.notify()
 
+    def _report(self, request: Request, n_read: int) -> None:
+        """Call a request's progress callback; what it raises ends this request alone."""
+        if request.progress is None or request.refused is not None:
+            return
+        try:
+            request.progress(n_read, request.length)
+        except BaseException as error:
+            request.refused = error
+            self.cancel(request)
+
     def close(self) -> None:
         """End all requests, with what they have, and the thread, as soon as its pass is over."""
         with self._lock:
@@ -168,10 +178,11 @@ class Scheduler:
         if queue and request in queue:
             queue.remove(request)
             self._n_waiting -= 1
+            if not queue:
+                del self._waiting[request.state._salt]
         if request.ended:
             return
         request.leaving = True
-        self._counts["cancelled"] += 1
         if request.row is not None:
             request.row.cancel()
         self._end(request)
@@ -208,6 +219,7 @@ class Scheduler:
         else:
             number = self._batch.add(request.state._seen(), None)
         request.number = number
+        request.joined = True
         self._running[number] = request
         return number
 
@@ -264,13 +276,13 @@ class Scheduler:
             if request is not None:
                 self._advance(request, step)
         for request in self._running.values():
-            if request.progress is not None and request.number is not None:
-                self._tell(request, request.hear_progress, self._batch.read(request.number))
+            if request.progress is not None and not request.leaving:
+                self._tell(request, self._report, request, self._batch.read(request.number))
 
     def _advance(self, request: Request, step: Step) -> None:
         number, row = step[0], request.row
         if row is None:  # all is read
-            self._tell(request, request.hear_progress, request.length)
+            self._tell(request, self._report, request, request.length)
             self._end(request)
             return
         if request.key is not None:
@@ -314,7 +326,6 @@ class Scheduler:
         at = error.position if isinstance(error, CacherError) else None
         named = None if at is None else self._running.get(at)
         for request in [named] if named is not None else list(self._running.values()):
-            self._counts["failed"] += 1
             self._end(request, error)
 
     def _end(self, request: Request, error: Exception | None = None) -> None:
@@ -324,15 +335,10 @@ class Scheduler:
             self._withdraw(request)
             self._parked.discard(request)
         state, row = request.state, request.row
-        if row is None:
-            if error is None and not request.leaving:
-                state._head = len(state)
-                state._changed("forward")
-        elif len(state) > row.start or row.finished:
+        if request.touches(len(state)):
             state._head = len(state)
             state._changed()
-        if error is None and not request.leaving:
-            self._counts["finished"] += 1
+        self._counts["failed" if error else "cancelled" if request.cancelled else "finished"] += 1
         self._tell(request, request.hear, None, error or (row.result() if row else None))
 
     # ---- news
