@@ -314,3 +314,6 @@ class Engine:
         except asyncio.CancelledError:
             await leave(self._scheduler, request)
             raise
+        except GeneratorExit:  # the coroutine was closed, or its loop was
+            self._scheduler.cancel(request)
+            raise

@@ -153,17 +153,24 @@ class Row:
             self._end("cancelled")
 
     def result(self) -> Generation:
-        """Return what was generated so far."""
+        """Return what was generated so far, also while another thread takes steps.
+
+        What `take` sets last is read first: what is said to be finished is whole.
+        """
+        finished, reason, stop = self.finished, self.finish_reason, self.stop_sequence
+        pieces = self.pieces[:]
+        n = len(pieces)
         return Generation(
-            "".join(self.pieces), self.pieces[:], self.token_ids[:], self.probabilities[:],
-            self.logprobs[:], self.finished, self.finish_reason, self.stop_sequence,
+            "".join(pieces), pieces, self.token_ids[:n], self.probabilities[:n],
+            self.logprobs[:n], finished, reason, stop,
             None if self.params.greedy else self.params.seed, self.stream_index,
             self.dropped_tokens,
         )  # fmt: skip
 
     def _end(self, reason: FinishReason) -> None:
-        self.finished, self.finish_reason = True, reason
         self._flush()
+        self.finish_reason = reason
+        self.finished = True
 
     def _flush(self) -> None:
         """Give the bytes of an unfinished character to the last token."""

@@ -81,10 +81,11 @@ class Scheduler:
                 raise QueueFullError(
                     f"{self._n_waiting} requests are waiting, allowed: {self._max_waiting}"
                 )
-            self._enqueue(request)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="cacher", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._work, name="cacher", daemon=True)
+                thread.start()  # it may be refused
+                self._thread = thread
+            self._enqueue(request)
             self._batch.interrupt()
             self._lock.notify()
 
@@ -152,11 +153,29 @@ class Scheduler:
     # ---- the thread
 
     def _work(self) -> None:
-        while self._admit():
-            if self._running:
-                self._pass()
+        try:
+            while self._admit():
+                if self._running:
+                    self._pass()
+                self._publish()
+        except BaseException as error:  # memory is short in the middle of something
+            self._collapse(error)
+            raise
+        finally:
             self._publish()
-        self._publish()
+
+    def _collapse(self, error: BaseException) -> None:
+        """Close, and let nobody wait for what will not come."""
+        with self._lock:
+            self._closed = True
+            waiting = [r for queue in self._waiting.values() for r in queue]
+            self._n_waiting = 0
+            self._waiting.clear()
+            for request in {*waiting, *self._running.values(), *self._parked, *self._leaving}:
+                self._withdraw(request)
+                self._parked.discard(request)
+                request.ended = True
+                self._tell(request, request.hear, None, error)
 
     def _admit(self) -> bool:
         """Wait for something to do; let requests leave and join.  False: the engine is closed."""

@@ -212,11 +212,20 @@ static void drop_leaving(cch_batch *batch) {
     batch->n_rows = kept;
 }
 
-void cch_batch_remove(cch_batch *batch, int32_t row) {
+/* Marks a row, which is gone with the next that drop_leaving takes out; `now`: unless a step runs. */
+static void leave(cch_batch *batch, int32_t row, bool now) {
     pthread_mutex_lock(&batch->lock);
     for (size_t i = 0; i < batch->n_rows; i++) batch->rows[i]->leaves |= batch->rows[i]->id == row;
-    if (!batch->running) drop_leaving(batch);
+    if (now && !batch->running) drop_leaving(batch);
     pthread_mutex_unlock(&batch->lock);
+}
+
+void cch_batch_remove(cch_batch *batch, int32_t row) {
+    leave(batch, row, true);
+}
+
+void cch_batch_leave(cch_batch *batch, int32_t row) {
+    leave(batch, row, false);
 }
 
 size_t cch_batch_len(const cch_batch *batch) {

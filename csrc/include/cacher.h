@@ -476,8 +476,12 @@ CCH_API cch_status cch_batch_set_chunk(cch_batch *batch, int32_t chunk_tokens, c
 CCH_API cch_status cch_batch_add_window(cch_batch *batch, cch_state *state, cch_state *tape,
                                         const cch_sampling *sampling, int32_t n_ctx, int32_t *out_row, cch_error *err);
 /* Lets a row leave; unknown rows are ignored.  Any thread at any time: during a step it gets no token any more and
- * leaves at its end. */
+ * leaves at its end.  Between steps it frees the row at once, which no other thread may be looking at then. */
 CCH_API void cch_batch_remove(cch_batch *batch, int32_t row);
+/* As cch_batch_remove, but between steps the row is only marked, and goes with the end of the next step or with the
+ * next cch_batch_remove, of whatever row: while another thread looks at what its steps have drawn.  Any thread at any
+ * time. */
+CCH_API void cch_batch_leave(cch_batch *batch, int32_t row);
 /* One forward pass over what the rows need (at most chunk_tokens; rows that need one token go first), then one token is
  * drawn and appended for each row that is complete.  out [cch_batch_len]: one entry for each such row, *out_n of them;
  * none when a step only read prompts.

@@ -91,7 +91,9 @@ static PyObject *batch_add(PyObject *object, PyObject *args) {
 static PyObject *batch_remove(PyObject *object, PyObject *args) {
     int row = 0;
     if (!PyArg_ParseTuple(args, "i:remove", &row)) return NULL;
-    cch_batch_remove(((batch *)object)->batch, row);
+    batch *self = (batch *)object;
+    if (self->stepping) cch_batch_leave(self->batch, row); /* what was drawn for it is perhaps being read */
+    else cch_batch_remove(self->batch, row);
     Py_RETURN_NONE;
 }
 
@@ -188,6 +190,7 @@ static PyObject *batch_step(PyObject *object, PyObject *args) {
         cch_status status = run(self, passes, top, steps, entries, &n, &err);
         bool ok = cch_py_call_end(&call, cch_py_module_of(object), status, &err);
         self->stepping = false;
+        cch_batch_remove(self->batch, -1); /* those that were only marked */
         if (ok) list = step_list(entries, n);
     }
     PyMem_Free(steps);
