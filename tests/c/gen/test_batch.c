@@ -517,4 +517,79 @@ TEST(rows_may_be_removed_while_a_step_runs) {
     small_close(&m);
 }
 
+TEST(a_marked_row_can_be_looked_at_until_the_next_step) {
+    cch_error err;
+    cch_model m;
+    int32_t rows[2];
+    cch_state *states[2];
+    cch_step steps[2];
+    cch_batch *batch = NULL;
+    size_t n;
+    cch_sampling s = CCH_SAMPLING_INIT;
+    small_open(&m, 1, 500, -1);
+    CHECK_OK(cch_batch_new(&m, NULL, &batch, &err), err);
+    for (int i = 0; i < 2; i++) {
+        states[i] = small_state(&m, small_ids() + i, 20);
+        CHECK_OK(cch_batch_add(batch, states[i], &s, 0, &rows[i], &err), err);
+    }
+    CHECK_OK(cch_batch_step(batch, steps, &n, &err), err);
+    cch_batch_leave(batch, rows[0]);
+    CHECK_EQ(cch_batch_len(batch), 1);
+    check_top(batch, rows[0]);
+    CHECK_OK(cch_batch_step(batch, steps, &n, &err), err);
+    CHECK_EQ(n, 1);
+    CHECK(cch_batch_logits_view(batch, rows[0]) == NULL);
+    CHECK_EQ(cch_state_len(states[0]), 21);
+    cch_batch_leave(batch, rows[1]);
+    check_top(batch, rows[1]);
+    cch_batch_remove(batch, -1);
+    for (int i = 0; i < 2; i++) {
+        CHECK_OK(cch_state_truncate(states[i], 0, &err), err); /* nobody holds it */
+        cch_state_free(states[i]);
+    }
+    cch_batch_free(batch);
+    small_close(&m);
+}
+
+static void *step_and_look(void *arg) {
+    cch_batch *batch = arg;
+    cch_step steps[4];
+    int32_t ids[3];
+    float values[3];
+    double lse;
+    size_t n;
+    cch_error err;
+    while (cch_batch_len(batch) > 0) {
+        CHECK_OK(cch_batch_step(batch, steps, &n, &err), err);
+        for (size_t i = 0; i < n; i++) CHECK_EQ(cch_batch_top(batch, steps[i].row, 3, ids, values, &lse), 3);
+    }
+    return NULL;
+}
+
+TEST(rows_may_be_marked_while_another_thread_looks_at_them) {
+    cch_error err;
+    cch_model m;
+    pthread_t thread;
+    int32_t rows[4];
+    cch_state *states[4];
+    cch_batch *batch = NULL;
+    cch_sampling s = CCH_SAMPLING_INIT;
+    small_open(&m, 1, 500, -1);
+    CHECK_OK(cch_batch_new(&m, NULL, &batch, &err), err);
+    for (int i = 0; i < 4; i++) {
+        states[i] = small_state(&m, small_ids() + i, 20);
+        CHECK_OK(cch_batch_add(batch, states[i], &s, 0, &rows[i], &err), err);
+    }
+    CHECK_EQ(pthread_create(&thread, NULL, step_and_look, batch), 0);
+    for (int i = 0; i < 4; i++) {
+        while (cch_state_len(states[i]) < 25 + i) sched_yield();
+        cch_batch_leave(batch, rows[i]);
+    }
+    pthread_join(thread, NULL);
+    cch_batch_free(batch);
+    for (int i = 0; i < 4; i++) cch_state_free(states[i]);
+    CHECK_OK(cch_pool_check(m.pool, &err), err);
+    small_close(&m);
+}
+
 CHECK_MAIN()
