@@ -294,9 +294,9 @@ class Scheduler:
             request = self._running.get(step[0])
             if request is not None:
                 self._advance(request, step)
-        for request in self._running.values():
+        for number, request in self._running.items():
             if request.progress is not None and not request.leaving:
-                self._tell(request, self._report, request, self._batch.read(request.number))
+                self._tell(request, self._report, request, self._batch.read(number))
 
     def _advance(self, request: Request, step: Step) -> None:
         number, row = step[0], request.row

@@ -187,21 +187,20 @@ def restless() -> Iterator[None]:
 
 @pytest.mark.usefixtures("restless")
 def test_a_result_is_whole_while_it_grows(model: cacher.Model) -> None:
+    async def drain(stream: cacher.engine.EngineStream) -> None:
+        async for _token in stream:
+            pass
+
     async def use(engine: Engine) -> None:
         for seed in range(4):
-            state = model.state("The fox")
-            task = asyncio.create_task(_last(engine.stream(state, 60, seed=seed, temperature=1.0)))
-            while not task.done():
-                await asyncio.sleep(0)
-            assert len(await task) == len(state) - 2
-
-    async def _last(stream: cacher.engine.EngineStream) -> cacher.Generation:
-        async for _token in stream:
-            for _ in range(20):
+            stream = engine.stream(model.state("The fox"), 60, seed=seed, temperature=1.0)
+            reader = asyncio.create_task(drain(stream))
+            while not reader.done():
                 seen = stream.result
                 assert len(seen.tokens) == len(seen.token_ids) == len(seen.logprobs)
                 assert len(seen.tokens) == len(seen.probabilities)
                 assert seen.text == "".join(seen.tokens)
-        return stream.result
+                await asyncio.sleep(0)
+            await reader
 
     with_engine(model, use)
