@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 
 from cacher.checks import MAX_INT64, integer
-from cacher.errors import EngineClosedError, ModelMismatchError
+from cacher.errors import EngineClosedError, ModelError, ModelMismatchError
 from cacher.generate import MAX_CONTINUATIONS, MAX_ROWS
 from cacher.params import SamplingOptions, SamplingParams, check_max_tokens
 from cacher.request import Request
@@ -82,7 +82,8 @@ class EngineStream:
         await leave(self._engine._scheduler, self._request)
 
     def __del__(self) -> None:
-        self._engine._scheduler.cancel(self._request)
+        with suppress(ModelError):  # a process made by fork() has no part in it
+            self._engine._scheduler.cancel(self._request)
 
 
 async def leave(scheduler: Scheduler, request: Request) -> None:
@@ -245,6 +246,7 @@ class Engine:
             text = (await self.run(state._encode, text)).tolist()
         if text is not None:
             state._lay(text)
+        laid = len(state)
         try:
             request = Request(state, None, progress=progress)
             await self._finish(request)
@@ -253,7 +255,8 @@ class Engine:
             if request.leaving:
                 raise EngineClosedError("the engine is closed")
         except BaseException:
-            state._core.truncate(length)
+            if len(state) == laid:  # else somebody has put more behind it
+                state._core.truncate(length)
             raise
         state._head = len(state)
         state._changed("forward")
@@ -269,10 +272,18 @@ class Engine:
 
         Raises:
             EngineClosedError: The engine is closed.
+            RuntimeError: It raised StopIteration, which no coroutine can pass on.
         """
+
+        def call() -> T:
+            try:
+                return function(*args, **kwargs)
+            except StopIteration as end:
+                raise RuntimeError(f"{function!r} raised StopIteration") from end
+
         loop = asyncio.get_running_loop()
         try:
-            running = loop.run_in_executor(self._side, partial(function, *args, **kwargs))
+            running = loop.run_in_executor(self._side, call)
         except RuntimeError:  # its threads are gone
             raise EngineClosedError("the engine is closed") from None
         return await running
@@ -288,7 +299,8 @@ class Engine:
 
     def __del__(self) -> None:
         if hasattr(self, "_scheduler"):  # else the model was refused
-            self._scheduler.close()
+            with suppress(ModelError):  # as of a stream
+                self._scheduler.close()
 
     async def __aenter__(self) -> Engine:
         return self

@@ -36,6 +36,7 @@ class Request:
         self.streams = streams
         self.progress = progress
         self.length = len(state._seen())
+        self.start = len(state)
         self.loop = asyncio.get_running_loop()
         self.outcome: asyncio.Future[Any] = self.loop.create_future()  # a Generation, or None
         self.shown: deque[Shown] = deque()
@@ -76,6 +77,12 @@ class Request:
         if row is None:
             return False
         return (self.joined and n_tokens > row.start) or (row.finished and not self.cancelled)
+
+    @property
+    def overtaken(self) -> bool:
+        """Whether somebody else has changed the state's length while it was not in the batch."""
+        drawn = len(self.row.token_ids) if self.row else 0
+        return len(self.state) != self.start + drawn
 
     @property
     def generates(self) -> bool:

@@ -18,7 +18,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from cacher import _core
-from cacher.errors import CacherError, EngineClosedError, QueueFullError
+from cacher.errors import CacherError, EngineClosedError, QueueFullError, StateBusyError
 from cacher.pace import Pace
 from cacher.predictions import Predictions
 from cacher.request import Request
@@ -221,6 +221,8 @@ class Scheduler:
             self._end(request)
             return
         try:
+            if request.overtaken:
+                raise StateBusyError(f"state {state.id} was changed while its request waited")
             self._store(state._store_top_k)
             known = None
             if row is None or not row.token_ids:  # else it was parked

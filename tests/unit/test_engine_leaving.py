@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import pytest
 
 import cacher
-from cacher import Engine, EngineClosedError, QueueFullError
+from cacher import Engine, EngineClosedError, QueueFullError, StateBusyError
 
 T = TypeVar("T")
 LONG = [300 + i % 700 for i in range(900)]
@@ -202,5 +202,35 @@ def test_a_result_is_whole_while_it_grows(model: cacher.Model) -> None:
                 assert seen.text == "".join(seen.tokens)
                 await asyncio.sleep(0)
             await reader
+
+    with_engine(model, use)
+
+
+def test_a_state_that_is_changed_while_its_request_waits_is_refused(model: cacher.Model) -> None:
+    async def use(engine: Engine) -> None:
+        busy = await blocker(engine)
+        states = [model.state("The fox"), model.state("The hare"), model.state("The owl")]
+        waiting = [
+            asyncio.create_task(engine.generate(states[0], 5)),
+            asyncio.create_task(engine.forward(states[1])),
+            asyncio.create_task(engine.generate(states[2], 5)),
+        ]
+        await asyncio.sleep(0)
+        for state in states[:2]:
+            state.append(" said")
+        await busy.aclose()
+        found = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(one) for one in found] == [StateBusyError, StateBusyError, cacher.Generation]
+        assert [state.text for state in states[:2]] == ["The fox said", "The hare said"]
+
+    with_engine(model, use, max_running=1)
+
+
+def test_a_call_that_raises_what_no_coroutine_can_pass_on_does_not_hang(
+    model: cacher.Model,
+) -> None:
+    async def use(engine: Engine) -> None:
+        with pytest.raises(RuntimeError, match="raised StopIteration"):
+            await engine.run(next, iter(()))
 
     with_engine(model, use)
