@@ -55,6 +55,7 @@ from cacher.errors import (
     TokenIndexOutOfRangeError,
     TokenizerError,
     UnsupportedModelError,
+    VectorIndexError,
     WrongModelTypeError,
 )
 from cacher.hub import load
@@ -86,6 +87,7 @@ if typing.TYPE_CHECKING:
     from cacher.attention import AttentionAnalysis, AttentionPattern, HeadImportance
     from cacher.client import CacherAPIError, CacherClient
     from cacher.engine import Engine, EngineStream
+    from cacher.index import Index, Match, Matches
     from cacher.kv import CacheData, CacheInspection, CacheLayer, KVStats
     from cacher.registry import register_model
     from cacher.tokeninfo import TokenInfo
@@ -137,11 +139,14 @@ __all__ = [
     "HeadOutOfRangeError",
     "HistogramBin",
     "ImportTooLargeError",
+    "Index",
     "InternalError",
     "KVStats",
     "LabelCorrelation",
     "LabelScore",
     "LayerOutOfRangeError",
+    "Match",
+    "Matches",
     "MergeConflict",
     "MergeConflictError",
     "MissingExtraError",
@@ -182,6 +187,7 @@ __all__ = [
     "Tree",
     "TreeNode",
     "UnsupportedModelError",
+    "VectorIndexError",
     "WrongModelTypeError",
     "__version__",
     "diff",
@@ -200,6 +206,9 @@ _LATE = {
     "AttentionAnalysis": "cacher.attention",
     "AttentionPattern": "cacher.attention",
     "HeadImportance": "cacher.attention",
+    "Index": "cacher.index",
+    "Match": "cacher.index",
+    "Matches": "cacher.index",
     "CacheData": "cacher.kv",
     "CacheInspection": "cacher.kv",
     "CacheLayer": "cacher.kv",

@@ -29,6 +29,7 @@ A message holds the value that was wrong, where it came from and what is allowed
     │   ├── StateImportError(ValueError)   exported states are damaged or of another format
     │   │   └── ImportTooLargeError        they are larger than allowed
     │   └── StateFileError(ValueError)     a state file is damaged or of another format
+    ├── VectorIndexError                   an index cannot be used
     ├── FileError(OSError)                 a file could not be read or written
     ├── StoreError(OSError)                the store of states could not be read or written
     ├── BudgetError(MemoryError)           the byte budget for KV pages is too small
@@ -167,6 +168,10 @@ class ImportTooLargeError(StateImportError):
 
 class StateFileError(StateError, ValueError):
     """A state file is damaged or of another format."""
+
+
+class VectorIndexError(CacherError):
+    """An index cannot be used."""
 
 
 class FileError(CacherError, OSError):

@@ -4,8 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#if defined(__linux__)
+#include <sys/mman.h> /* madvise */
+#endif
+
 /* In front of each block, one cache line: its size, so that freeing can count. */
 #define HEADER 64
+#define HUGE_PAGE ((uintptr_t)2 << 20)
 #define BIG_BLOCK ((size_t)1 << 46) /* larger requests come from damaged sizes; malloc would refuse them anyway */
 
 static atomic_size_t live_bytes;
@@ -66,6 +71,17 @@ void cch_free(void *ptr) {
     if (ptr == NULL) return;
     atomic_fetch_sub_explicit(&live_bytes, block_bytes(ptr), memory_order_relaxed);
     free((char *)ptr - HEADER);
+}
+
+/* Whatever madvise answers: a system without such pages does as well. */
+void cch_prefer_huge_pages(void *ptr, size_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    uintptr_t first = ((uintptr_t)ptr + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    uintptr_t last = ((uintptr_t)ptr + bytes) / HUGE_PAGE * HUGE_PAGE;
+    if (first < last) (void)madvise((char *)ptr + (first - (uintptr_t)ptr), last - first, MADV_HUGEPAGE);
+#else
+    (void)ptr, (void)bytes;
+#endif
 }
 
 size_t cch_live_bytes(void) { return atomic_load(&live_bytes); }

@@ -18,6 +18,9 @@ void *cch_resize(void *ptr, size_t n, size_t size);
 /* Copy of `len` bytes with a NUL behind them. */
 char *cch_strndup(const char *text, size_t len);
 
+/* A hint that [ptr, ptr + bytes) is worth pages of 2 MiB: streaming through them spares most address translations. */
+void cch_prefer_huge_pages(void *ptr, size_t bytes);
+
 /* *out = a * b / a + b; false when it overflows. */
 bool cch_mul(size_t a, size_t b, size_t *out);
 bool cch_add(size_t a, size_t b, size_t *out);

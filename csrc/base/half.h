@@ -1,4 +1,5 @@
-/* half - 16-bit floats to f32, exactly: every bf16 and f16 value is a f32 value (a NaN stays a NaN).  Pure. */
+/* half - 16-bit floats to f32, exactly: every bf16 and f16 value is a f32 value (a NaN stays a NaN); and a f32 to the
+ * nearest bf16.  Pure. */
 #ifndef CCH_BASE_HALF_H
 #define CCH_BASE_HALF_H
 
@@ -23,6 +24,14 @@ static inline float cch_f16_to_f32(uint16_t h) {
     memcpy(&bits, &value, sizeof bits);
     bits |= magnitude >= 0x0F800000u ? 0x7F800000u : 0;
     return cch_float_from_bits(bits | sign);
+}
+
+/* The nearest bf16, of two the even one; beyond the largest that one.  x is finite. */
+static inline uint16_t cch_bf16_from_f32(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits += 0x7FFF + (bits >> 16 & 1);
+    return (uint16_t)((bits & 0x7F800000u) == 0x7F800000u ? (bits >> 16 & 0x8000) | 0x7F7F : bits >> 16);
 }
 
 /* dst[i] = src[i]; src: n little-endian values, any alignment. */

@@ -10,6 +10,7 @@
  *   cch_eval       runs the model over what is pending in some states: logits of their last tokens
  *   cch_batch      continuous batching: states join, get a sampled token per step, and leave
  *   cch_beam       beam search; beams are forks
+ *   cch_index      rows under keys, and the nearest ones (include/cacher_index.h, which comes with this header)
  *
  * Usage
  *   cch_model *model = NULL; cch_state *state = NULL; cch_error err;
@@ -564,4 +565,7 @@ CCH_API void cch_beams_trace_get(const cch_beams *beams, size_t i, cch_beam_node
 #ifdef __cplusplus
 }
 #endif
+
+#include "include/cacher_index.h"
+
 #endif

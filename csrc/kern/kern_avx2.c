@@ -1,5 +1,5 @@
-/* kern_avx2 - the 16 lanes as two ymm registers (AVX2 and FMA).  The ops themselves are in simd_rows.h and
- * simd_tiles.h, shared with AVX-512. */
+/* kern_avx2 - the 16 lanes as two ymm registers (AVX2 and FMA).  The ops themselves are in simd_rows.h,
+ * simd_scan.h and simd_tiles.h, shared with AVX-512. */
 #if defined(__x86_64__)
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
@@ -132,7 +132,29 @@ INLINE d8 d_scale(d8 p, d8 n) { return d_make(scale_pd(p.lo, n.lo), scale_pd(p.h
     X(1, 1) X(1, 2) X(1, 4) X(2, 1) X(2, 2) X(2, 4) X(3, 1) X(3, 2) X(3, 4) \
     X(4, 1) X(4, 2) X(4, 4) X(5, 1) X(5, 2) X(5, 4) X(6, 1) X(6, 2) X(6, 4)
 
+/* 16 codes as 16-bit numbers; 8 sums. */
+typedef __m256i w_vec, s_vec;
+#define SCAN_STEP 16
+#define SCAN_QUERIES 2
+INLINE w_vec w_widen(const int8_t *p) {
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+INLINE w_vec w_load(const int16_t *p) { return _mm256_loadu_si256((const __m256i *)(const void *)p); }
+INLINE s_vec s_zero(void) { return _mm256_setzero_si256(); }
+INLINE s_vec s_madd(w_vec a, w_vec b, s_vec c) { return _mm256_add_epi32(c, _mm256_madd_epi16(a, b)); }
+INLINE s_vec s_fold(s_vec a, s_vec b) {
+    return _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+}
+/* The sum of each vector's lanes. */
+INLINE void s_sum4(const s_vec a[4], int32_t sums[4]) {
+    const s_vec ab = s_fold(a[0], a[1]), cd = s_fold(a[2], a[3]);
+    const s_vec all = _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+    const __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+    memcpy(sums, &sum, sizeof sum);
+}
+
 #include "kern/simd_rows.h"
+#include "kern/simd_scan.h"
 #include "kern/simd_tiles.h"
 
 const cch_kernels cch_kernels_avx2 = SIMD_TABLE("avx2");

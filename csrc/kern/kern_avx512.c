@@ -1,5 +1,5 @@
-/* kern_avx512 - the 16 lanes as one zmm register (AVX-512 F, BW, DQ, VL).  The ops themselves are in simd_rows.h and
- * simd_tiles.h, shared with AVX2. */
+/* kern_avx512 - the 16 lanes as one zmm register (AVX-512 F, BW, DQ, VL).  The ops themselves are in simd_rows.h,
+ * simd_scan.h and simd_tiles.h, shared with AVX2. */
 #if defined(__x86_64__)
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))), apply_to = function)
@@ -70,7 +70,30 @@ INLINE d8 d_scale(d8 p, d8 n) { return _mm512_scalef_pd(p, n); }
     X(1, 1) X(1, 2) X(1, 4) X(2, 1) X(2, 2) X(2, 4) X(3, 1) X(3, 2) X(3, 4) \
     X(4, 1) X(4, 2) X(4, 4) X(5, 1) X(5, 2) X(5, 4) X(6, 1) X(6, 2) X(6, 4)
 
+/* 32 codes as 16-bit numbers; 16 sums. */
+typedef __m512i w_vec, s_vec;
+#define SCAN_STEP 32
+#define SCAN_QUERIES 4
+INLINE w_vec w_widen(const int8_t *p) {
+    return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
+INLINE w_vec w_load(const int16_t *p) { return _mm512_loadu_si512(p); }
+INLINE s_vec s_zero(void) { return _mm512_setzero_si512(); }
+INLINE s_vec s_madd(w_vec a, w_vec b, s_vec c) { return _mm512_add_epi32(c, _mm512_madd_epi16(a, b)); }
+INLINE s_vec s_fold(s_vec a, s_vec b) {
+    return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+}
+/* The sum of each vector's lanes. */
+INLINE void s_sum4(const s_vec a[4], int32_t sums[4]) {
+    const s_vec ab = s_fold(a[0], a[1]), cd = s_fold(a[2], a[3]);
+    const s_vec all = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+    const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
+    const __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+    memcpy(sums, &sum, sizeof sum);
+}
+
 #include "kern/simd_rows.h"
+#include "kern/simd_scan.h"
 #include "kern/simd_tiles.h"
 
 const cch_kernels cch_kernels_avx512 = SIMD_TABLE("avx512");

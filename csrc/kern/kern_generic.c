@@ -135,6 +135,25 @@ static double dot_f64(const double *w, const float *x, size_t n, float max) {
     return lane[0];
 }
 
+static double dot_f32(const float *a, const float *b, size_t n) {
+    double lane[8] = {0};
+    for (size_t i = 0; i < n; i++) lane[i % 8] = fma((double)a[i], (double)b[i], lane[i % 8]);
+    for (size_t width = 4; width > 0; width /= 2)
+        for (size_t j = 0; j < width; j++) lane[j] += lane[j + width];
+    return lane[0];
+}
+
+static void scan_i8(const int8_t *rows, size_t n_rows, size_t n, const int16_t *queries, size_t n_queries, int32_t *out,
+                    size_t ldo) {
+    for (size_t q = 0; q < n_queries; q++) {
+        for (size_t r = 0; r < n_rows; r++) {
+            int32_t sum = 0;
+            for (size_t i = 0; i < n; i++) sum += (int32_t)rows[r * n + i] * queries[q * n + i];
+            out[q * ldo + r] = sum;
+        }
+    }
+}
+
 static void max_f32(const float *x, size_t n, float *max, size_t *index) {
     *index = 0;
     for (size_t i = 0; i < n; i++) {
@@ -243,5 +262,7 @@ const cch_kernels cch_kernels_generic = {
     .attn_mix = attn_mix,
     .exp_f64 = exp_f64,
     .dot_f64 = dot_f64,
+    .dot_f32 = dot_f32,
+    .scan_i8 = scan_i8,
     .max_f32 = max_f32,
 };

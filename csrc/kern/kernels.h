@@ -59,6 +59,13 @@ typedef struct cch_kernels {
     /* Sum of w[i] * max(x[i] - max, -1e4) in f64 by the same 8 lanes, each a chain: for the entropy.  The bound keeps a
      * weight of 0 at -inf from giving NaN. */
     double (*dot_f64)(const double *w, const float *x, size_t n, float max);
+    /* Sum of a[i] * b[i] in f64 by 8 lanes (i % 8, each a chain; tree 4, 2, 1). */
+    double (*dot_f32)(const float *a, const float *b, size_t n);
+    /* For the similarity index: out[q * ldo + r] = sum over i of rows[r * n + i] * queries[q * n + i], in integers.
+     *   rows [n_rows, n] from -127 to 127, queries [n_queries, n]; n: a multiple of 32, small enough for the query's
+     *   magnitudes that no sum of theirs times 127 leaves an int32.   Exact, so in any order. */
+    void (*scan_i8)(const int8_t *rows, size_t n_rows, size_t n, const int16_t *queries, size_t n_queries, int32_t *out,
+                    size_t ldo);
     /* Largest value (NaN if any element is NaN) and the lowest index that holds it. */
     void (*max_f32)(const float *x, size_t n, float *max, size_t *index);
 } cch_kernels;

@@ -1,24 +1,7 @@
 #include <string.h>
 
-#if defined(__linux__)
-#include <sys/mman.h> /* madvise */
-#endif
-
 #include "base/alloc.h"
 #include "kern/matmul.h"
-
-#define HUGE_PAGE ((uintptr_t)2 << 20)
-
-/* A hint, so a failure means nothing: streaming weights through 2 MiB pages spares most address translations. */
-static void prefer_huge_pages(void *ptr, size_t bytes) {
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-    uintptr_t first = ((uintptr_t)ptr + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
-    uintptr_t last = ((uintptr_t)ptr + bytes) / HUGE_PAGE * HUGE_PAGE;
-    if (first < last) (void)madvise((char *)ptr + (first - (uintptr_t)ptr), last - first, MADV_HUGEPAGE);
-#else
-    (void)ptr, (void)bytes;
-#endif
-}
 
 cch_status cch_packed_init(size_t n, size_t k, bool with_bias, cch_packed *out, cch_error *err) {
     cch_status status = CCH_OK;
@@ -32,7 +15,7 @@ cch_status cch_packed_init(size_t n, size_t k, bool with_bias, cch_packed *out, 
     w.n_panels = padded / CCH_LANES;
     count = w.n_panels * CCH_LANES * k;
     CCH_NEW(w.panels, count, err);
-    prefer_huge_pages(w.panels, count * sizeof *w.panels);
+    cch_prefer_huge_pages(w.panels, count * sizeof *w.panels);
     if (w.n_panels > 0) memset(w.panels + (w.n_panels - 1) * CCH_LANES * k, 0, CCH_LANES * k * sizeof *w.panels);
     if (with_bias) CCH_ZNEW(w.bias, w.n_panels * CCH_LANES, err);
     *out = w;

@@ -65,7 +65,8 @@ static int add_errors(cch_py_module *module) {
     if (result == 0) {
         module->tokenizer_error = PyObject_GetAttrString(errors, "TokenizerError");
         module->model_error = PyObject_GetAttrString(errors, "ModelError");
-        if (module->tokenizer_error == NULL || module->model_error == NULL) result = -1;
+        module->index_error = PyObject_GetAttrString(errors, "VectorIndexError");
+        if (module->tokenizer_error == NULL || module->model_error == NULL || module->index_error == NULL) result = -1;
     }
     Py_DECREF(errors);
     return result;
@@ -87,6 +88,7 @@ static int module_exec(PyObject *self) {
     if (add_type(self, &cch_py_model_spec, &module->model_type) < 0) return -1;
     if (add_type(self, &cch_py_state_spec, &module->state_type) < 0) return -1;
     if (add_type(self, &cch_py_batch_spec, &module->batch_type) < 0) return -1;
+    if (add_type(self, &cch_py_index_spec, &module->index_type) < 0) return -1;
     if (PyModule_AddIntConstant(self, "PAGE_TOKENS", CCH_PAGE_TOKENS) < 0) return -1;
     if (PyModule_AddIntConstant(self, "FINISH_EOS", CCH_FINISH_EOS) < 0) return -1;
     if (PyModule_AddIntConstant(self, "FINISH_CONTEXT", CCH_FINISH_CONTEXT) < 0) return -1;
@@ -99,12 +101,14 @@ static int module_traverse(PyObject *self, visitproc visit, void *arg) {
     for (int i = 0; i < CCH_PY_STATUSES; i++) Py_VISIT(module->errors[i]);
     Py_VISIT(module->tokenizer_error);
     Py_VISIT(module->model_error);
+    Py_VISIT(module->index_error);
     Py_VISIT(module->array_type);
     Py_VISIT(module->tokenizer_type);
     Py_VISIT(module->decoder_type);
     Py_VISIT(module->model_type);
     Py_VISIT(module->state_type);
     Py_VISIT(module->batch_type);
+    Py_VISIT(module->index_type);
     return 0;
 }
 
@@ -113,12 +117,14 @@ static int module_clear(PyObject *self) {
     for (int i = 0; i < CCH_PY_STATUSES; i++) Py_CLEAR(module->errors[i]);
     Py_CLEAR(module->tokenizer_error);
     Py_CLEAR(module->model_error);
+    Py_CLEAR(module->index_error);
     Py_CLEAR(module->array_type);
     Py_CLEAR(module->tokenizer_type);
     Py_CLEAR(module->decoder_type);
     Py_CLEAR(module->model_type);
     Py_CLEAR(module->state_type);
     Py_CLEAR(module->batch_type);
+    Py_CLEAR(module->index_type);
     return 0;
 }
 

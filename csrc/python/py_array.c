@@ -1,11 +1,13 @@
 /* py_array - memory of the binding's results, handed to NumPy and memoryview through the buffer protocol.
  *
- * An Array owns a C-contiguous block of float32, float64 or int32 numbers; consumers share it without a copy and keep
- * it alive.  So NumPy is needed neither to build nor to import the package.
+ * An Array owns a C-contiguous block of float32, float64, int32 or int64 numbers; consumers share it without a copy
+ * and keep it alive.  So NumPy is needed neither to build nor to import the package.
  */
 #include "python/pycommon.h"
 
 enum { MAX_DIMS = 3 };
+
+_Static_assert(sizeof(long) == sizeof(int64_t), "'l' is int64");
 
 typedef struct array {
     PyObject_HEAD
@@ -18,7 +20,7 @@ typedef struct array {
 
 PyObject *cch_py_array_new(const cch_py_module *module, char type, int n_dims, const Py_ssize_t *shape,
                            void *out_data) {
-    Py_ssize_t item_bytes = type == 'd' ? 8 : 4;
+    Py_ssize_t item_bytes = type == 'd' || type == 'l' ? 8 : 4;
     Py_ssize_t bytes = item_bytes;
     for (int i = 0; i < n_dims; i++) {
         if (shape[i] != 0 && bytes > PY_SSIZE_T_MAX / shape[i]) return PyErr_NoMemory();

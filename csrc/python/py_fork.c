@@ -1,9 +1,10 @@
 /* py_fork - what a forked process may do with the objects of its parent: nothing, and it is told so.
  *
  * fork() copies the memory but only one thread: in the child a model's workers are gone, and a lock that another thread
- * held stays held for ever.  A computation would wait without end, and so would freeing the model.  So a Model, State
- * or Batch belongs to the process that made it: in a child each of its methods raises ModelError, and its deallocation
- * leaves the core's part alone, in pages the child shares with its parent.  Tokenizers have no threads and go on.
+ * held stays held for ever.  A computation would wait without end, and so would freeing the model.  So a Model, State,
+ * Batch or Index belongs to the process that made it: in a child each of its methods raises ModelError (an Index's
+ * VectorIndexError), and its deallocation leaves the core's part alone, in pages the child shares with its parent.
+ * Tokenizers have no threads and go on.
  */
 #include "python/pycommon.h"
 
@@ -34,8 +35,11 @@ bool cch_py_owned_here(const cch_py_owned *self) {
 
 PyObject *cch_py_owned_getattro(PyObject *object, PyObject *name) {
     if (cch_py_owned_here((cch_py_owned *)object)) return PyObject_GenericGetAttr(object, name);
-    PyErr_SetString(cch_py_module_of(object)->model_error,
-                    "the model was opened before this process was forked, and a forked process has none of its "
-                    "threads: open it in the child, or start children by \"spawn\"");
+    const cch_py_module *module = cch_py_module_of(object);
+    const bool is_index = Py_IS_TYPE(object, module->index_type);
+    PyErr_Format(is_index ? module->index_error : module->model_error,
+                 "the %s before this process was forked, and a forked process has none of its threads: %s it in the "
+                 "child, or start children by \"spawn\"",
+                 is_index ? "index was made" : "model was opened", is_index ? "make" : "open");
     return NULL;
 }

@@ -9,7 +9,7 @@
  *   2. No object of the binding refers to another Python object, so none needs the cycle collector: the core counts who
  *      needs a model, a state or a tokenizer.
  *   3. Before the GIL goes, everything is a C value or held by a reference; while it is gone, no Python object is read.
- *   4. Model, State and Batch serve only the process that made them (py_fork.c).
+ *   4. Model, State, Batch and Index serve only the process that made them (py_fork.c).
  *   5. A cancel flag belongs to the object that computes.  Ctrl-C sets it from the signal handler (py_call.c).
  * Comments of helpers that give a PyObject say "new"; nothing here gives or keeps a borrowed one.
  */
@@ -29,7 +29,9 @@ typedef struct cch_py_module {
     PyObject *errors[CCH_PY_STATUSES]; /* exception class of each status, owned */
     PyObject *tokenizer_error;         /* owned: a damaged tokenizer, told apart from a damaged model */
     PyObject *model_error;             /* owned: a model that cannot be used here */
-    PyTypeObject *array_type, *tokenizer_type, *decoder_type, *model_type, *state_type, *batch_type; /* owned */
+    PyObject *index_error;             /* owned: likewise an index */
+    PyTypeObject *array_type, *tokenizer_type, *decoder_type, *model_type, *state_type, *batch_type,
+        *index_type; /* owned */
 } cch_py_module;
 
 /* The module state behind an object of one of our types. */
@@ -108,7 +110,8 @@ cch_eval_options cch_py_eval_options(cch_py_call *call, int32_t chunk_tokens, in
 
 /* ---- py_array.c ---- */
 
-/* New Array of zeroes, 1 to 3 dimensions, type 'f' (float32), 'd' (float64) or 'i' (int32); *out_data is its memory.
+/* New Array of zeroes, 1 to 3 dimensions, type 'f' (float32), 'd' (float64), 'i' (int32) or 'l' (int64); *out_data is
+ * its memory.
  * NULL with MemoryError. */
 PyObject *cch_py_array_new(const cch_py_module *module, char type, int n_dims, const Py_ssize_t *shape, void *out_data);
 
@@ -142,7 +145,7 @@ typedef struct cch_py_state {
 } cch_py_state;
 
 extern PyType_Spec cch_py_array_spec, cch_py_tokenizer_spec, cch_py_decoder_spec, cch_py_model_spec, cch_py_state_spec,
-    cch_py_batch_spec;
+    cch_py_batch_spec, cch_py_index_spec;
 
 /* New Tokenizer around a reference that is taken over, also on failure. */
 PyObject *cch_py_tokenizer_take(const cch_py_module *module, cch_tokenizer *tok);

@@ -218,8 +218,31 @@ static bool agree_sampler(const cch_kernels *a, const cch_kernels *b, draw *d) {
     return same;
 }
 
+static bool agree_index(const cch_kernels *a, const cch_kernels *b, draw *d) {
+    const size_t n = 32 * draw_size(d, 1, 5), rows = draw_size(d, 0, 11), queries = draw_size(d, 0, 9);
+    const size_t ldo = rows + draw_size(d, 0, 3), most = INT32_MAX / 127 / n < 32639 ? INT32_MAX / 127 / n : 32639;
+    int8_t *codes = malloc(rows * n + 1);
+    int16_t *query = malloc((queries * n + 1) * sizeof *query);
+    for (size_t i = 0; i < rows * n; i++) codes[i] = d->wild ? 127 : (int8_t)((int)draw_size(d, 0, 254) - 127);
+    for (size_t i = 0; i < queries * n; i++)
+        query[i] = d->wild ? (int16_t)most : (int16_t)((int)draw_size(d, 0, 2 * most) - (int)most);
+    float *x = draw_floats(d, n), *y = draw_floats(d, n), *z = draw_floats(d, queries * ldo);
+    float *u = copy_floats(z, queries * ldo);
+    const size_t len = draw_size(d, 0, n);
+    const double dot[2] = {a->dot_f32(x, y, len), b->dot_f32(x, y, len)};
+    const bool dots = memcmp(&dot[0], &dot[1], sizeof *dot) == 0 || (isnan(dot[0]) && isnan(dot[1]));
+    if (!dots) fprintf(stderr, "dot_f32: %a and %a differ\n", dot[0], dot[1]);
+    a->scan_i8(codes, rows, n, query, queries, (int32_t *)z, ldo);
+    b->scan_i8(codes, rows, n, query, queries, (int32_t *)u, ldo);
+    const bool sums = memcmp(z, u, queries * ldo * sizeof *z) == 0;
+    if (!sums) fprintf(stderr, "scan_i8: sums of %zu rows and %zu queries of %zu differ\n", rows, queries, n);
+    free(codes), free(query), free(x), free(y), free(z), free(u);
+    return dots && sums;
+}
+
 static bool (*const agree_ops[])(const cch_kernels *, const cch_kernels *, draw *) = {
     agree_matmul, agree_scores, agree_mix, agree_softmax, agree_norms, agree_rope, agree_elements, agree_sampler,
+    agree_index,
 };
 #define N_AGREE_OPS (sizeof agree_ops / sizeof *agree_ops)
 
