@@ -196,12 +196,13 @@ class Keeper:
             document = {**parse(stored.data), "state_id": key.state_id}
             model = self.models(get(document, "model_id", str))
             state = from_document(model, document, cache_salt=key.tenant or None)
+            self.store.touch(key)  # in the same thread: another call would cost more
         except (StateNotFoundError, ModelError, ModelMismatchError, OSError):
             raise
         except (CacherError, TypeError) as error:
             log.error("state %s is damaged and left alone: %s", "/".join(key), error)
             raise not_found(key.state_id) from error
-        return Entry(state, stored.version, monotonic() - self._touch_s - 1)
+        return Entry(state, stored.version, monotonic())
 
     # ---- runs, which processes that share a store can end for each other
 
