@@ -67,6 +67,20 @@ def test_55_to_57_all_forms_say_the_same(api: Api) -> None:
     assert "".join(tokens) == plain["text"]
 
 
+def test_57_76_reading_streams_in_all_forms(api: Api) -> None:
+    body = {"text_input": "Hello 🦊 world", "stream_tokens_info": True}
+    lines = api.lines("/forward", **body)
+    assert [line["token"] for line in lines] == ["Hello", " ", "", "", "", "🦊", " world"]
+    for accept in ("text/plain", "text/event-stream"):
+        answer = api.call("POST", "/forward", json=body, headers={"Accept": accept})
+        text = answer.text
+        if accept == "text/event-stream":
+            *events, done, _ = text.split("\n\n")
+            assert done == "data: [DONE]"
+            text = "".join(json.loads(event.removeprefix("data: "))["token"] for event in events)
+        assert text == body["text_input"]
+
+
 @pytest.mark.parametrize(
     ("accept", "kind"),
     [
