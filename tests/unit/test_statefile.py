@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import gc
 import json
 import os
 import signal
@@ -174,6 +175,7 @@ def test_wrong_values_are_refused(
 ) -> None:
     assert len(saved["token_ids"]) == 15
     path.write_text(change(saved, place, value))
+    gc.collect()  # what tests before this one left
     live = model.stats.pages_live
     with pytest.raises(StateFileError, match=r"state\.json"):
         model.restore(path)
