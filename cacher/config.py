@@ -253,7 +253,7 @@ class Settings:
         CACHE_MAX_AGE: Seconds without use after which a state is removed.
         MODEL_CONFIG: Per model ``max_length``, ``temperature``, ``top_p``.
         MAX_TOKENS_PER_REQUEST: Most new tokens of a request.
-        STREAM_CHUNK_SIZE: Records flushed together.
+        STREAM_CHUNK_SIZE: Records that are waited for until they are flushed together.
         MAX_ATTENTION_HEADS: Heads that ``per_head`` lists.
         ATTENTION_THRESHOLD: Default threshold of the unprefixed routes.
         ENABLE_CORS: Whether browsers of other origins may call.

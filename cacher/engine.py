@@ -52,6 +52,11 @@ class EngineStream:
         return None if params.greedy else params.seed
 
     @property
+    def ready(self) -> bool:
+        """Whether a token can be taken without waiting."""
+        return bool(self._request.shown)
+
+    @property
     def ended(self) -> bool:
         """Whether the last token was taken: none will come, and `result` is complete."""
         return not self._request.shown and self._request.outcome.done()

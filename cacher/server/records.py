@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cacher.request import AHEAD
 from cacher.schemas.generation import TokenExtras
 from cacher.server.operations import Call
 from cacher.server.streaming import Records
@@ -30,6 +31,7 @@ async def records(
     """The records of a stream: one for each token, one more for an end that has no token."""
     shadow = _shadow(state, extras)
     text, step, ended = "", 0, False
+    found: list[dict[str, Any]] = []
     async with call.engine(state).stream(state, max_tokens, **sampling) as stream:
         with call.cancellable(stream):
             async for token in stream:
@@ -46,9 +48,15 @@ async def records(
                     (more,) = await token_infos(call, shadow, at, 1, "this_token", extras)
                     info = {**more, **info}  # the fork knows of no token to come
                 ended = stream.ended and stream.result.finished
-                yield _record(call, state, stream, token, text, step, max_tokens, ended, info)
+                record = _record(call, state, stream, token, text, step, max_tokens, ended, info)
+                found.append(record)
+                if not stream.ready or len(found) >= AHEAD:
+                    yield found
+                    found = []
         if stream.result.finished and not ended:
-            yield _last_record(call, state, stream, text, step + 1, max_tokens)
+            found.append(_last_record(call, state, stream, text, step + 1, max_tokens))
+        if found:
+            yield found
 
 
 def _shadow(state: State, extras: TokenExtras | None) -> State | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -25,7 +25,7 @@ from cacher.server.presence import left
 log = logging.getLogger("cacher.server")
 
 Record = Mapping[str, Any]
-Records = AsyncGenerator[Record, None]
+Records = AsyncGenerator[Sequence[Record], None]  # those that are there together, never none
 
 
 class Form(NamedTuple):
@@ -98,7 +98,8 @@ class RecordStream(Response):
     Args:
         records: The records; closed when the response ends, however it ends.
         form: How they are written.
-        together: How many are flushed together.
+        together: How many are waited for until they are flushed; those that are there at once go
+            together in any case.
         idle_s: Seconds a reader may stand still.
         timeout_s: Seconds until the stream is ended with an error.
         metrics: Where times are counted.
@@ -155,11 +156,13 @@ class RecordStream(Response):
         histogram = self._metrics.first_token
         try:
             async with asyncio.timeout(self._timeout_s):
-                async for record in self._records:
+                async for records in self._records:
                     now = time.perf_counter()
-                    histogram.observe(now - last)
-                    histogram, last = self._metrics.token, now
-                    waiting.append(self._form.encode(record))
+                    for _ in records:
+                        histogram.observe((now - last) / len(records))
+                        histogram = self._metrics.token
+                    last = now
+                    waiting += map(self._form.encode, records)
                     if not begun:
                         begun = True
                         await self._begin(send)

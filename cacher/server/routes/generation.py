@@ -57,8 +57,8 @@ async def generate_token(call: Call, body: GenerateToken) -> object:
 
 async def _token_records(call: Call, body: GenerateToken) -> Records:
     async with call.writing(body.state_id) as state:
-        async for record in records(call, state, body.max_tokens, body.sampling(), None):
-            yield record
+        async for found in records(call, state, body.max_tokens, body.sampling(), None):
+            yield found
 
 
 async def generate_multi(call: Call, body: GenerateMulti) -> object:
@@ -197,8 +197,8 @@ async def generate(call: Call, body: Generate) -> object:
 
 async def _generate_records(call: Call, body: Generate) -> Records:
     async with _with_text(call, body, streams=True) as (state, _):
-        async for record in records(call, state, _new_tokens(call, body), body.sampling(), body):
-            yield record
+        async for found in records(call, state, _new_tokens(call, body), body.sampling(), body):
+            yield found
 
 
 def _check_size(call: Call, state: State, n: int, wanted: TokenExtras) -> None:
@@ -244,18 +244,22 @@ async def _forward_records(call: Call, body: Forward) -> Records:
         )
         for first in range(start, end, together):
             n = min(together, end - first)
-            for info in await token_infos(call, state, first, n, "next_token", body):
-                position = info["position"]
-                yield {
-                    "state_id": state.id,
-                    "step": position + 1 - start,
-                    "token": info["token"],
-                    "token_id": info["token_id"],
-                    "position": position,
-                    "token_info": info,
-                    "head_position": position + 1,
-                    "finished": position + 1 == end,
-                }
+            infos = await token_infos(call, state, first, n, "next_token", body)
+            yield [_read_record(state, info, start, end) for info in infos]
+
+
+def _read_record(state: State, info: dict[str, Any], start: int, end: int) -> dict[str, Any]:
+    position = info["position"]
+    return {
+        "state_id": state.id,
+        "step": position + 1 - start,
+        "token": info["token"],
+        "token_id": info["token_id"],
+        "position": position,
+        "token_info": info,
+        "head_position": position + 1,
+        "finished": position + 1 == end,
+    }
 
 
 async def cancel(call: Call, body: Cancel) -> object:
