@@ -155,11 +155,18 @@ class FileStore(StateStore):
         """Remove a document; false when there was none."""
         path = self._path(key)
         with self._trouble("removed", path):
-            with self._index.transaction():
-                there = _stat(path) is not None
-                if there:
-                    os.unlink(path)
+            with self._index.transaction():  # a full disk refuses this while the file is there
                 self._index.bury(key)
+            try:
+                with self._index.transaction():
+                    there = _stat(path) is not None
+                    if there:
+                        os.unlink(path)
+                    if self._index.get(key) is not None:  # somebody met the file in between
+                        self._index.bury(key)
+            except OSError:
+                self.version(key)  # the index knows the file again
+                raise
             if there:
                 sync_folder(os.path.dirname(path))
         return there

@@ -42,6 +42,9 @@ def test_a_disk_that_fails_is_told_to_the_caller(
             status, answer = server.ask(method, path, body)
             assert (status, answer["code"]) == (503, "storage_failed"), path
             assert answer["detail"] == f"The state could not be kept: {reason}"
+        if fault == "full":  # a state goes when that can be noted, or it stays
+            status, answer = server.ask("DELETE", "/states/a")
+            assert (status, answer["code"]) == (503, "storage_failed")
         body = {"state_id": "a", "max_tokens": 3, "stream": True}
         answer = httpx.post(f"http://127.0.0.1:{server.port}/generate/token", json=body)
         *records, last = map(json.loads, answer.text.splitlines())
@@ -52,5 +55,7 @@ def test_a_disk_that_fails_is_told_to_the_caller(
         assert server.ask("POST", "/generate/token", {"state_id": "a", "max_tokens": 3})[0] == 200
         after = server.ask("GET", "/states/a")[1]
         assert (after["token_count"], after["revision"]) == (7, 2)
+        assert server.ask("DELETE", "/states/a")[0] == 200
+        assert server.ask("GET", "/states/a")[0] == 404
     finally:
         server.kill()

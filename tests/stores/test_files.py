@@ -219,6 +219,52 @@ def test_a_disk_that_fails_is_reported_and_changes_nothing(
     assert [name for name in names if not name.startswith(".cacher-index")] == ["a.json", "tenants"]
 
 
+def test_a_state_that_cannot_be_deleted_is_still_there(faults: Path, tmp_path: Path) -> None:
+    code = """
+import os, sys
+from cacher import StoreError
+from cacher.stores.files import FileStore
+from tests.stores.test_stores import A, document, put
+faults, folder = sys.argv[1:]
+store = FileStore(folder)
+version = put(store, A)
+os.mkdir(os.path.join(faults, "full"))
+for _ in range(3):
+    try:
+        print(store.delete(A))
+    except StoreError as error:
+        print(error)
+    print(store.load(A) == (document(0), version), store.newest("", 10, 0)[1])
+os.rmdir(os.path.join(faults, "full"))
+print(store.delete(A), store.load(A), store.newest("", 10, 0)[1])
+"""
+    *refused, deleted = with_faults(faults, tmp_path, code).splitlines()
+    assert all("disk is full" in line for line in refused[::2]), refused
+    assert refused[1::2] == ["True 1"] * 3
+    assert deleted == "True None 0"
+
+
+def test_a_file_that_cannot_be_removed_is_still_listed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    store = FileStore(folder)
+    put(store, A)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refuse)
+        with pytest.raises(StoreError, match="Permission denied"):
+            store.delete(A)
+    found = store.load(A)
+    assert found is not None
+    assert found.data == document(0)
+    assert [each.state_id for each in store.newest("", 10, 0)[0]] == ["a"]
+    assert store.delete(A)
+    assert store.newest("", 10, 0) == ([], 0)
+    store.close()
+
+
 def test_a_folder_that_cannot_be_synced_is_reported(faults: Path, tmp_path: Path) -> None:
     seen, data, names = json.loads(with_faults(faults, tmp_path, SCRIPT, "fsync-folder"))
     assert all("Input/output error" in line for line in seen), seen
