@@ -45,8 +45,10 @@ def run(arguments: argparse.Namespace) -> int:
         ) from None
     from cacher.config import settings  # a wrong value ends here, in one line
     from cacher.server.journal import configure_logging
+    from cacher.server.services import settings_store
 
     configure_logging(settings)
+    settings_store(settings).close()  # and so does a store that cannot be opened
     with TemporaryDirectory(prefix="cacher-") as folder:
         if settings.WORKERS > 1:
             os.environ.setdefault("CACHER_RUN_DIR", folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,10 +13,10 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.routing import Match
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cacher.config import Settings
-from cacher.errors import DeviceError, ModelError
+from cacher.errors import CacherError, DeviceError, ModelError
 from cacher.server import errors
 from cacher.server.errors import Answer
 from cacher.server.gate import Gate
@@ -50,6 +51,24 @@ class OneSlash:
         if scope["type"] == "http" and scope["path"].endswith("/") and scope["path"] != "/":
             scope["path"] = scope["path"][:-1]
         await self.app(scope, receive, send)
+
+
+class Start:
+    """Says in one sentence why the application cannot start, where that is no fault of ours."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass everything on."""
+
+        async def saying(message: Message) -> None:
+            error = sys.exc_info()[1]  # the router sends this while it handles the error
+            if message["type"] == "lifespan.startup.failed" and isinstance(error, CacherError):
+                message["message"] = str(error)
+            await send(message)
+
+        await self.app(scope, receive, saying if scope["type"] == "lifespan" else send)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -109,7 +128,7 @@ def create_app(settings: Settings) -> FastAPI:
 def _layers(settings: Settings, services: Services) -> list[Middleware]:
     """Outermost first."""
     journal = Middleware(Journal, metrics=services.metrics, visitors=services.visitors)
-    layers = [Middleware(OneSlash), journal]
+    layers = [Middleware(Start), Middleware(OneSlash), journal]
     if settings.ENABLE_CORS:
         layers.append(
             Middleware(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from cacher.config import Settings
+from cacher.checks import shown
+from cacher.config import PREFIX, Settings
 from cacher.engine import Engine, EngineStream
-from cacher.errors import CacherError
+from cacher.errors import CacherError, StoreError
 from cacher.registry import Registry
 from cacher.server.journal import Visitors
 from cacher.server.metrics import Metrics
@@ -20,10 +22,30 @@ from cacher.types import EngineStats, ModelStats
 
 if TYPE_CHECKING:
     from cacher.model import Model
+    from cacher.stores.base import StateStore
 
 CLOSING_SECONDS = 10.0  # for requests to save what they have, once the engines have ended
 
+_PASSWORD = re.compile(r"(?<=//)[^/]*@")
+
 log = logging.getLogger("cacher.server")
+
+
+def settings_store(settings: Settings) -> StateStore:
+    """Open the store that the settings name.
+
+    Raises:
+        MissingExtraError: The client of Redis is not installed.
+        StoreError: It cannot be opened; the message names the variable.
+    """
+    where = settings.STATE_STORE
+    try:
+        return open_store(where, settings.CACHE_DIR)
+    except StoreError as error:
+        name, value = ("CACHE_DIR", settings.CACHE_DIR) if where == "files" else (
+            "STATE_STORE", _PASSWORD.sub("***@", where)
+        )  # fmt: skip
+        raise StoreError(f"{PREFIX}{name} is {shown(value)}: {error}") from error
 
 
 class Services:
@@ -49,7 +71,7 @@ class Services:
         settings = self.settings
         self.states = States(
             self.registry.load,
-            await asyncio.to_thread(open_store, settings.STATE_STORE, settings.CACHE_DIR),
+            await asyncio.to_thread(settings_store, settings),
             max_in_memory=settings.MAX_CACHE_SIZE,
             lock_timeout_s=settings.LOCK_TIMEOUT,
             shared=settings.WORKERS > 1 or settings.STATE_STORE != "files",

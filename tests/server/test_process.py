@@ -149,3 +149,32 @@ def test_a_device_that_is_not_there_stops_the_start(tmp_path: Path, dead_port: i
         _, log = child.communicate(timeout=30)
     assert child.returncode != 0
     assert "CACHER_DEVICE is 'cuda', which is not available" in log
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize(
+    ("name", "value", "shown", "reason"),
+    [
+        ("CACHE_DIR", "{file}", "{file}", "Not a directory"),
+        ("CACHE_DIR", "{file}/deep", "{file}/deep", "Not a directory"),
+        ("CACHE_DIR", "/proc/states", "/proc/states", "cannot be opened"),
+        ("STATE_STORE", "redis://ann:pw@127.0.0.1:{port}/0", "redis://***@127.0.0.1:{port}/0",
+         "Connection refused"),
+    ],
+)  # fmt: skip
+def test_a_store_that_cannot_be_opened_stops_the_start_in_one_sentence(
+    tmp_path: Path, dead_port: int, start: str, name: str, value: str, shown: str, reason: str
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    value, shown = (text.format(file=file, port=dead_port) for text in (value, shown))
+    with process(
+        tmp_path / "new", dead_port, *STARTS[start], **{f"CACHER_{name}": value}
+    ) as (child, _http):  # fmt: skip
+        _, log = child.communicate(timeout=30)
+    assert child.returncode == (3 if start == "uvicorn" else 1)
+    (line,) = (line for line in log.splitlines() if "CACHER_" in line)
+    assert f"CACHER_{name} is '{shown}': " in line
+    assert reason in line
+    assert "Traceback" not in log
+    assert ":pw" not in log
