@@ -114,8 +114,8 @@ def test_bounds_of_bodies() -> None:
     go(test, MAX_BODY_BYTES=200, MAX_IMPORT_BYTES=300)
 
 
-@pytest.mark.parametrize(("together", "pieces"), [(1, 7), (3, 3), (64, 1)])
-def test_records_are_flushed_together(together: int, pieces: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("together", [1, 3, 64])
+def test_records_are_flushed_together(together: int, tmp_path: Path) -> None:
     """Not through httpx: its transport would join what the application sends apart."""
 
     async def main() -> None:
@@ -142,7 +142,8 @@ def test_records_are_flushed_together(together: int, pieces: int, tmp_path: Path
         async with app.router.lifespan_context(app):
             await app(scope, receive, send)
         assert len(b"".join(sent).splitlines()) == 7
-        assert len(sent) == pieces
+        assert all(len(part.splitlines()) >= together for part in sent[:-1])
+        assert len(sent[0].splitlines()) < 7 or together > 6  # the first does not wait for all
 
     asyncio.run(main())
 
