@@ -21,7 +21,7 @@ a default is given)::
     checkpoints      name, revision, created_at, head_position, config; their tokens are the first
                      `shared` of the state's, then token_ids ([])
     stored_logits    null, or {k, logprobs f32 [T], lse f64 [T], top_ids i32 [T][k], top_logits
-                     f32 [T][k]}, see `cacher.scores`
+                     f32 [T][k]}, where store_logits is "top_k"; see `cacher.scores`
 """
 
 from __future__ import annotations

@@ -23,9 +23,12 @@ MISSING = -1  # the last id of a token whose logits are not stored
 
 
 def scores_of(state: State) -> dict[str, object] | None:
-    """Return what the state remembers of its evaluation; None is nothing."""
+    """Return what the state remembers of its evaluation; None is nothing.
+
+    Whole vectors (``store_logits`` ``"full"``) are computed again, and with them all the rest.
+    """
     length, k = len(state), state._store_top_k
-    if not length or not k:
+    if not length or not k or state.config.store_logits == "full":
         return None
     scores, top_ids, top_logits = state._core.scores(0, length, k)
     logprobs, lse = memoryview(scores), memoryview(state._core.lse(0, length))

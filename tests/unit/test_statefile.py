@@ -83,6 +83,17 @@ def test_stored_logits_come_back_bit_for_bit_and_run_no_model(
     assert model.stats.forwards == forwards
 
 
+@pytest.mark.parametrize("kept", ["none", "full"])
+def test_only_the_largest_logits_are_stored(model: cacher.Model, path: Path, kept: str) -> None:
+    state = model.state("The king had a daughter", config={"store_logits": kept})
+    state.generate(5, seed=2)
+    state.save(path)
+    assert json.loads(path.read_text())["stored_logits"] is None
+    again = model.restore(path)
+    assert again.logprobs().tobytes() == state.logprobs().tobytes()
+    assert again.analyze_tokens(include_logits=True) == state.analyze_tokens(include_logits=True)
+
+
 def test_a_file_of_another_process_is_read(model: cacher.Model, path: Path) -> None:
     code = (
         "import cacher, sys; s = cacher.load('tales').state('Once upon a time');"
