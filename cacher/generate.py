@@ -84,7 +84,7 @@ def _run(model: Model, rows: list[Row], chunk_tokens: int, store_top_k: int) -> 
                 active[row.join(batch)] = row
             for step in batch.step():
                 row = active[step[0]]
-                row.take(step)
+                row.take([step])
                 if row.ended:
                     del active[step[0]]
                     batch.remove(step[0])

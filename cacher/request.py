@@ -52,10 +52,10 @@ class Request:
 
     # ---- in the event loop
 
-    def hear(self, shown: Shown | None, outcome: Generation | BaseException | None) -> None:
-        """Take what a stream is to show, and with None the outcome."""
-        if shown is not None:
-            self.shown.append(shown)
+    def hear(self, shown: list[Shown], outcome: Generation | BaseException | None) -> None:
+        """Take what a stream is to show, and with nothing to show the outcome."""
+        if shown:
+            self.shown += shown
         elif not self.outcome.done():
             if isinstance(outcome, BaseException):
                 self.outcome.set_exception(outcome)

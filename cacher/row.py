@@ -7,6 +7,7 @@ time) and what text a token adds.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from cacher import _core
@@ -108,25 +109,36 @@ class Row:
         )
         return batch.add(seen, sampling, self.limit, None if seen is state._core else state._core)
 
-    def take(self, step: Step) -> bool:
-        """Take a step of the core; true when it brought a token.
+    def take(self, steps: Sequence[Step]) -> list[Shown]:
+        """Take steps of the core, `stride` at most; return what they show to a reader.
 
-        Where it brought none and the run has not ended, the window was full: the row has left the
-        batch, and joins again with the next window.
+        Only the last may have brought no token.  If the run has not ended by that, the window was
+        full: the row has left the batch, and joins again with the next window.
         """
-        _row, finish, _position, token_id, probability, logprob, _entropy, _top = step
-        if finish == _core.FINISH_EOS:
+        finish = steps[-1][1]
+        drawn = steps[:-1] if finish else steps
+        self.token_ids += [step[3] for step in drawn]
+        self.probabilities += [step[4] for step in drawn]
+        self.logprobs += [step[5] for step in drawn]
+        decoder = self._decoder
+        texts = [decoder.push(step[3]) if decoder else "" for step in drawn]
+        self.pieces += texts
+        known = self.pieces[-1] if self.pieces else ""
+        if not finish:
+            self._judge(known)
+            texts[-1] = self.pieces[-1]  # the run may have ended in the middle of a character
+        elif finish == _core.FINISH_EOS:
             self._end("eos")
-        elif finish and not self.state._slides:
+        elif not self.state._slides:
             self._end("context_length")
-        if finish:
-            return False
-        self.token_ids.append(token_id)
-        self.probabilities.append(probability)
-        self.logprobs.append(logprob)
-        piece = self._decoder.push(token_id) if self._decoder else ""
-        self.pieces.append(piece)
-        match = self._stops.push(piece)
+        shown = [Shown(text, step) for text, step in zip(texts, drawn, strict=True)]
+        if finish and self.pieces and self.pieces[-1] != known:
+            shown.append(Shown(self.pieces[-1][len(known) :], steps[-1]))
+        return shown
+
+    def _judge(self, piece: str) -> None:
+        """End the run where the last token is a reason to."""
+        match = self._stops.push(piece) if self.params.stop else None
         if match is not None and len(self.token_ids) >= self.params.min_tokens:
             self.stop_sequence = match
             self._end("stop_sequence")
@@ -136,16 +148,6 @@ class Row:
             self._flush()
         elif self._full:
             self._end("context_length")
-        return True
-
-    def show(self, step: Step) -> Shown | None:
-        """Take a step of the core; return what is new for a reader, if anything is."""
-        last = self.pieces[-1] if self.pieces else ""
-        if self.take(step):
-            return Shown(self.pieces[-1], step)
-        if self.pieces and self.pieces[-1] != last:
-            return Shown(self.pieces[-1][len(last) :], step)
-        return None
 
     def cancel(self) -> None:
         """End the run where it is."""

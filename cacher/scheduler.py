@@ -175,7 +175,7 @@ class Scheduler:
                 self._withdraw(request)
                 self._parked.discard(request)
                 request.ended = True
-                self._tell(request, request.hear, None, error)
+                self._tell(request, request.hear, [], error)
 
     def _admit(self) -> bool:
         """Wait for something to do; let requests leave and join.  False: the engine is closed."""
@@ -292,16 +292,18 @@ class Scheduler:
             passes = max(1, ceil(len(steps) / generating))
         self._pace.took((time.perf_counter() - started) / passes, chunk, generating, reading)
         self._counts["passes"] += passes
+        by_row: dict[int, list[Step]] = {}
         for step in steps:
-            request = self._running.get(step[0])
-            if request is not None:
-                self._advance(request, step)
+            by_row.setdefault(step[0], []).append(step)
+        for number, own in by_row.items():
+            if request := self._running.get(number):
+                self._advance(request, own)
         for number, request in self._running.items():
             if request.progress is not None and not request.leaving:
                 self._tell(request, self._report, request, self._batch.read(number))
 
-    def _advance(self, request: Request, step: Step) -> None:
-        number, row = step[0], request.row
+    def _advance(self, request: Request, steps: list[Step]) -> None:
+        (number, finish, *_), row = steps[-1], request.row
         if row is None:  # all is read
             self._tell(request, self._report, request, request.length)
             self._end(request)
@@ -311,17 +313,14 @@ class Scheduler:
             if logits is not None:
                 self._predictions.put(request.key, logits)
             request.key = None
-        if request.streams:
-            shown = row.show(step)
-            if shown is not None:
-                request.n_shown += 1
-                self._tell(request, request.hear, shown, None)
-        else:
-            row.take(step)
-        self._counts["tokens"] += not step[1]
+        shown = row.take(steps)
+        if request.streams and shown:
+            request.n_shown += len(shown)
+            self._tell(request, request.hear, shown, None)
+        self._counts["tokens"] += len(steps) - bool(finish)
         if row.ended:
             self._end(request)
-        elif step[1]:  # its window was full; the batch has let it go
+        elif finish:  # its window was full; the batch has let it go
             with self._lock:
                 self._withdraw(request)
                 self._join(request)
@@ -360,7 +359,7 @@ class Scheduler:
             state._head = len(state)
             state._changed()
         self._counts["failed" if error else "cancelled" if request.cancelled else "finished"] += 1
-        self._tell(request, request.hear, None, error or (row.result() if row else None))
+        self._tell(request, request.hear, [], error or (row.result() if row else None))
 
     # ---- news
 

@@ -40,8 +40,7 @@ class Stream:
         while self._open and batch is not None and not row.ended:
             step = self._step(batch)
             state._head = len(state)
-            shown = row.show(step)
-            if shown is not None:
+            for shown in row.take([step]):
                 return shown.token(state.model._tokenizer)
         self.close()
         raise StopIteration

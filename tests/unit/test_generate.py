@@ -252,9 +252,9 @@ def test_bytes_left_over_come_with_the_last_token(model: cacher.Model) -> None:
     first, *_rest = model.tokenizer.encode("🦊")
     state = model.state(OPENING)
     row = Row(state, SamplingParams(), 2)
-    row.take((0, 0, 9, first, 0.5, -0.7, 1.0, ()))
+    row.take([(0, 0, 9, first, 0.5, -0.7, 1.0, ())])
     assert row.pieces == [""]
-    row.take((0, 0, 10, first, 0.5, -0.7, 1.0, ()))
+    row.take([(0, 0, 10, first, 0.5, -0.7, 1.0, ())])
     assert row.result().text == "\ufffd\ufffd"
     assert len(row.result().tokens) == 2
 
