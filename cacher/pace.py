@@ -10,7 +10,7 @@ several, and nobody sees that tokens come four milliseconds late.
 
 from __future__ import annotations
 
-STRETCH = 1.5  # of a pass that only generates; a reader of a stream is promised less than 2
+STRETCH = 1.4  # of a pass that only generates; a reader of a stream is promised less than 2
 FREE_CHUNK = 256  # tokens of a pass when nobody is generating
 LEAST_CHUNK = 1
 BURST_S = 0.004  # seconds of passes after which readers are given their tokens
