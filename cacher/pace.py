@@ -5,7 +5,7 @@ chunk is steered: a pass that also reads may take `STRETCH` times what a pass ta
 generates.  Chunk law: the split never changes a result.
 
 And how many passes go in one burst: what surrounds a pass in Python costs the same for one as for
-several, and nobody sees that tokens come four milliseconds late.
+several, and so does handing tokens out: sending one wakes its reader, which costs most of all.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 STRETCH = 1.4  # of a pass that only generates; a reader of a stream is promised less than 2
 FREE_CHUNK = 256  # tokens of a pass when nobody is generating
 LEAST_CHUNK = 1
-BURST_S = 0.004  # seconds of passes after which readers are given their tokens
+BURST_S = 1 / 60  # seconds of passes in one burst: what a screen shows at once
 MOST_PASSES = 8  # half of what is computed ahead of a reader, who takes one half meanwhile
 REMEASURE = 64  # mixed passes after which one that only generates is measured again
 
