@@ -61,6 +61,9 @@ class Noted:
             elif isinstance(got, Generation) and got.finish_reason != "cancelled":
                 n, sampling = how
                 assert state.generate(n, **sampling) == got
+            elif not new and revision > state.revision:  # full: it ended as it was called off
+                n, sampling = how
+                assert not state.generate(n, **sampling).token_ids
             elif new:  # it left early
                 n, sampling = how
                 stream = state.stream(n, **sampling)
