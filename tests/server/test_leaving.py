@@ -30,12 +30,16 @@ def patient() -> Iterator[str]:
 
 @pytest.fixture
 def api(patient: str) -> Iterator[Api]:
+    """The server without a state, also after a test that failed before it had removed its own."""
     with httpx.Client(base_url=patient, timeout=60) as http:
-        yield Api(http, "", "")
+        api = Api(http, "", "")
+        yield api
+        for state in api.get("/states?limit=1000")["states"]:
+            api.call("DELETE", f"/states/{state['state_id']}")
 
 
 async def leave(address: str, path: str, body: dict[str, Any], after_s: float) -> bytes:
-    """Send a request, leave after a while; returns what had come."""
+    """Send a request, leave after a while; returns what had come, by then or as it left."""
     host, port = address.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     data = json.dumps(body).encode()
@@ -89,19 +93,33 @@ REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+def left_unanswered(api: Api, address: str, kind: str) -> tuple[str, dict[str, Any]]:
+    """A state whose request nobody waited for, and what it was before.
+
+    How long a request takes is the machine's; one that was quicker than its client left is asked
+    again of a new state, and left in half the time.
+    """
+    path, body = REQUESTS[kind]
+    for attempt in range(7):
+        state_id = api.new(TEXT + " and then" * (450 if kind == "attention" else 0))
+        before = api.get(f"/states/{state_id}")
+        request = {"state_id": state_id, **body}
+        if asyncio.run(leave(address, path, request, 0.03 / 2**attempt)) == b"":
+            return state_id, before
+        assert api.call("DELETE", f"/states/{state_id}").status_code == 200
+    raise AssertionError(f"{path} was answered before its client could leave")
+
+
 @pytest.mark.parametrize("kind", REQUESTS)
 def test_a_request_ends_with_its_client(api: Api, patient: str, kind: str) -> None:
-    path, body = REQUESTS[kind]
-    state_id = api.new(TEXT + " and then" * (450 if kind == "attention" else 0))
-    before = api.get(f"/states/{state_id}")
-    assert asyncio.run(leave(patient, path, {"state_id": state_id, **body}, 0.1)) == b""
+    state_id, before = left_unanswered(api, patient, kind)
     # The state has one writer at a time: this one gets it when the other has ended.
     api.post("/states/config", state_id=state_id, config={"temperature": 0.5})
     soon(lambda: running(api) == 0)
     after = api.get(f"/states/{state_id}")
     assert after["text"].startswith(before["text"])
     if kind in ("token", "generate"):
-        assert before["token_count"] < after["token_count"] < TOKENS / 2
+        assert before["token_count"] <= after["token_count"] < before["token_count"] + TOKENS
         assert after["head_position"] == after["token_count"]
     else:
         assert after["text"] == before["text"]
