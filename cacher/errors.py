@@ -30,6 +30,7 @@ A message holds the value that was wrong, where it came from and what is allowed
     │   │   └── ImportTooLargeError        they are larger than allowed
     │   └── StateFileError(ValueError)     a state file is damaged or of another format
     ├── VectorIndexError                   an index cannot be used
+    │   └── IndexFileError(ValueError)     an index file is damaged or of another format
     ├── FileError(OSError)                 a file could not be read or written
     ├── StoreError(OSError)                the store of states could not be read or written
     ├── BudgetError(MemoryError)           the byte budget for KV pages is too small
@@ -172,6 +173,10 @@ class StateFileError(StateError, ValueError):
 
 class VectorIndexError(CacherError):
     """An index cannot be used."""
+
+
+class IndexFileError(VectorIndexError, ValueError):
+    """An index file is damaged or of another format."""
 
 
 class FileError(CacherError, OSError):

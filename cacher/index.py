@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from os import PathLike
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 import numpy as np
@@ -191,6 +192,43 @@ class Index:
             raise KeyError(key)
         return np.asarray(self._core.row(key))
 
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the index to a file, as it was when the call began.
+
+        The file is there whole or as it was before, also after a loss of power. Searches and
+        changes go on meanwhile.
+
+        Raises:
+            FileError: The file could not be written.
+
+        Example:
+            >>> import cacher, tempfile
+            >>> index = cacher.Index(2)
+            >>> keys = index.add([[1, 0]])
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     index.save(f"{folder}/index")
+            ...     len(cacher.Index.open(f"{folder}/index"))
+            1
+        """
+        self._core.save(path)
+
+    @classmethod
+    def open(cls, path: str | PathLike[str], *, threads: int | None = None) -> Index:
+        """Return an index whose vectors lie in a file that `save` wrote, and that is mapped.
+
+        The vectors stay in the file: of one with dtype ``"f32"``, a search reads the 8-bit codes
+        and few others. All bytes are read once, to compare them with their digest. What is changed
+        is changed in memory; saving to the same path is safe, changing the file in place is not.
+
+        Raises:
+            FileError: The file could not be read.
+            IndexFileError: It is no index file, of a version to come, or damaged.
+        """
+        n_threads = 0 if threads is None else integer("threads", threads, 1, MAX_THREADS)
+        index = cls.__new__(cls)
+        index._core = _core.Index.open(path, n_threads)
+        return index
+
     def keys(self) -> NDArray[np.int64]:
         """Return all keys, in the order in which their vectors were added.
 
@@ -230,6 +268,12 @@ class Index:
         """Bytes held in memory, those of removed vectors included until they are overwritten."""
         held: int = self._core.info()["bytes"]
         return held
+
+    @property
+    def mapped_bytes(self) -> int:
+        """Bytes of vectors that lie in a mapped file: in memory while the system has room."""
+        mapped: int = self._core.info()["mapped_bytes"]
+        return mapped
 
     def __repr__(self) -> str:
         info = self._core.info()

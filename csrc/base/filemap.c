@@ -11,7 +11,7 @@
 
 static const unsigned char empty_file[1];
 
-static cch_status fail_errno(cch_error *err, const char *function, const char *path, int reason) {
+cch_status cch_fail_errno(cch_error *err, const char *function, const char *path, int reason) {
     char text[128];
     return cch_fail(err, CCH_E_IO, function, -1, "%s: %s", path, strerror_r(reason, text, sizeof text));
 }
@@ -21,8 +21,8 @@ static cch_status open_regular(const char *path, int *out_fd, size_t *out_size, 
     cch_status status = CCH_OK;
     struct stat info;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return fail_errno(err, __func__, path, errno);
-    if (fstat(fd, &info) != 0) CCH_TRY(fail_errno(err, __func__, path, errno));
+    if (fd < 0) return cch_fail_errno(err, __func__, path, errno);
+    if (fstat(fd, &info) != 0) CCH_TRY(cch_fail_errno(err, __func__, path, errno));
     if (!S_ISREG(info.st_mode))
         CCH_THROW(err, CCH_E_IO, -1, "%s: %s, expected a file", path,
                   S_ISDIR(info.st_mode) ? "is a folder" : "is no regular file");
@@ -38,7 +38,7 @@ static cch_status read_all(int fd, const char *path, char *dst, size_t size, cch
     for (size_t at = 0; at < size;) {
         ssize_t n = read(fd, dst + at, size - at);
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return fail_errno(err, __func__, path, errno);
+        if (n < 0) return cch_fail_errno(err, __func__, path, errno);
         if (n == 0)
             CCH_FAIL(err, CCH_E_IO, at, "%s: ends at byte %zu of %zu: it got shorter meanwhile", path, at, size);
         at += (size_t)n;
@@ -78,7 +78,7 @@ cch_status cch_filemap_open(const char *path, cch_filemap *out, cch_error *err) 
     } else {
         void *data = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (data != MAP_FAILED) *out = (cch_filemap){data, size};
-        else if (errno != ENOMEM) status = fail_errno(err, __func__, path, errno);
+        else if (errno != ENOMEM) status = cch_fail_errno(err, __func__, path, errno);
         else status = cch_fail(err, CCH_E_MEMORY, __func__, -1, "could not map %zu bytes of %s", size, path);
     }
     close(fd); /* the mapping keeps the file */

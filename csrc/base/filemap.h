@@ -19,6 +19,9 @@ typedef struct cch_filemap {
 
 #define CCH_FILE_MAX INT32_MAX /* bytes of a file that is copied */
 
+/* E_IO: "<path>: <the system's reason>". */
+cch_status cch_fail_errno(cch_error *err, const char *function, const char *path, int reason);
+
 /* A copy of the regular file `path`, *out_len bytes; the caller frees *out, also of an empty file.
  *   E_IO as below, and when the file gets shorter meanwhile; E_FORMAT (over CCH_FILE_MAX); E_MEMORY. */
 cch_status cch_file_read(const char *path, char **out, size_t *out_len, cch_error *err);

@@ -9,7 +9,8 @@
  *
  * in f64, each dot product one fixed order of fused operations.  A row is as similar to itself as 1.0 exactly.  A
  * search gives the k rows of the highest similarity, equal ones in the order in which they were stored: the same keys
- * and bits for one query or a block of them, on any number of threads and any instruction set.
+ * and bits for one query or a block of them, on any number of threads and any instruction set, from memory or from a
+ * file.
  *
  * How.  A scan reads 8 bits of each number and bounds every similarity from both sides; rows whose upper bound
  * reaches what others have for certain are scored exactly (csrc/sim/codes.h has the bound).
@@ -37,7 +38,7 @@ typedef enum cch_index_dtype {
 } cch_index_dtype;
 
 typedef struct cch_index_options {
-    cch_index_dtype dtype;
+    cch_index_dtype dtype; /* of a new index; a file has its own */
     int32_t n_threads;     /* of a large search, 1..256; 0 = the cores this process may run on */
     const char *isa;       /* as in cch_model_options */
 } cch_index_options;
@@ -50,6 +51,7 @@ typedef struct cch_index_info {
     char isa[16];
     size_t n_rows;
     size_t bytes;        /* held in memory: rows, those removed but not yet overwritten, and keys */
+    size_t mapped_bytes; /* of rows that lie in a file which is mapped: in memory while the system has room */
 } cch_index_info;
 
 /* An empty index of rows of `dimension` numbers, 1..CCH_INDEX_MAX_DIMENSION.  options may be NULL.   E_ARGUMENT. */
@@ -76,6 +78,15 @@ CCH_API cch_status cch_index_keys(cch_index *index, int64_t **out_keys, size_t *
  * keys are -1 and scores NaN.   E_ARGUMENT (also NaN and infinity in a query: position is its number). */
 CCH_API cch_status cch_index_search(cch_index *index, const float *queries, size_t n, size_t k, double threshold,
                                     int64_t *out_keys, double *out_scores, size_t *out_n, cch_error *err);
+
+/* Writes the index, as it was when the call began, to `path`: the file is there whole or as it was before.
+ *   E_IO, E_MEMORY. */
+CCH_API cch_status cch_index_save(cch_index *index, const char *path, cch_error *err);
+/* An index whose rows lie in a file that cch_index_save wrote and that is mapped: its bytes are checked against their
+ * digest, and all that a search relies on is looked at; what is stored behind is in memory.  The file must not be
+ * changed in place meanwhile; saving to its path replaces it, which does no harm.   options: dtype is not read.
+ *   E_IO, E_FORMAT (what is wrong, and where: position is a byte), E_UNSUPPORTED (a version to come), E_ARGUMENT. */
+CCH_API cch_status cch_index_open(const char *path, const cch_index_options *options, cch_index **out, cch_error *err);
 
 #ifdef __cplusplus
 }

@@ -66,7 +66,10 @@ static int add_errors(cch_py_module *module) {
         module->tokenizer_error = PyObject_GetAttrString(errors, "TokenizerError");
         module->model_error = PyObject_GetAttrString(errors, "ModelError");
         module->index_error = PyObject_GetAttrString(errors, "VectorIndexError");
-        if (module->tokenizer_error == NULL || module->model_error == NULL || module->index_error == NULL) result = -1;
+        module->index_file_error = PyObject_GetAttrString(errors, "IndexFileError");
+        if (module->tokenizer_error == NULL || module->model_error == NULL || module->index_error == NULL ||
+            module->index_file_error == NULL)
+            result = -1;
     }
     Py_DECREF(errors);
     return result;
@@ -102,6 +105,7 @@ static int module_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(module->tokenizer_error);
     Py_VISIT(module->model_error);
     Py_VISIT(module->index_error);
+    Py_VISIT(module->index_file_error);
     Py_VISIT(module->array_type);
     Py_VISIT(module->tokenizer_type);
     Py_VISIT(module->decoder_type);
@@ -118,6 +122,7 @@ static int module_clear(PyObject *self) {
     Py_CLEAR(module->tokenizer_error);
     Py_CLEAR(module->model_error);
     Py_CLEAR(module->index_error);
+    Py_CLEAR(module->index_file_error);
     Py_CLEAR(module->array_type);
     Py_CLEAR(module->tokenizer_type);
     Py_CLEAR(module->decoder_type);

@@ -202,9 +202,46 @@ static PyObject *index_info(PyObject *self, PyObject *unused) {
     Py_BEGIN_ALLOW_THREADS
     cch_index_get_info(index, &info);
     Py_END_ALLOW_THREADS
-    return Py_BuildValue("{s:i,s:s,s:i,s:s,s:n,s:n}", "dimension", info.dimension, "dtype", dtype_names[info.dtype],
-                         "threads", info.n_threads, "isa", info.isa, "rows", (Py_ssize_t)info.n_rows, "bytes",
-                         (Py_ssize_t)info.bytes);
+    return Py_BuildValue("{s:i,s:s,s:i,s:s,s:n,s:n,s:n}", "dimension", info.dimension, "dtype",
+                         dtype_names[info.dtype], "threads", info.n_threads, "isa", info.isa, "rows",
+                         (Py_ssize_t)info.n_rows, "bytes", (Py_ssize_t)info.bytes, "mapped_bytes",
+                         (Py_ssize_t)info.mapped_bytes);
+}
+
+/* -------------------------------------------------------------------------------------------------- files ---- */
+
+static PyObject *index_save(PyObject *self, PyObject *arg) {
+    const cch_py_module *module = cch_py_module_of(self);
+    cch_index *index = index_of(self);
+    PyObject *path = NULL;
+    cch_error err = {0};
+    cch_status status;
+    if (!PyUnicode_FSConverter(arg, &path)) return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    status = cch_index_save(index, PyBytes_AS_STRING(path), &err);
+    Py_END_ALLOW_THREADS
+    Py_DECREF(path);
+    if (status != CCH_OK) return cch_py_raise(module, status, &err);
+    Py_RETURN_NONE;
+}
+
+static PyObject *index_open(PyObject *type, PyObject *args) {
+    const cch_py_module *module = PyType_GetModuleState((PyTypeObject *)type);
+    cch_index_options options = CCH_INDEX_OPTIONS_INIT;
+    PyObject *path = NULL;
+    int threads = 0;
+    if (!PyArg_ParseTuple(args, "O&|iz:open", PyUnicode_FSConverter, &path, &threads, &options.isa)) return NULL;
+    options.n_threads = threads;
+    cch_index *index = NULL;
+    cch_error err = {0};
+    cch_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = cch_index_open(PyBytes_AS_STRING(path), &options, &index, &err);
+    Py_END_ALLOW_THREADS
+    Py_DECREF(path);
+    if (status == CCH_E_UNSUPPORTED) status = CCH_E_FORMAT; /* a version to come: a file that cannot be read, too */
+    if (status != CCH_OK) return cch_py_raise_as(module, module->index_file_error, status, &err);
+    return index_take(module, index);
 }
 
 /* ---------------------------------------------------------------------------------------------- searching ---- */
@@ -296,6 +333,8 @@ static PyMethodDef index_methods[] = {
     {"row", index_row, METH_O, PyDoc_STR("row(key) -> Array")},
     {"keys", index_keys, METH_NOARGS, PyDoc_STR("keys() -> Array, in the order of storage")},
     {"info", index_info, METH_NOARGS, PyDoc_STR("info() -> dict")},
+    {"save", index_save, METH_O, PyDoc_STR("save(path)")},
+    {"open", index_open, METH_VARARGS | METH_CLASS, PyDoc_STR("open(path, threads=0, isa=None) -> Index")},
     {"search", index_search, METH_VARARGS, PyDoc_STR("search(vector, k, threshold) -> [(key, score), ...]")},
     {"search_all", index_search_all, METH_VARARGS,
      PyDoc_STR("search_all(vectors, k, threshold) -> (keys, scores, counts)")},

@@ -30,6 +30,7 @@ typedef struct cch_py_module {
     PyObject *tokenizer_error;         /* owned: a damaged tokenizer, told apart from a damaged model */
     PyObject *model_error;             /* owned: a model that cannot be used here */
     PyObject *index_error;             /* owned: likewise an index */
+    PyObject *index_file_error;        /* owned: a damaged index file */
     PyTypeObject *array_type, *tokenizer_type, *decoder_type, *model_type, *state_type, *batch_type,
         *index_type; /* owned */
 } cch_py_module;

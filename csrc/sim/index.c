@@ -101,7 +101,10 @@ void cch_index_get_info(cch_index *index, cch_index_info *out) {
                             .n_threads = index->n_threads,
                             .n_rows = now->n_live};
     snprintf(out->isa, sizeof out->isa, "%s", index->kern->name);
-    for (size_t i = 0; i < now->n_spans; i++) out->bytes += now->spans[i].rows->bytes;
+    for (size_t i = 0; i < now->n_spans; i++) {
+        const cch_rows *rows = now->spans[i].rows;
+        *(rows->mapping == NULL ? &out->bytes : &out->mapped_bytes) += rows->bytes;
+    }
     cch_snapshot_unref(now);
     pthread_mutex_lock(&index->writing);
     if (index->map.places != NULL) out->bytes += (index->map.mask + 1) * sizeof *index->map.places;
@@ -163,7 +166,7 @@ done:
 }
 
 static cch_status check_keys(const cch_index *index, const int64_t *keys, size_t n, cch_error *err) {
-    const uint64_t left = (uint64_t)INT64_MAX + 1 - index->next_key;
+    const uint64_t left = (uint64_t)INT64_MAX + 1 - index->now->next_key;
     for (size_t i = 0; keys != NULL && i < n; i++)
         if (keys[i] < 0) CCH_FAIL(err, CCH_E_ARGUMENT, i, "key %lld is negative", (long long)keys[i]);
     if (keys == NULL && n > left)
@@ -186,7 +189,7 @@ static cch_status enter_keys(cch_index *index, cursor at, const int64_t *keys, s
     size_t row;
     for (size_t i = 0; i < n; i++) {
         cch_rows *rows = cursor_next(&at, &row);
-        const int64_t key = keys != NULL ? keys[i] : (int64_t)(index->next_key + i);
+        const int64_t key = keys != NULL ? keys[i] : (int64_t)(index->now->next_key + i);
         if (cch_keymap_find(&index->map, key) != CCH_NO_PLACE) {
             forget_keys(index, first, i);
             CCH_FAIL(err, CCH_E_ARGUMENT, i, "key %lld is in use: each row has its own, and a row is replaced by "
@@ -206,7 +209,7 @@ static void fill(cch_index *index, cursor at, const float *x, size_t n, int64_t 
         cch_rows_put(rows, &index->shape, index->kern, row, x + i * index->shape.dimension, index->scratch);
         next->spans[at.span].n = row + 1;
         if (out_keys != NULL) out_keys[i] = rows->keys[row];
-        if ((uint64_t)rows->keys[row] >= index->next_key) index->next_key = (uint64_t)rows->keys[row] + 1;
+        if ((uint64_t)rows->keys[row] >= next->next_key) next->next_key = (uint64_t)rows->keys[row] + 1;
     }
     next->n_live += n;
     next->n_rows += n;

@@ -17,9 +17,8 @@ struct cch_index {
     const cch_kernels *kern;
     pthread_mutex_t lock;    /* of `now` */
     cch_snapshot *now;       /* shared */
-    pthread_mutex_t writing; /* of the writer, and of the three below */
+    pthread_mutex_t writing; /* of the writer, and of the two below */
     cch_keymap map;
-    uint64_t next_key;       /* one more than the largest key there ever was */
     float *scratch;          /* owned [dimension] */
     pthread_mutex_t pool;    /* of `threads`: held by the one search that runs on them */
     cch_threads *threads;    /* owned; NULL before the first search that wants them */

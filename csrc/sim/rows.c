@@ -39,9 +39,16 @@ done:
     return status;
 }
 
+void cch_mapping_unref(cch_mapping *mapping) {
+    if (mapping == NULL || atomic_fetch_sub_explicit(&mapping->refs, 1, memory_order_acq_rel) > 1) return;
+    cch_filemap_close(&mapping->map);
+    cch_free(mapping);
+}
+
 void cch_rows_unref(cch_rows *rows) {
     if (rows == NULL || atomic_fetch_sub_explicit(&rows->refs, 1, memory_order_acq_rel) > 1) return;
-    cch_free(rows->keys);
+    if (rows->mapping == NULL) cch_free(rows->keys);
+    cch_mapping_unref(rows->mapping);
     cch_free(rows);
 }
 
@@ -103,6 +110,7 @@ cch_status cch_snapshot_copy(const cch_snapshot *from, size_t extra, cch_snapsho
     copy->n_spans = n;
     copy->n_live = from != NULL ? from->n_live : 0;
     copy->n_rows = from != NULL ? from->n_rows : 0;
+    copy->next_key = from != NULL ? from->next_key : 0;
     for (size_t i = 0; i < n; i++) {
         copy->spans[i] = from->spans[i];
         share_span(&copy->spans[i]);

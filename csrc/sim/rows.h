@@ -19,6 +19,7 @@
 
 #include <stdatomic.h>
 
+#include "base/filemap.h"
 #include "sim/codes.h"
 
 #define CCH_BLOCK_ROWS 16384 /* most rows of a block */
@@ -28,13 +29,21 @@ typedef struct cch_shape {
     cch_index_dtype dtype;
 } cch_shape;
 
+/* A mapped file, shared by the blocks that lie in it. */
+typedef struct cch_mapping {
+    atomic_int refs;
+    cch_filemap map; /* owned */
+} cch_mapping;
+void cch_mapping_unref(cch_mapping *mapping);
+
 typedef struct cch_rows {
     atomic_int refs;
     uint32_t id;          /* in the writer's list of blocks */
     size_t span;          /* of the newest snapshot: the writer's */
     size_t capacity;      /* rows there is room for */
     size_t bytes;         /* of the planes below */
-    int64_t *keys;        /* the planes, [capacity] rows each; in one block of memory, which this one begins: owned */
+    cch_mapping *mapping; /* shared: the planes are views into it, and full; NULL: they are owned */
+    int64_t *keys;        /* the planes, [capacity] rows each; in one block of memory, which this one begins */
     float *weight, *error;
     int8_t *codes;
     void *values;         /* float or bf16; NULL when the codes are the row */
@@ -74,6 +83,7 @@ void cch_span_release(cch_span *span);
 typedef struct cch_snapshot {
     atomic_int refs;
     size_t n_spans, n_live, n_rows; /* n_rows: dead ones included */
+    uint64_t next_key;              /* one more than the largest key there ever was */
     cch_span spans[];
 } cch_snapshot;
 

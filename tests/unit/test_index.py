@@ -14,6 +14,8 @@ import cacher
 from cacher import _core
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
 DTYPES = ["f32", "bf16", "int8"]
@@ -222,6 +224,52 @@ def test_a_transposed_or_wider_array_is_taken_by_its_values() -> None:
     index = cacher.Index(2)
     index.add(np.array([[1.0, 0.5], [2.0, 4.0]]).T)
     assert index.vector(1).tolist() == [0.5, 4.0]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_saved_index_is_the_same_index(dtype: cacher.index.Dtype, tmp_path: Path) -> None:
+    rows = draw(KINDS * 200, 33, 7)
+    index = cacher.Index(33, dtype=dtype)
+    index.add(rows)
+    index.remove(range(100, 300))
+    path = tmp_path / "index"
+    index.save(path)
+    mapped = cacher.Index.open(path, threads=2)
+    assert (mapped.dimension, mapped.dtype, len(mapped)) == (33, dtype, len(index))
+    assert mapped.mapped_bytes > len(mapped) * 33
+    assert mapped.memory_bytes < len(mapped) * 10
+    for one in (index, mapped):
+        one.remove(range(0, 1000, 3))
+        assert one.add(rows[:3]).tolist() == [1800, 1801, 1802]
+    assert mapped.keys().tolist() == index.keys().tolist()
+    for query in rows[:9]:
+        assert mapped.search(query, 30) == index.search(query, 30)
+    mapped.save(path)  # over its own file
+    check(cacher.Index.open(path), rows[:3], 20, 0.0)
+    check(mapped, rows[:3], 20, 0.0)
+
+
+def test_damaged_files_are_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "index"
+    index = cacher.Index(3)
+    index.add(np.eye(3))
+    index.save(path)
+    good = path.read_bytes()
+    for at in range(0, len(good), 11):
+        path.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+        with pytest.raises(cacher.IndexFileError, match=str(path)):
+            cacher.Index.open(path)
+        path.write_bytes(good[:at])
+        with pytest.raises(cacher.IndexFileError, match=str(path)):
+            cacher.Index.open(path)
+    path.write_bytes(good[:8] + b"\x02" + good[9:])
+    with pytest.raises(cacher.IndexFileError, match="version 2, allowed: 1"):
+        cacher.Index.open(path)
+    with pytest.raises(cacher.FileError, match="No such file"):
+        cacher.Index.open(tmp_path / "none")
+    with pytest.raises(cacher.FileError, match="No such file"):
+        index.save(tmp_path / "no" / "folder")
+    assert [file.name for file in tmp_path.iterdir()] == ["index"]
 
 
 def test_searches_run_beside_changes() -> None:
