@@ -143,6 +143,9 @@ static cch_status read_header(const cch_filemap *map, const char *path, header *
     if (h->dimension < 1 || h->dimension > CCH_INDEX_MAX_DIMENSION)
         CCH_FAIL(err, CCH_E_FORMAT, 16, "%s: dimension is %u, allowed: 1 to %d", path, h->dimension,
                  CCH_INDEX_MAX_DIMENSION);
+    if (h->next_key > (uint64_t)INT64_MAX + 1)
+        CCH_FAIL(err, CCH_E_FORMAT, 32, "%s: the next key is %llu, allowed: at most 2^63", path,
+                 (unsigned long long)h->next_key);
     const cch_shape shape = {h->dimension, cch_codes_stride(h->dimension), (cch_index_dtype)h->dtype};
     if (!plan(&shape, h->n_rows, out) || out->end != h->n_bytes)
         CCH_FAIL(err, CCH_E_FORMAT, 24, "%s: %llu rows of %u numbers do not make %llu bytes", path,

@@ -170,7 +170,7 @@ static void check_forged(int dtype, size_t at, const void *value, size_t bytes, 
 
 TEST(what_was_made_up_is_refused_by_name) {
     const uint32_t two = 2, three = 3, none = 0, wide = 65537;
-    const uint64_t huge = UINT64_MAX / 8, six = 6, four = 4;
+    const uint64_t huge = UINT64_MAX / 8, six = 6, four = 4, last_key = (uint64_t)1 << 63, wild_key = last_key + 1;
     const int64_t negative = -1, first = 0;
     const float nan_value = NAN, beyond = 1.5f, below = -0.5f;
     const uint16_t infinity_bf16 = 0xFF80;
@@ -185,6 +185,8 @@ TEST(what_was_made_up_is_refused_by_name) {
     check_forged(2, AT_ROWS, &six, 8, CCH_E_FORMAT, "6 rows of 40 numbers do not make");
     check_forged(0, AT_BYTES, &huge, 8, CCH_E_FORMAT, "do not make");
     check_forged(0, AT_NEXT_KEY, &four, 8, CCH_E_FORMAT, "the key of row 4 is 4");
+    check_forged(0, AT_NEXT_KEY, &wild_key, 8, CCH_E_FORMAT, "the next key is 9223372036854775809");
+    check_forged(0, AT_NEXT_KEY, &last_key, 8, CCH_OK, NULL);
     check_forged(0, KEYS + 8, &negative, 8, CCH_E_FORMAT, "the key of row 1 is -1");
     check_forged(0, KEYS + 16, &first, 8, CCH_E_FORMAT, "two rows have the key 0");
     check_forged(1, WEIGHT + 4, &nan_value, 4, CCH_E_FORMAT, "the weight of row 1 is nan");
