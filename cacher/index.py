@@ -38,8 +38,8 @@ class Matches:
     """What `Index.search_all` found: a row for each query, best first.
 
     Attributes:
-        keys: int64 [queries, k]; -1 behind the last match.
-        scores: float64 [queries, k]; NaN behind the last match.
+        keys: int64 [queries, width], where width is the largest count; -1 behind the last match.
+        scores: float64 [queries, width]; NaN behind the last match.
         counts: int64 [queries]: the number of matches of each query.
     """
 
@@ -174,7 +174,8 @@ class Index:
         threshold = number("threshold", threshold, -1, 1)
         found = self._core.search_all(_floats("vectors", vectors), k, threshold)
         keys, scores, counts = (np.asarray(part) for part in found)
-        return Matches(keys, scores, counts)
+        width = counts.max(initial=0)
+        return Matches(keys[:, :width], scores[:, :width], counts)
 
     def vector(self, key: int) -> NDArray[np.float32]:
         """Return a vector as it is held: rounded, with dtype ``"bf16"``; of length 1, ``"int8"``.
@@ -223,6 +224,16 @@ class Index:
         Raises:
             FileError: The file could not be read.
             IndexFileError: It is no index file, of a version to come, or damaged.
+
+        Example:
+            >>> import cacher, tempfile
+            >>> index = cacher.Index(2)
+            >>> keys = index.add([[3, 4], [1, 0]])
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     index.save(f"{folder}/index")
+            ...     mapped = cacher.Index.open(f"{folder}/index")
+            >>> mapped.search([3, 4]) == index.search([3, 4])
+            True
         """
         n_threads = 0 if threads is None else integer("threads", threads, 1, MAX_THREADS)
         index = cls.__new__(cls)

@@ -16,7 +16,8 @@
  * reaches what others have for certain are scored exactly (csrc/sim/codes.h has the bound).
  *
  * Threads.  Any number of searches run beside one call that changes the index; such calls take turns.  A search sees
- * the index as it was at one moment: with all rows of an add, or none.
+ * the index as it was at one moment: with all rows of an add, or none.  cch_index_has and cch_index_row wait for a
+ * change that is being made.
  */
 #ifndef CCH_INCLUDE_CACHER_INDEX_H
 #define CCH_INCLUDE_CACHER_INDEX_H
@@ -74,10 +75,12 @@ CCH_API cch_status cch_index_row(cch_index *index, int64_t key, float *dst, cch_
 CCH_API cch_status cch_index_keys(cch_index *index, int64_t **out_keys, size_t *out_n, cch_error *err);
 
 /* The k most similar rows of each of the queries [n, dimension], of those whose similarity is `threshold` or more.
- *   k >= 1; threshold -1..1.   out_keys, out_scores [n, k], best first; out_n [n]: how many there are.  Behind them,
- * keys are -1 and scores NaN.   E_ARGUMENT (also NaN and infinity in a query: position is its number). */
+ *   k >= 1; threshold -1..1; cancel: read now and then, nonzero ends the call with E_CANCELLED, may be NULL.
+ *   out_keys, out_scores [n, k], best first; out_n [n]: how many there are.  Behind them, keys are -1 and scores NaN.
+ * On failure what they hold means nothing.   E_ARGUMENT (also NaN and infinity in a query: position is its number). */
 CCH_API cch_status cch_index_search(cch_index *index, const float *queries, size_t n, size_t k, double threshold,
-                                    int64_t *out_keys, double *out_scores, size_t *out_n, cch_error *err);
+                                    const volatile int *cancel, int64_t *out_keys, double *out_scores,
+                                    size_t *out_n, cch_error *err);
 
 /* Writes the index, as it was when the call began, to `path`: the file is there whole or as it was before.
  *   E_IO, E_MEMORY. */

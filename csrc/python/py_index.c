@@ -1,6 +1,8 @@
 /* py_index - Index of the extension: rows under keys, and searches among them without the GIL. */
 #include "python/pycommon.h"
 
+enum { FEW = 16 }; /* results that need no memory */
+
 typedef struct index_object {
     cch_py_owned owned;
     cch_index *index; /* owned reference */
@@ -256,12 +258,12 @@ static PyObject *hits_list(const int64_t *keys, const double *scores, size_t n) 
     return list;
 }
 
-/* At most as many as the index has rows, so that a wild k takes no memory. */
-static size_t at_most_rows(cch_index *index, Py_ssize_t k) {
+/* Results to make room for: k, or one more than there are rows, so that a wild k takes no memory.  When all of the
+ * latter come back, the index has grown meanwhile and is asked again. */
+static size_t places_for(cch_index *index, Py_ssize_t k) {
     cch_index_info info;
     cch_index_get_info(index, &info);
-    const size_t rows = info.n_rows > 0 ? info.n_rows : 1;
-    return (size_t)k < rows ? (size_t)k : rows;
+    return k < 1 ? 0 : (size_t)k <= info.n_rows ? (size_t)k : info.n_rows + 1;
 }
 
 static PyObject *index_search(PyObject *self, PyObject *args) {
@@ -269,61 +271,79 @@ static PyObject *index_search(PyObject *self, PyObject *args) {
     cch_index *index = index_of(self);
     PyObject *vector = NULL, *result = NULL;
     Py_ssize_t k = 0;
-    double threshold = 0.0, one_score;
-    int64_t one_key;
-    size_t n = 0;
+    double threshold = 0.0, few_scores[FEW], *scores = few_scores;
+    int64_t few_keys[FEW], *keys = few_keys;
+    size_t n = 0, places;
     Py_buffer view;
     cch_error err = {0};
     cch_status status = CCH_E_MEMORY;
     if (!PyArg_ParseTuple(args, "Ond:search", &vector, &k, &threshold) || vectors_get(self, vector, 1, &view) < 0)
         return NULL;
-    const size_t most = k > 1 ? at_most_rows(index, k) : (size_t)(k == 1);
-    int64_t *keys = most > 1 ? PyMem_New(int64_t, most) : &one_key;
-    double *scores = most > 1 ? PyMem_New(double, most) : &one_score;
-    if (keys == NULL || scores == NULL) {
-        PyErr_NoMemory();
-    } else {
+    do {
+        if (keys != few_keys) PyMem_Free(keys);
+        if (scores != few_scores) PyMem_Free(scores);
+        places = places_for(index, k);
+        keys = places <= FEW ? few_keys : PyMem_New(int64_t, places);
+        scores = places <= FEW ? few_scores : PyMem_New(double, places);
+        if (keys == NULL || scores == NULL) break;
         Py_BEGIN_ALLOW_THREADS
-        status = cch_index_search(index, view.buf, 1, most, threshold, keys, scores, &n, &err);
+        status = cch_index_search(index, view.buf, 1, places, threshold, NULL, keys, scores, &n, &err);
         Py_END_ALLOW_THREADS
-        result = status == CCH_OK ? hits_list(keys, scores, n) : cch_py_raise(module, status, &err);
-    }
+    } while (status == CCH_OK && n == places && places < (size_t)k);
     PyBuffer_Release(&view);
-    if (keys != &one_key) PyMem_Free(keys);
-    if (scores != &one_score) PyMem_Free(scores);
+    if (keys == NULL || scores == NULL) PyErr_NoMemory();
+    else result = status == CCH_OK ? hits_list(keys, scores, n) : cch_py_raise(module, status, &err);
+    if (keys != few_keys) PyMem_Free(keys);
+    if (scores != few_scores) PyMem_Free(scores);
     return result;
 }
 
-static PyObject *index_search_all(PyObject *self, PyObject *args) {
+/* Searches with `places` results for each query.  New tuple (keys, scores, counts), or NULL with an exception; *full:
+ * one of the queries has as many. */
+static PyObject *search_block(PyObject *self, const Py_buffer *queries, size_t places, double threshold, bool *full) {
     const cch_py_module *module = cch_py_module_of(self);
-    cch_index *index = index_of(self);
-    PyObject *vectors = NULL;
-    Py_ssize_t k = 0;
-    double threshold = 0.0, *scores = NULL;
+    const Py_ssize_t n = queries->shape[0], shape[2] = {n, (Py_ssize_t)places};
+    double *scores = NULL;
     int64_t *keys = NULL, *counts = NULL;
-    Py_buffer view;
-    cch_error err = {0};
-    cch_status status = CCH_E_ARGUMENT;
-    if (!PyArg_ParseTuple(args, "Ond:search_all", &vectors, &k, &threshold)) return NULL;
-    if (vectors_get(self, vectors, 2, &view) < 0) return NULL;
-    const Py_ssize_t n = view.shape[0], most = k > 0 ? (Py_ssize_t)at_most_rows(index, k) : 0, shape[2] = {n, most};
+    bool done = false;
     _Static_assert(sizeof(size_t) == sizeof(int64_t), "counts are read as int64");
     PyObject *key_array = cch_py_array_new(module, 'l', 2, shape, &keys);
     PyObject *score_array = key_array != NULL ? cch_py_array_new(module, 'd', 2, shape, &scores) : NULL;
     PyObject *count_array = score_array != NULL ? cch_py_array_new(module, 'l', 1, &n, &counts) : NULL;
+    *full = false;
     if (count_array != NULL) {
-        Py_BEGIN_ALLOW_THREADS
-        status = cch_index_search(index, view.buf, (size_t)n, (size_t)most, threshold, keys, scores, (size_t *)counts,
-                                  &err);
-        Py_END_ALLOW_THREADS
-        if (status != CCH_OK) cch_py_raise(module, status, &err);
+        cch_py_flag cancel = {0}; /* of this call: Ctrl-C ends the search of the main thread only */
+        cch_py_call call;
+        cch_error err = {0};
+        cch_py_call_begin(&call, &cancel, Py_None);
+        cch_status status = cch_index_search(index_of(self), queries->buf, (size_t)n, places, threshold, &cancel.set,
+                                             keys, scores, (size_t *)counts, &err);
+        done = cch_py_call_end(&call, module, status, &err);
+        for (Py_ssize_t i = 0; done && i < n; i++) *full |= (size_t)counts[i] == places;
     }
-    PyBuffer_Release(&view);
-    if (status == CCH_OK) return Py_BuildValue("(NNN)", key_array, score_array, count_array);
+    if (done) return Py_BuildValue("(NNN)", key_array, score_array, count_array);
     Py_XDECREF(key_array);
     Py_XDECREF(score_array);
     Py_XDECREF(count_array);
     return NULL;
+}
+
+static PyObject *index_search_all(PyObject *self, PyObject *args) {
+    PyObject *vectors = NULL, *result = NULL;
+    Py_ssize_t k = 0;
+    double threshold = 0.0;
+    size_t places;
+    bool full;
+    Py_buffer view;
+    if (!PyArg_ParseTuple(args, "Ond:search_all", &vectors, &k, &threshold)) return NULL;
+    if (vectors_get(self, vectors, 2, &view) < 0) return NULL;
+    do {
+        Py_XDECREF(result);
+        places = places_for(index_of(self), k);
+        result = search_block(self, &view, places, threshold, &full);
+    } while (result != NULL && full && places < (size_t)k);
+    PyBuffer_Release(&view);
+    return result;
 }
 
 static PyMethodDef index_methods[] = {

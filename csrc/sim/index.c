@@ -72,6 +72,7 @@ cch_snapshot *cch_index_now(cch_index *index) {
 }
 
 void cch_index_publish(cch_index *index, cch_snapshot *next) {
+    next->key_bytes = cch_keymap_bytes(&index->map);
     pthread_mutex_lock(&index->lock);
     cch_snapshot *before = index->now;
     index->now = next;
@@ -105,10 +106,8 @@ void cch_index_get_info(cch_index *index, cch_index_info *out) {
         const cch_rows *rows = now->spans[i].rows;
         *(rows->mapping == NULL ? &out->bytes : &out->mapped_bytes) += rows->bytes;
     }
+    out->bytes += now->key_bytes;
     cch_snapshot_unref(now);
-    pthread_mutex_lock(&index->writing);
-    if (index->map.places != NULL) out->bytes += (index->map.mask + 1) * sizeof *index->map.places;
-    pthread_mutex_unlock(&index->writing);
 }
 
 /* ------------------------------------------------------------------------------------------------- adding ---- */

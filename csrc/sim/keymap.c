@@ -24,6 +24,10 @@ void cch_keymap_deinit(cch_keymap *map) {
     *map = (cch_keymap){0};
 }
 
+size_t cch_keymap_bytes(const cch_keymap *map) {
+    return (map->places != NULL ? (map->mask + 1) * sizeof *map->places : 0) + map->n_blocks * sizeof *map->blocks;
+}
+
 /* The key's slot, or the empty one where it would be. */
 static size_t slot_of(const cch_keymap *map, int64_t key) {
     size_t slot = home(map, key);

@@ -24,6 +24,7 @@ static inline cch_rows *cch_place_rows(const cch_keymap *map, uint32_t place) { 
 static inline size_t cch_place_row(uint32_t place) { return place & 0xFFFF; }
 
 void cch_keymap_deinit(cch_keymap *map);
+size_t cch_keymap_bytes(const cch_keymap *map);
 /* Room for `extra` more keys and a block.  E_MEMORY: as it was. */
 cch_status cch_keymap_reserve(cch_keymap *map, size_t extra, cch_error *err);
 /* Gives a block a number.  E_ARGUMENT: all are taken; E_MEMORY. */

@@ -111,6 +111,7 @@ cch_status cch_snapshot_copy(const cch_snapshot *from, size_t extra, cch_snapsho
     copy->n_live = from != NULL ? from->n_live : 0;
     copy->n_rows = from != NULL ? from->n_rows : 0;
     copy->next_key = from != NULL ? from->next_key : 0;
+    copy->key_bytes = 0;
     for (size_t i = 0; i < n; i++) {
         copy->spans[i] = from->spans[i];
         share_span(&copy->spans[i]);

@@ -84,6 +84,7 @@ typedef struct cch_snapshot {
     atomic_int refs;
     size_t n_spans, n_live, n_rows; /* n_rows: dead ones included */
     uint64_t next_key;              /* one more than the largest key there ever was */
+    size_t key_bytes;               /* of the writer's table of keys */
     cch_span spans[];
 } cch_snapshot;
 

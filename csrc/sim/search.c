@@ -20,6 +20,7 @@ typedef struct search {
     const float *queries;    /* borrowed: of the group */
     size_t n_queries;
     int n_threads;
+    const volatile int *cancel; /* borrowed, NULL for none */
     int16_t *codes;          /* owned [n_queries][stride] */
     cch_finder *finders;     /* owned [n_threads][n_queries] */
     cch_hit *hits;           /* owned [n_threads][n_queries][k] */
@@ -75,10 +76,12 @@ static void begin_group(search *s) {
     }
 }
 
+static bool is_cancelled(const search *s) { return s->cancel != NULL && *s->cancel != 0; }
+
 static void scan_span(const search *s, cch_finder *finders, int32_t *sums, size_t span, size_t first, size_t last) {
     const cch_rows *rows = s->hunt.snapshot->spans[span].rows;
     const size_t stride = s->hunt.shape->stride;
-    for (size_t n; first < last; first += n) {
+    for (size_t n; first < last && !is_cancelled(s); first += n) {
         n = last - first < CCH_CHUNK ? last - first : CCH_CHUNK;
         s->hunt.kern->scan_i8(rows->codes + first * stride, n, stride, s->codes, s->n_queries, sums, CCH_CHUNK);
         for (size_t q = 0; q < s->n_queries; q++) cch_finder_show(&finders[q], span, first, n, sums + q * CCH_CHUNK);
@@ -142,10 +145,12 @@ static cch_status run_groups(search *s, cch_threads *threads, size_t n, size_t k
         begin_group(s);
         if (threads != NULL) cch_threads_run(threads, scan_part, s);
         else scan_part(s, 0, 1);
+        if (is_cancelled(s)) break;
         for (size_t i = 0; i < s->n_queries; i++)
             out_n[q + i] = collect(s, i, k, out_keys + (q + i) * k, out_scores + (q + i) * k);
     }
     search_deinit(s);
+    if (is_cancelled(s)) CCH_FAIL(err, CCH_E_CANCELLED, -1, "the search was cancelled");
     return CCH_OK;
 }
 
@@ -158,7 +163,8 @@ static cch_status check_search(const cch_index *index, const float *queries, siz
 }
 
 cch_status cch_index_search(cch_index *index, const float *queries, size_t n, size_t k, double threshold,
-                            int64_t *out_keys, double *out_scores, size_t *out_n, cch_error *err) {
+                            const volatile int *cancel, int64_t *out_keys, double *out_scores, size_t *out_n,
+                            cch_error *err) {
     CCH_RETURN_IF(check_search(index, queries, n, k, threshold, err));
     if (n == 0) return CCH_OK;
     cch_index_ref(index);
@@ -168,7 +174,8 @@ cch_status cch_index_search(cch_index *index, const float *queries, size_t n, si
     search s = {.hunt = {snapshot, &index->shape, index->kern, most, threshold},
                 .queries = queries,
                 .n_queries = n < group ? n : group,
-                .n_threads = 1};
+                .n_threads = 1,
+                .cancel = cancel};
     const int worth = threads_worth(index, snapshot, s.n_queries);
     cch_threads *threads = worth > 1 ? borrow_threads(index) : NULL;
     if (threads != NULL) s.n_threads = worth;

@@ -23,7 +23,7 @@ static void use(cch_index *index, const char *path) {
     size_t n, n_found;
     if (row == NULL || cch_index_keys(index, &keys, &n, NULL) != CCH_OK || n != info.n_rows) abort();
     for (int32_t i = 0; i < info.dimension; i++) row[i] = (float)(i % 5 - 2);
-    if (cch_index_search(index, row, 1, MOST, -1.0, found, scores, &n_found, NULL) != CCH_OK) abort();
+    if (cch_index_search(index, row, 1, MOST, -1.0, NULL, found, scores, &n_found, NULL) != CCH_OK) abort();
     if (n_found > n || n_found > MOST) abort();
     for (size_t i = 0; i < n_found; i++)
         if (!cch_index_has(index, found[i]) || !(fabs(scores[i]) <= 1.0)) abort();
@@ -47,7 +47,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const cch_index_options options = {CCH_ROWS_F32, 1, NULL};
     cch_index *index = NULL;
     cch_error err;
-    if (saved[0] == '\0') snprintf(saved, sizeof saved, "/tmp/cacher-fuzz-index-%ld", (long)getpid());
+    if (saved[0] == '\0') snprintf(saved, sizeof saved, P_tmpdir "/cacher-fuzz-index-%ld", (long)getpid());
     uint8_t *file = malloc(size + 1);
     const int fd = memfd_create("index", 0);
     if (file == NULL || fd < 0) abort();

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from typing import TYPE_CHECKING
 
@@ -272,6 +274,20 @@ def test_damaged_files_are_refused_by_name(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["index"]
 
 
+def test_ctrl_c_ends_a_search_of_many() -> None:
+    rows = draw(["tame"] * 2000, 768, 2)
+    index = cacher.Index(768)
+    for _ in range(10):
+        index.add(rows)
+    queries = np.tile(rows, (10, 1))
+    interrupt = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    interrupt.start()
+    with pytest.raises(KeyboardInterrupt):
+        index.search_all(queries)
+    interrupt.join()
+    assert index.search(rows[7])[0].key == 7
+
+
 def test_searches_run_beside_changes() -> None:
     index = cacher.Index(16, threads=2)
     rows = draw(["tame"] * 3000, 16, 1)
@@ -303,8 +319,6 @@ def test_searches_run_beside_changes() -> None:
 
 
 def test_a_forked_child_is_told_so() -> None:
-    import os
-
     index = cacher.Index(4)
     index.add([[1, 2, 3, 4]])
     child = os.fork()

@@ -55,7 +55,7 @@ TEST(what_is_wrong_is_named_and_nothing_is_added) {
     CHECK_EQ(err.position, 1);
     rows[4] = -INFINITY;
     CHECK_STATUS(cch_index_add(index, rows, 2, NULL, NULL, &err), CCH_E_ARGUMENT, err, "is -inf");
-    CHECK_STATUS(cch_index_search(index, rows + 3, 1, 1, 0.0, &key, &score, &n, &err), CCH_E_ARGUMENT, err,
+    CHECK_STATUS(cch_index_search(index, rows + 3, 1, 1, 0.0, NULL, &key, &score, &n, &err), CCH_E_ARGUMENT, err,
                  "number 1 of query 0 is -inf");
     rows[4] = 5.0f;
     CHECK_STATUS(cch_index_add(index, rows, 2, negative, NULL, &err), CCH_E_ARGUMENT, err, "key -4 is negative");
@@ -63,9 +63,10 @@ TEST(what_is_wrong_is_named_and_nothing_is_added) {
     CHECK_STATUS(cch_index_add(index, rows, 2, used, NULL, &err), CCH_E_ARGUMENT, err, "key 5 is in use");
     CHECK(rows_of(index) == 1 && !cch_index_has(index, 9) && !cch_index_has(index, 20));
     CHECK_STATUS(cch_index_row(index, 20, dst, &err), CCH_E_ARGUMENT, err, "key 20 is not in the index");
-    CHECK_STATUS(cch_index_search(index, rows, 1, 0, 0.0, &key, &score, &n, &err), CCH_E_ARGUMENT, err, "k is 0");
-    CHECK_STATUS(cch_index_search(index, rows, 1, 1, (double)NAN, &key, &score, &n, &err), CCH_E_ARGUMENT, err, "nan");
-    CHECK_STATUS(cch_index_search(index, rows, 1, 1, 1.01, &key, &score, &n, &err), CCH_E_ARGUMENT, err, "1.01");
+    CHECK_STATUS(cch_index_search(index, rows, 1, 0, 0.0, NULL, &key, &score, &n, &err), CCH_E_ARGUMENT, err, "k is 0");
+    CHECK_STATUS(cch_index_search(index, rows, 1, 1, (double)NAN, NULL, &key, &score, &n, &err), CCH_E_ARGUMENT, err,
+                 "nan");
+    CHECK_STATUS(cch_index_search(index, rows, 1, 1, 1.01, NULL, &key, &score, &n, &err), CCH_E_ARGUMENT, err, "1.01");
     cch_index_unref(index);
 }
 
@@ -107,7 +108,7 @@ TEST(an_empty_index_has_nothing) {
     double scores[4];
     size_t n[2] = {9, 9}, count;
     cch_error err;
-    CHECK_OK(cch_index_search(index, query, 2, 2, -1.0, keys, scores, n, &err), err);
+    CHECK_OK(cch_index_search(index, query, 2, 2, -1.0, NULL, keys, scores, n, &err), err);
     CHECK(n[0] == 0 && n[1] == 0 && keys[3] == -1 && isnan(scores[0]));
     CHECK_OK(cch_index_keys(index, &all, &count, &err), err);
     CHECK(count == 0);
@@ -169,7 +170,7 @@ static void *read_pairs(void *arg) {
         double scores[1000];
         size_t n;
         last = atomic_load(&s->done);
-        CHECK_OK(cch_index_search(s->index, query, 1, 1000, -1.0, keys, scores, &n, &err), err);
+        CHECK_OK(cch_index_search(s->index, query, 1, 1000, -1.0, NULL, keys, scores, &n, &err), err);
         CHECK(n % PAIR == 0);
         for (size_t i = 0; i < n / 2; i++) CHECK(scores[i] == -scores[n - 1 - i]);
     }

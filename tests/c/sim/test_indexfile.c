@@ -38,8 +38,8 @@ static void check_same(cch_index *a, cch_index *b, const float *queries) {
         CHECK_OK(cch_index_row(b, keys[0][i], rows[1], &err), err);
         CHECK(memcmp(rows[0], rows[1], sizeof rows[0]) == 0);
     }
-    CHECK_OK(cch_index_search(a, queries, 5, 30, -1.0, found_keys[0], scores[0], found_n[0], &err), err);
-    CHECK_OK(cch_index_search(b, queries, 5, 30, -1.0, found_keys[1], scores[1], found_n[1], &err), err);
+    CHECK_OK(cch_index_search(a, queries, 5, 30, -1.0, NULL, found_keys[0], scores[0], found_n[0], &err), err);
+    CHECK_OK(cch_index_search(b, queries, 5, 30, -1.0, NULL, found_keys[1], scores[1], found_n[1], &err), err);
     CHECK(memcmp(found_n[0], found_n[1], sizeof found_n[0]) == 0);
     CHECK(memcmp(found_keys[0], found_keys[1], sizeof found_keys[0]) == 0);
     for (size_t i = 0; i < 5 * 30; i++) CHECK(scores[0][i] == scores[1][i] || isnan(scores[0][i]));

@@ -34,7 +34,7 @@ static void check_mirror(cch_index *index, const mirror *m) {
     CHECK(n != m->n || memcmp(keys, m->keys, n * sizeof *keys) == 0);
     cch_free(keys);
     draw_row(query, query, D, 0);
-    CHECK_OK(cch_index_search(index, query, 1, 5, -1.0, got_keys, scores, &n_got, &err), err);
+    CHECK_OK(cch_index_search(index, query, 1, 5, -1.0, NULL, got_keys, scores, &n_got, &err), err);
     n = brute_force(m->rows[0], m->n, D, query, -1.0, want);
     CHECK_EQ(n_got, n < 5 ? n : 5);
     for (size_t i = 0; i < n_got; i++)

@@ -29,8 +29,8 @@ static void ask(cch_index *index, const float *queries, size_t block, size_t k, 
     memset(out, 0, sizeof *out);
     for (size_t q = 0; q < QUERIES; q += block) {
         const size_t n = QUERIES - q < block ? QUERIES - q : block;
-        CHECK_OK(cch_index_search(index, queries + q * D, n, k, threshold, out->keys + q * k, out->scores + q * k,
-                                  out->n + q, &err), err);
+        CHECK_OK(cch_index_search(index, queries + q * D, n, k, threshold, NULL, out->keys + q * k,
+                                  out->scores + q * k, out->n + q, &err), err);
     }
     for (size_t i = 0; i < QUERIES * k; i++)
         if (isnan(out->scores[i])) out->scores[i] = -9.0;
@@ -89,7 +89,7 @@ TEST(scores_are_those_of_the_rows_as_they_are_held) {
     for (int dtype = 0; dtype < 2; dtype++) {
         cch_index *index = filled(x, 200, (cch_index_dtype)dtype, 1, NULL, 200);
         for (int64_t i = 0; i < 200; i++) CHECK_OK(cch_index_row(index, i, held + i * D, &err), err);
-        CHECK_OK(cch_index_search(index, x, 1, 200, -1.0, keys, scores, &n, &err), err);
+        CHECK_OK(cch_index_search(index, x, 1, 200, -1.0, NULL, keys, scores, &n, &err), err);
         CHECK_EQ(n, brute_force(held, 200, D, x, -1.0, want));
         for (size_t i = 0; i < n; i++) CHECK(keys[i] == want[i].key && scores[i] == want[i].score);
         cch_index_unref(index);
@@ -101,13 +101,27 @@ static cch_status search_once(cch_index *index, const float *queries) {
     int64_t keys[6];
     double scores[6];
     size_t n[2];
-    return cch_index_search(index, queries, 2, 3, 0.0, keys, scores, n, NULL);
+    return cch_index_search(index, queries, 2, 3, 0.0, NULL, keys, scores, n, NULL);
 }
 
 TEST(a_search_without_memory_fails_cleanly) {
     float *x = draw_rows(100, D);
     cch_index *index = filled(x, 100, CCH_ROWS_BF16, 1, NULL, 100);
     CHECK_OOM(search_once(index, x));
+    cch_index_unref(index);
+    free(x);
+}
+
+TEST(a_search_can_be_cancelled) {
+    const volatile int cancel = 1;
+    int64_t key;
+    double score;
+    size_t n;
+    cch_error err;
+    float *x = draw_rows(10, D);
+    cch_index *index = filled(x, 10, CCH_ROWS_F32, 1, NULL, 10);
+    CHECK_STATUS(cch_index_search(index, x, 1, 1, 0.0, &cancel, &key, &score, &n, &err), CCH_E_CANCELLED, err,
+                 "cancelled");
     cch_index_unref(index);
     free(x);
 }
