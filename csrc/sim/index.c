@@ -243,14 +243,19 @@ done:
 /* ------------------------------------------------------------------------------------------------ reading ---- */
 
 bool cch_index_has(cch_index *index, int64_t key) {
+    cch_index_ref(index);
     pthread_mutex_lock(&index->writing);
     const bool there = cch_keymap_find(&index->map, key) != CCH_NO_PLACE;
     pthread_mutex_unlock(&index->writing);
+    cch_index_unref(index);
     return there;
 }
 
 cch_status cch_index_row(cch_index *index, int64_t key, float *dst, cch_error *err) {
     const size_t d = index->shape.dimension;
+    const bool is_int8 = index->shape.dtype == CCH_ROWS_INT8;
+    const cch_kernels *kern = index->kern;
+    cch_index_ref(index);
     pthread_mutex_lock(&index->writing);
     const uint32_t place = cch_keymap_find(&index->map, key);
     if (place != CCH_NO_PLACE) {
@@ -259,8 +264,9 @@ cch_status cch_index_row(cch_index *index, int64_t key, float *dst, cch_error *e
         if (x != dst) memcpy(dst, x, d * sizeof *dst);
     }
     pthread_mutex_unlock(&index->writing);
+    cch_index_unref(index);
     if (place == CCH_NO_PLACE) CCH_FAIL(err, CCH_E_ARGUMENT, -1, "key %lld is not in the index", (long long)key);
-    const double square = index->shape.dtype == CCH_ROWS_INT8 ? index->kern->dot_f32(dst, dst, d) : 0.0;
+    const double square = is_int8 ? kern->dot_f32(dst, dst, d) : 0.0;
     for (size_t i = 0; square > 0.0 && i < d; i++) dst[i] = (float)((double)dst[i] / sqrt(square));
     return CCH_OK;
 }
