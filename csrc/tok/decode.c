@@ -30,12 +30,45 @@ static size_t leading(const char *text, size_t len, const char *unit, size_t uni
     return at;
 }
 
+static cch_status add_step(cch_decode_plan *plan, int kind, const char *from, size_t from_len, const char *to,
+                           cch_error *err) {
+    cch_decode_step *step = &plan->steps[plan->n_steps++];
+    step->kind = kind;
+    step->from_len = from_len;
+    step->to_len = strlen(to);
+    step->from = cch_strndup(from, from_len);
+    step->to = cch_strndup(to, step->to_len);
+    if (step->from == NULL || step->to == NULL) CCH_FAIL(err, CCH_E_MEMORY, -1, "could not allocate a decoder");
+    plan->n_before = plan->n_steps;
+    return CCH_OK;
+}
+
+cch_status cch_decode_wordpiece(cch_decode_plan *plan, const char *prefix, size_t len, bool cleanup, cch_error *err) {
+    static const char *const tidy[][2] = {
+        {" .", "."}, {" ?", "?"}, {" !", "!"}, {" ,", ","}, {" ' ", "'"}, {" n't", "n't"}, {" 'm", "'m"},
+        {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+    CCH_RETURN_IF(add_step(plan, CCH_DECODE_WORDPIECE, prefix, len, " ", err));
+    for (size_t i = 0; cleanup && i < sizeof tidy / sizeof *tidy; i++)
+        CCH_RETURN_IF(add_step(plan, CCH_DECODE_REPLACE, tidy[i][0], strlen(tidy[i][0]), tidy[i][1], err));
+    return CCH_OK;
+}
+
+static cch_status wordpiece_text(const cch_decode_step *step, const char *text, size_t len, cch_bytes *out,
+                                 cch_error *err) {
+    size_t cut = leading(text, len, step->from, step->from_len, 1);
+    bool continues = len >= step->from_len && cut == step->from_len;
+    if (!continues) CCH_RETURN_IF(cch_bytes_append(out, step->to, step->to_len, err));
+    return cch_bytes_append(out, text + cut, len - cut, err);
+}
+
 static cch_status apply_step(const cch_decode_step *step, const char *text, size_t len, bool first, cch_bytes *out,
                              cch_error *err) {
     if (step->kind == CCH_DECODE_STRIP) {
         size_t cut = leading(text, len, step->from, step->from_len, step->count);
         return cch_bytes_append(out, text + cut, len - cut, err);
     }
+    if (step->kind == CCH_DECODE_WORDPIECE)
+        return first ? cch_bytes_append(out, text, len, err) : wordpiece_text(step, text, len, out, err);
     size_t to_len = step->kind == CCH_DECODE_METASPACE && step->drops_first && first ? 0 : step->to_len;
     return cch_replace(text, len, step->from, step->from_len, step->to, to_len, out, err);
 }
@@ -43,7 +76,8 @@ static cch_status apply_step(const cch_decode_step *step, const char *text, size
 /* Steps [first_step, last_step) on text [*len]; *text and *len then name the result, in a buffer or the text itself. */
 static cch_status apply_steps(const cch_decode_plan *plan, size_t first_step, size_t last_step, bool first,
                               cch_bytes buffers[2], const char **text, size_t *len, cch_error *err) {
-    for (size_t i = first_step; i < last_step && *len > 0; i++) {
+    for (size_t i = first_step; i < last_step; i++) {
+        if (*len == 0 && plan->steps[i].kind != CCH_DECODE_WORDPIECE) continue;
         cch_bytes *out = *text == buffers[0].data ? &buffers[1] : &buffers[0];
         out->n = 0;
         CCH_RETURN_IF(apply_step(&plan->steps[i], *text, *len, first, out, err));

@@ -1,4 +1,4 @@
-/* Tokenizer files: tokenizer.json, and GPT-2's vocab.json with merges.txt.
+/* Tokenizer files: tokenizer.json, GPT-2's vocab.json with merges.txt, and BERT's vocab.txt.
  *
  * Hostile input: every type and range is checked; ids are bounded by CCH_MAX_TOKEN_ID and used once; a merge must name
  * tokens.  `truncation` and `padding` are the caller's policy and are not applied; everything else that would change
@@ -18,6 +18,7 @@ static cch_status new_tokenizer(cch_tokenizer **out, cch_error *err) {
     CCH_ZNEW(tok, 1, err);
     atomic_init(&tok->refs, 1);
     tok->bpe.unk_id = -1;
+    tok->vocab = &tok->bpe.vocab;
     CCH_ZNEW(tok->idle, 1, err);
     if (pthread_mutex_init(&tok->idle->mutex, NULL) != 0) {
         cch_free(tok->idle);
@@ -33,20 +34,20 @@ done:
 
 /* ------------------------------------------------------------------------------------ vocabulary, merges ---- */
 
-static cch_status load_vocab(cch_bpe *bpe, cch_json vocab, cch_error *err) {
+cch_status cch_load_vocab(cch_strmap *vocab, cch_json value, cch_error *err) {
     char where[CCH_JSON_TEXT];
     const char *token;
     size_t len;
-    cch_json value;
+    cch_json item;
     int64_t id;
-    CCH_RETURN_IF(cch_json_expect(vocab, CCH_JSON_OBJECT, err));
-    CCH_RETURN_IF(cch_strmap_reserve(&bpe->vocab, cch_json_len(vocab), 8 * cch_json_len(vocab), err));
-    cch_json_iter it = cch_json_members(vocab);
-    while (cch_json_next(&it, &token, &len, &value)) {
-        CCH_RETURN_IF(cch_json_get_int(value, 0, CCH_MAX_TOKEN_ID, &id, err));
-        CCH_RETURN_IF(cch_strmap_put(&bpe->vocab, token, len, (int32_t)id, NULL, err));
+    CCH_RETURN_IF(cch_json_expect(value, CCH_JSON_OBJECT, err));
+    CCH_RETURN_IF(cch_strmap_reserve(vocab, cch_json_len(value), 8 * cch_json_len(value), err));
+    cch_json_iter it = cch_json_members(value);
+    while (cch_json_next(&it, &token, &len, &item)) {
+        CCH_RETURN_IF(cch_json_get_int(item, 0, CCH_MAX_TOKEN_ID, &id, err));
+        CCH_RETURN_IF(cch_strmap_put(vocab, token, len, (int32_t)id, NULL, err));
     }
-    if (bpe->vocab.n == 0) CCH_FAIL(err, CCH_E_FORMAT, -1, "%s is empty", cch_json_where(vocab, where));
+    if (vocab->n == 0) CCH_FAIL(err, CCH_E_FORMAT, -1, "%s is empty", cch_json_where(value, where));
     return CCH_OK;
 }
 
@@ -102,10 +103,10 @@ static cch_status load_merge_lines(cch_bpe *bpe, const char *text, size_t len, c
 
 /* ----------------------------------------------------------------------------------------------- model ---- */
 
-static cch_status load_flag(cch_json model, const char *key, bool *out, cch_error *err) {
+cch_status cch_load_flag(cch_json object, const char *key, bool *out, cch_error *err) {
     cch_json value;
     *out = false;
-    return cch_json_has(model, key, &value) ? cch_json_get_bool(value, out, err) : CCH_OK;
+    return cch_json_has(object, key, &value) ? cch_json_get_bool(value, out, err) : CCH_OK;
 }
 
 /* An affix that marks the parts of words: only none, or an empty one. */
@@ -123,9 +124,9 @@ static cch_status load_options(cch_bpe *bpe, cch_json model, cch_error *err) {
     const char *text;
     size_t len;
     double dropout;
-    CCH_RETURN_IF(load_flag(model, "fuse_unk", &bpe->fuse_unk, err));
-    CCH_RETURN_IF(load_flag(model, "byte_fallback", &bpe->byte_fallback, err));
-    CCH_RETURN_IF(load_flag(model, "ignore_merges", &bpe->ignore_merges, err));
+    CCH_RETURN_IF(cch_load_flag(model, "fuse_unk", &bpe->fuse_unk, err));
+    CCH_RETURN_IF(cch_load_flag(model, "byte_fallback", &bpe->byte_fallback, err));
+    CCH_RETURN_IF(cch_load_flag(model, "ignore_merges", &bpe->ignore_merges, err));
     CCH_RETURN_IF(check_no_affix(model, "continuing_subword_prefix", err));
     CCH_RETURN_IF(check_no_affix(model, "end_of_word_suffix", err));
     if (cch_json_has(model, "dropout", &value)) {
@@ -140,19 +141,20 @@ static cch_status load_options(cch_bpe *bpe, cch_json model, cch_error *err) {
     return CCH_OK;
 }
 
-static cch_status load_model(cch_bpe *bpe, cch_json model, cch_error *err) {
+static cch_status load_model(cch_tokenizer *tok, cch_json model, cch_error *err) {
     cch_json type, vocab, merges;
     const char *text;
     size_t len;
     if (cch_json_has(model, "type", &type)) {
         CCH_RETURN_IF(cch_json_get_string(type, &text, &len, err));
-        if (!cch_json_is(text, len, "BPE")) return cch_json_refuse(type, "BPE", err);
+        if (cch_json_is(text, len, "WordPiece")) return cch_load_wordpiece(tok, model, err);
+        if (!cch_json_is(text, len, "BPE")) return cch_json_refuse(type, "BPE, WordPiece", err);
     }
     CCH_RETURN_IF(cch_json_get(model, "vocab", &vocab, err));
     CCH_RETURN_IF(cch_json_get(model, "merges", &merges, err));
-    CCH_RETURN_IF(load_vocab(bpe, vocab, err));
-    CCH_RETURN_IF(load_merges(bpe, merges, err));
-    return load_options(bpe, model, err);
+    CCH_RETURN_IF(cch_load_vocab(&tok->bpe.vocab, vocab, err));
+    CCH_RETURN_IF(load_merges(&tok->bpe, merges, err));
+    return load_options(&tok->bpe, model, err);
 }
 
 /* ---------------------------------------------------------------------------------------- added tokens ---- */
@@ -175,11 +177,9 @@ done:
     return status;
 }
 
-/* Takes `text` as an added token: under the id that the vocabulary gives it, else under the next number behind the
- * vocabulary.  The reference counts like this whatever a file says: other ids would be those of another tokenizer. */
-static cch_status add_token(cch_tokenizer *tok, const char *text, size_t len, cch_added token, cch_error *err) {
+cch_status cch_load_added(cch_tokenizer *tok, const char *text, size_t len, cch_added token, cch_error *err) {
     int32_t known = cch_tokenizer_find(tok, text, len);
-    int32_t due = known >= 0 ? known : (int32_t)(tok->bpe.vocab.n + tok->added_names.n);
+    int32_t due = known >= 0 ? known : (int32_t)(tok->vocab->n + tok->added_names.n);
     if (len == 0) return CCH_OK; /* as the reference does */
     if (token.id != due)
         CCH_FAIL(err, CCH_E_UNSUPPORTED, token.id, "added token \"%.*s\" has id %d, allowed: %d, %s",
@@ -202,13 +202,13 @@ static cch_status load_added(cch_tokenizer *tok, cch_json list, cch_error *err) 
         token.id = (int32_t)id;
         CCH_RETURN_IF(cch_json_get(item, "content", &value, err));
         CCH_RETURN_IF(cch_json_get_string(value, &text, &len, err));
-        CCH_RETURN_IF(load_flag(item, "special", &token.special, err));
-        CCH_RETURN_IF(load_flag(item, "single_word", &token.single_word, err));
-        CCH_RETURN_IF(load_flag(item, "lstrip", &token.lstrip, err));
-        CCH_RETURN_IF(load_flag(item, "rstrip", &token.rstrip, err));
+        CCH_RETURN_IF(cch_load_flag(item, "special", &token.special, err));
+        CCH_RETURN_IF(cch_load_flag(item, "single_word", &token.single_word, err));
+        CCH_RETURN_IF(cch_load_flag(item, "lstrip", &token.lstrip, err));
+        CCH_RETURN_IF(cch_load_flag(item, "rstrip", &token.rstrip, err));
         token.normalized = !token.special;
         if (cch_json_has(item, "normalized", &value)) CCH_RETURN_IF(cch_json_get_bool(value, &token.normalized, err));
-        CCH_RETURN_IF(add_token(tok, text, len, token, err));
+        CCH_RETURN_IF(cch_load_added(tok, text, len, token, err));
     }
     return CCH_OK;
 }
@@ -254,10 +254,10 @@ static cch_status mark_normalized(cch_tokenizer *tok, cch_error *err) {
     return CCH_OK;
 }
 
-/* Builds what is derived from vocabulary, merges and added tokens: the table of tokens and the merge data. */
+/* Builds what is derived from vocabulary, merges and added tokens: the table of tokens and the model's data. */
 static cch_status index_tokens(cch_tokenizer *tok, cch_error *err) {
     cch_status status = CCH_OK;
-    const cch_strmap *maps[2] = {&tok->bpe.vocab, &tok->added_names};
+    const cch_strmap *maps[2] = {tok->vocab, &tok->added_names};
     size_t len;
     int32_t id;
     for (int m = 0; m < 2; m++) {
@@ -269,15 +269,15 @@ static cch_status index_tokens(cch_tokenizer *tok, cch_error *err) {
     tok->n_ids = tok->size;
     CCH_NEW(tok->tokens, (size_t)tok->size, err);
     for (id = 0; id < tok->size; id++) tok->tokens[id] = (cch_token){-1, -1, false, false};
-    CCH_TRY(place_tokens(tok, &tok->bpe.vocab, 0, err));
-    CCH_TRY(place_tokens(tok, &tok->added_names, tok->bpe.vocab.n, err));
+    CCH_TRY(place_tokens(tok, tok->vocab, 0, err));
+    CCH_TRY(place_tokens(tok, &tok->added_names, tok->vocab->n, err));
     mark_special(tok, &tok->added);
     mark_special(tok, &tok->added_normalized);
     CCH_TRY(cch_added_ready(&tok->added, err));
     CCH_TRY(cch_added_ready(&tok->added_normalized, err));
     CCH_TRY(mark_normalized(tok, err));
     tok->bpe.byte_alphabet = tok->pretok.bytes;
-    CCH_TRY(cch_bpe_finish(&tok->bpe, err));
+    CCH_TRY(tok->is_wordpiece ? cch_wordpiece_finish(&tok->wordpiece, err) : cch_bpe_finish(&tok->bpe, err));
 done:
     return status;
 }
@@ -289,7 +289,7 @@ static cch_status open_json(const char *path, cch_tokenizer *tok, cch_error *err
     CCH_TRY(cch_json_open(path, CCH_JSON_DEPTH, &doc, err));
     root = cch_json_root(doc);
     CCH_TRY(cch_json_get(root, "model", &part, err));
-    CCH_TRY(load_model(&tok->bpe, part, err));
+    CCH_TRY(load_model(tok, part, err));
     if (cch_json_has(root, "normalizer", &part)) CCH_TRY(cch_load_normalizer(tok, part, err));
     if (cch_json_has(root, "pre_tokenizer", &part)) CCH_TRY(cch_load_pretok(tok, part, err));
     if (cch_json_has(root, "added_tokens", &part)) CCH_TRY(load_added(tok, part, err));
@@ -312,14 +312,14 @@ static cch_status open_gpt2(const char *vocab_path, const char *merges_path, cch
     size_t len;
     cch_added token = {.special = true};
     CCH_TRY(cch_json_open(vocab_path, CCH_JSON_DEPTH, &doc, err));
-    CCH_TRY(load_vocab(&tok->bpe, cch_json_root(doc), err));
+    CCH_TRY(cch_load_vocab(&tok->bpe.vocab, cch_json_root(doc), err));
     CCH_TRY(cch_file_read(merges_path, &text, &len, err));
     CCH_TRY(load_merge_lines(&tok->bpe, text, len, err));
     tok->pretok.stages[0].split = cch_split_gpt2;
     tok->pretok.n_stages = 1;
     tok->pretok.bytes = tok->decode.bytes = true;
     token.id = cch_tokenizer_find(tok, end_of_text, sizeof end_of_text - 1);
-    if (token.id >= 0) CCH_TRY(add_token(tok, end_of_text, sizeof end_of_text - 1, token, err));
+    if (token.id >= 0) CCH_TRY(cch_load_added(tok, end_of_text, sizeof end_of_text - 1, token, err));
     CCH_TRY(index_tokens(tok, err));
     CCH_TRY(cch_decode_plan_finish(&tok->decode, tok, err));
 done:
@@ -328,17 +328,27 @@ done:
     return status;
 }
 
+/* BERT's own files. */
+static cch_status open_vocab_txt(const char *vocab_path, const char *config_path, cch_tokenizer *tok, cch_error *err) {
+    CCH_RETURN_IF(cch_load_vocab_txt(tok, vocab_path, config_path, err));
+    CCH_RETURN_IF(index_tokens(tok, err));
+    return cch_decode_plan_finish(&tok->decode, tok, err);
+}
+
 cch_status cch_tokenizer_open(const char *path, cch_tokenizer **out, cch_error *err) {
     cch_status status = CCH_OK;
     cch_tokenizer *tok = NULL;
-    char *json = NULL, *vocab = NULL, *merges = NULL;
+    char *json = NULL, *vocab = NULL, *merges = NULL, *words = NULL, *config = NULL;
     *out = NULL;
     CCH_TRY(cch_path_join(path, "tokenizer.json", &json, err));
     CCH_TRY(cch_path_join(path, "vocab.json", &vocab, err));
     CCH_TRY(cch_path_join(path, "merges.txt", &merges, err));
+    CCH_TRY(cch_path_join(path, "vocab.txt", &words, err));
+    CCH_TRY(cch_path_join(path, "tokenizer_config.json", &config, err));
     CCH_TRY(new_tokenizer(&tok, err));
     if (cch_path_exists(json)) CCH_TRY(open_json(json, tok, err));
     else if (cch_path_exists(vocab) || cch_path_exists(merges)) CCH_TRY(open_gpt2(vocab, merges, tok, err));
+    else if (cch_path_exists(words)) CCH_TRY(open_vocab_txt(words, config, tok, err));
     else CCH_TRY(open_json(path, tok, err));
     *out = tok;
     tok = NULL;
@@ -347,5 +357,7 @@ done:
     cch_free(json);
     cch_free(vocab);
     cch_free(merges);
+    cch_free(words);
+    cch_free(config);
     return status;
 }

@@ -63,7 +63,7 @@ static cch_status copy_text(const char *text, size_t len, char **out, size_t *ou
 
 /* ------------------------------------------------------------------------------------------------- normalizer ---- */
 
-#define NORMALIZERS "NFC, Prepend, Replace, Sequence"
+#define NORMALIZERS "BertNormalizer, Lowercase, NFC, NFD, Prepend, Replace, Sequence"
 
 static cch_status new_normalizer_step(cch_tokenizer *tok, cch_json value, int kind, struct cch_normalizer_step **out,
                                       cch_error *err) {
@@ -76,6 +76,32 @@ static cch_status new_normalizer_step(cch_tokenizer *tok, cch_json value, int ki
 static cch_status load_nfc(cch_tokenizer *tok, cch_json value, cch_error *err) {
     struct cch_normalizer_step *step = NULL;
     return new_normalizer_step(tok, value, CCH_NORMALIZE_NFC, &step, err);
+}
+
+static cch_status load_nfd(cch_tokenizer *tok, cch_json value, cch_error *err) {
+    struct cch_normalizer_step *step = NULL;
+    return new_normalizer_step(tok, value, CCH_NORMALIZE_NFD, &step, err);
+}
+
+static cch_status load_lowercase(cch_tokenizer *tok, cch_json value, cch_error *err) {
+    struct cch_normalizer_step *step = NULL;
+    CCH_RETURN_IF(new_normalizer_step(tok, value, CCH_NORMALIZE_FOLD, &step, err));
+    step->fold = CCH_FOLD_LOWER;
+    return CCH_OK;
+}
+
+/* strip_accents null means: when lowercasing. */
+static cch_status load_bert(cch_tokenizer *tok, cch_json value, cch_error *err) {
+    cch_json accents;
+    bool clean, chinese, lowercase, strip;
+    CCH_RETURN_IF(get_bool(value, "clean_text", true, &clean, err));
+    CCH_RETURN_IF(get_bool(value, "handle_chinese_chars", true, &chinese, err));
+    CCH_RETURN_IF(get_bool(value, "lowercase", true, &lowercase, err));
+    strip = lowercase;
+    if (cch_json_has(value, "strip_accents", &accents)) CCH_RETURN_IF(cch_json_get_bool(accents, &strip, err));
+    return cch_normalizer_add_bert(&tok->normalizer, clean, chinese, strip, lowercase)
+               ? CCH_OK
+               : cch_json_refuse(value, "at most 8 normalizers, a BertNormalizer counting as up to 5", err);
 }
 
 static cch_status load_prepend(cch_tokenizer *tok, cch_json value, cch_error *err) {
@@ -107,7 +133,8 @@ static cch_status load_normalizers(cch_tokenizer *tok, cch_json value, cch_error
 
 cch_status cch_load_normalizer(cch_tokenizer *tok, cch_json value, cch_error *err) {
     static const part parts[] = {
-        {"NFC", load_nfc}, {"Prepend", load_prepend}, {"Replace", load_replace}, {"Sequence", load_normalizers}};
+        {"NFC", load_nfc}, {"NFD", load_nfd}, {"Lowercase", load_lowercase}, {"BertNormalizer", load_bert},
+        {"Prepend", load_prepend}, {"Replace", load_replace}, {"Sequence", load_normalizers}};
     return dispatch(parts, sizeof parts / sizeof parts[0], NORMALIZERS, tok, value, err);
 }
 
@@ -125,6 +152,7 @@ static cch_status add_stage(cch_tokenizer *tok, cch_json value, cch_splitter spl
 
 static cch_status load_byte_level(cch_tokenizer *tok, cch_json value, cch_error *err) {
     bool prefix_space, use_regex;
+    if (tok->is_wordpiece) return cch_json_refuse(value, "for WordPiece another pre-tokenizer", err);
     CCH_RETURN_IF(get_bool(value, "add_prefix_space", true, &prefix_space, err));
     CCH_RETURN_IF(get_bool(value, "use_regex", true, &use_regex, err));
     CCH_RETURN_IF(add_stage(tok, value, use_regex ? cch_split_gpt2 : NULL, prefix_space, err));
@@ -156,6 +184,12 @@ static cch_status load_digits(cch_tokenizer *tok, cch_json value, cch_error *err
     bool each_digit;
     CCH_RETURN_IF(get_bool(value, "individual_digits", false, &each_digit, err));
     return add_stage(tok, value, each_digit ? cch_split_digits : cch_split_numbers, false, err);
+}
+
+static cch_status load_bert_pretok(cch_tokenizer *tok, cch_json value, cch_error *err) {
+    CCH_RETURN_IF(add_stage(tok, value, cch_split_bert, false, err));
+    tok->pretok.stages[tok->pretok.n_stages - 1].drops_spaces = true;
+    return CCH_OK;
 }
 
 static cch_status get_prepend(cch_json value, cch_prepend *out, cch_error *err) {
@@ -211,16 +245,17 @@ static cch_status load_pretoks(cch_tokenizer *tok, cch_json value, cch_error *er
 
 cch_status cch_load_pretok(cch_tokenizer *tok, cch_json value, cch_error *err) {
     static const part parts[] = {{"ByteLevel", load_byte_level}, {"Split", load_split}, {"Digits", load_digits},
-                                 {"Metaspace", load_metaspace}, {"Sequence", load_pretoks}};
-    return dispatch(parts, sizeof parts / sizeof parts[0], "ByteLevel, Split, Digits, Metaspace, Sequence", tok, value,
-                    err);
+                                 {"Metaspace", load_metaspace}, {"BertPreTokenizer", load_bert_pretok},
+                                 {"Sequence", load_pretoks}};
+    return dispatch(parts, sizeof parts / sizeof parts[0],
+                    "BertPreTokenizer, ByteLevel, Split, Digits, Metaspace, Sequence", tok, value, err);
 }
 
 /* --------------------------------------------------------------------------------------------------- decoder ---- */
 
 static cch_status new_decode_step(cch_tokenizer *tok, cch_json value, int kind, cch_decode_step **out, cch_error *err) {
     cch_decode_plan *plan = &tok->decode;
-    if (plan->n_steps == CCH_DECODE_STEPS) return cch_json_refuse(value, "at most 8 decoders", err);
+    if (plan->n_steps == CCH_DECODE_STEPS) return cch_json_refuse(value, "at most 12 decoders", err);
     *out = &plan->steps[plan->n_steps++];
     (*out)->kind = kind;
     if (!plan->byte_fallback) plan->n_before = plan->n_steps;
@@ -327,6 +362,16 @@ static cch_status decode_fuse(cch_tokenizer *tok, cch_json value, cch_error *err
     return CCH_OK;
 }
 
+static cch_status decode_wordpiece(cch_tokenizer *tok, cch_json value, cch_error *err) {
+    const char *prefix;
+    size_t len;
+    bool cleanup;
+    CCH_RETURN_IF(get_string(value, "prefix", &prefix, &len, err));
+    CCH_RETURN_IF(get_bool(value, "cleanup", true, &cleanup, err));
+    if (tok->decode.n_steps > 0) return cch_json_refuse(value, "one WordPiece, alone", err);
+    return cch_decode_wordpiece(&tok->decode, prefix, len, cleanup, err);
+}
+
 cch_status cch_load_decoder(cch_tokenizer *tok, cch_json value, cch_error *err) {
     static const part parts[] = {
         {"ByteLevel",    decode_bytes        },
@@ -335,10 +380,11 @@ cch_status cch_load_decoder(cch_tokenizer *tok, cch_json value, cch_error *err) 
         {"Replace",      decode_replace      },
         {"Strip",        decode_strip        },
         {"ByteFallback", decode_byte_fallback},
-        {"Fuse",         decode_fuse         }
+        {"Fuse",         decode_fuse         },
+        {"WordPiece",    decode_wordpiece    }
     };
     return dispatch(parts, sizeof parts / sizeof parts[0],
-                    "ByteLevel, ByteFallback, Fuse, Metaspace, Replace, Strip, Sequence", tok, value, err);
+                    "ByteLevel, ByteFallback, Fuse, Metaspace, Replace, Strip, WordPiece, Sequence", tok, value, err);
 }
 
 /* --------------------------------------------------------------------------------------------------- template ---- */
@@ -402,16 +448,50 @@ static cch_status read_single(const cch_tokenizer *tok, cch_json value, id_list 
     return seen ? CCH_OK : cch_json_refuse(single, "a template with sequence \"A\"", err);
 }
 
+/* Takes the lists. */
+static cch_status set_template(cch_tokenizer *tok, cch_json value, id_list *front, id_list *behind, cch_error *err) {
+    if (tok->n_prefix + tok->n_suffix > 0) return cch_json_refuse(value, "one template", err);
+    tok->prefix = front->ids;
+    tok->n_prefix = front->n;
+    tok->suffix = behind->ids;
+    tok->n_suffix = behind->n;
+    front->ids = behind->ids = NULL;
+    return CCH_OK;
+}
+
 static cch_status load_template(cch_tokenizer *tok, cch_json value, cch_error *err) {
     cch_status status = CCH_OK;
     id_list front = {NULL, 0}, behind = {NULL, 0};
-    if (tok->n_prefix + tok->n_suffix > 0) return cch_json_refuse(value, "one template", err);
     CCH_TRY(read_single(tok, value, &front, &behind, err));
-    tok->prefix = front.ids;
-    tok->n_prefix = front.n;
-    tok->suffix = behind.ids;
-    tok->n_suffix = behind.n;
-    front.ids = behind.ids = NULL;
+    CCH_TRY(set_template(tok, value, &front, &behind, err));
+done:
+    cch_free(front.ids);
+    cch_free(behind.ids);
+    return status;
+}
+
+/* The token of ["[CLS]", 101]. */
+static cch_status get_pair(const cch_tokenizer *tok, cch_json object, const char *key, int64_t *out, cch_error *err) {
+    cch_json pair;
+    const char *text;
+    size_t len;
+    CCH_RETURN_IF(cch_json_get(object, key, &pair, err));
+    CCH_RETURN_IF(cch_json_expect(pair, CCH_JSON_ARRAY, err));
+    if (cch_json_len(pair) != 2) return cch_json_refuse(pair, "a token and its id", err);
+    CCH_RETURN_IF(cch_json_get_string(cch_json_at(pair, 0), &text, &len, err));
+    return cch_json_get_int(cch_json_at(pair, 1), 0, tok->size - 1, out, err);
+}
+
+/* BertProcessing and RobertaProcessing: cls in front, sep behind; their other options concern offsets. */
+static cch_status load_cls_sep(cch_tokenizer *tok, cch_json value, cch_error *err) {
+    cch_status status = CCH_OK;
+    id_list front = {NULL, 0}, behind = {NULL, 0};
+    int64_t cls, sep;
+    CCH_TRY(get_pair(tok, value, "cls", &cls, err));
+    CCH_TRY(get_pair(tok, value, "sep", &sep, err));
+    CCH_TRY(append_id(&front, (int32_t)cls, err));
+    CCH_TRY(append_id(&behind, (int32_t)sep, err));
+    CCH_TRY(set_template(tok, value, &front, &behind, err));
 done:
     cch_free(front.ids);
     cch_free(behind.ids);
@@ -429,6 +509,8 @@ static cch_status load_templates(cch_tokenizer *tok, cch_json value, cch_error *
 
 cch_status cch_load_template(cch_tokenizer *tok, cch_json value, cch_error *err) {
     static const part parts[] = {
-        {"ByteLevel", skip_byte_level}, {"TemplateProcessing", load_template}, {"Sequence", load_templates}};
-    return dispatch(parts, sizeof parts / sizeof parts[0], "ByteLevel, TemplateProcessing, Sequence", tok, value, err);
+        {"ByteLevel", skip_byte_level},     {"TemplateProcessing", load_template}, {"BertProcessing", load_cls_sep},
+        {"RobertaProcessing", load_cls_sep}, {"Sequence", load_templates}};
+    return dispatch(parts, sizeof parts / sizeof parts[0],
+                    "BertProcessing, ByteLevel, RobertaProcessing, TemplateProcessing, Sequence", tok, value, err);
 }

@@ -11,7 +11,25 @@ void cch_normalizer_deinit(cch_normalizer *n) {
     n->n_steps = 0;
 }
 
-/* ---------------------------------------------------------------------------------------------------- NFC ---- */
+bool cch_normalizer_add_bert(cch_normalizer *n, bool clean, bool chinese, bool strip_accents, bool lowercase) {
+    const struct { bool wanted; int kind; cch_fold_kind fold; } steps[] = {
+        {clean, CCH_NORMALIZE_FOLD, CCH_FOLD_CLEAN},
+        {chinese, CCH_NORMALIZE_FOLD, CCH_FOLD_CHINESE},
+        {strip_accents, CCH_NORMALIZE_NFD, 0},
+        {strip_accents, CCH_NORMALIZE_FOLD, CCH_FOLD_MARKS},
+        {lowercase, CCH_NORMALIZE_FOLD, CCH_FOLD_LOWER}};
+    size_t n_steps = n->n_steps;
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) n_steps += steps[i].wanted;
+    if (n_steps > CCH_NORMALIZER_STEPS) return false;
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        if (!steps[i].wanted) continue;
+        n->steps[n->n_steps].kind = steps[i].kind;
+        n->steps[n->n_steps++].fold = steps[i].fold;
+    }
+    return true;
+}
+
+/* -------------------------------------------------------------------------------------------- NFC and NFD ---- */
 
 /* Hangul syllables are composed by arithmetic: (L * 21 + V) * 28 + T (Unicode standard, chapter 3.12). */
 enum { S_BASE = 0xAC00, L_BASE = 0x1100, V_BASE = 0x1161, T_BASE = 0x11A7, N_L = 19, N_V = 21, N_T = 28,
@@ -148,8 +166,20 @@ size_t cch_nfc_unchanged(const char *text, size_t len) {
     return len;
 }
 
-/* NFC of the stretch text [len], which starts with a character nothing before joins and ends before another. */
-static cch_status nfc_stretch(const uint8_t *text, size_t len, run *r, run *spare, cch_bytes *out, cch_error *err) {
+size_t cch_nfd_unchanged(const char *text, size_t len) {
+    const uint8_t *p = (const uint8_t *)text;
+    size_t at = 0, char_len;
+    for (; at < len; at += char_len) {
+        char_len = 1;
+        if (p[at] >= 0x80 && (cch_class_at(p + at, &char_len) & CCH_UNI_DECOMPOSES)) break;
+    }
+    return at;
+}
+
+/* NFC or NFD of the stretch text [len], which starts with a character that nothing before it joins or changes places
+ * with, and ends before another. */
+static cch_status write_stretch(const uint8_t *text, size_t len, bool composed, run *r, run *spare, cch_bytes *out,
+                                cch_error *err) {
     size_t char_len;
     char utf8[4];
     r->n = spare->n = 0;
@@ -160,7 +190,7 @@ static cch_status nfc_stretch(const uint8_t *text, size_t len, run *r, run *spar
         CCH_RETURN_IF(run_push(spare, 0, err));
     }
     run_order(r, spare);
-    run_compose(r);
+    if (composed) run_compose(r);
     for (size_t i = 0; i < r->n; i++)
         CCH_RETURN_IF(cch_bytes_append(out, utf8, cch_utf8_encode(r->chars[i], utf8), err));
     return CCH_OK;
@@ -179,7 +209,27 @@ cch_status cch_nfc(const char *text, size_t len, cch_bytes *out, cch_error *err)
         stop += char_len;
         while (stop < len && (cch_class_at((const uint8_t *)text + stop, &char_len) & CCH_UNI_COMBINING))
             stop += char_len;
-        CCH_TRY(nfc_stretch((const uint8_t *)text + at, stop - at, &r, &spare, out, err));
+        CCH_TRY(write_stretch((const uint8_t *)text + at, stop - at, true, &r, &spare, out, err));
+    }
+done:
+    cch_free(r.chars);
+    cch_free(r.classes);
+    cch_free(spare.chars);
+    cch_free(spare.classes);
+    return status;
+}
+
+cch_status cch_nfd(const char *text, size_t len, cch_bytes *out, cch_error *err) {
+    cch_status status = CCH_OK;
+    run r = {0}, spare = {0};
+    for (size_t at = 0, stop; at < len; at = stop) {
+        size_t char_len, plain = cch_nfd_unchanged(text + at, len - at);
+        CCH_TRY(cch_bytes_append(out, text + at, plain, err));
+        at += plain;
+        stop = at;
+        while (stop < len && (cch_class_at((const uint8_t *)text + stop, &char_len) & CCH_UNI_DECOMPOSES))
+            stop += char_len;
+        CCH_TRY(write_stretch((const uint8_t *)text + at, stop - at, false, &r, &spare, out, err));
     }
 done:
     cch_free(r.chars);
@@ -216,6 +266,14 @@ cch_status cch_normalize(const cch_normalizer *n, bool prepend, cch_bytes buffer
         case CCH_NORMALIZE_NFC:
             if (cch_nfc_unchanged(*text, *len) == *len) continue;
             CCH_RETURN_IF(cch_nfc(*text, *len, out, err));
+            break;
+        case CCH_NORMALIZE_NFD:
+            if (cch_nfd_unchanged(*text, *len) == *len) continue;
+            CCH_RETURN_IF(cch_nfd(*text, *len, out, err));
+            break;
+        case CCH_NORMALIZE_FOLD:
+            if (cch_fold_unchanged(step->fold, *text, *len) == *len) continue;
+            CCH_RETURN_IF(cch_fold(step->fold, *text, *len, out, err));
             break;
         case CCH_NORMALIZE_PREPEND:
             CCH_RETURN_IF(cch_bytes_append(out, step->to, step->to_len, err));

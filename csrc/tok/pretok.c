@@ -107,6 +107,14 @@ size_t cch_split_numbers(const uint8_t *text, size_t at, size_t end) {
     return run_of(text, at + len, end, CCH_UNI_DIGIT, digit);
 }
 
+size_t cch_split_bert(const uint8_t *text, size_t at, size_t end) {
+    const unsigned ends = CCH_UNI_SPACE | CCH_UNI_PUNCTUATION;
+    size_t len;
+    unsigned class = cch_class_at(text + at, &len) & ends;
+    if (class & CCH_UNI_PUNCTUATION) return at + len;
+    return class != 0 ? run_of(text, at, end, CCH_UNI_SPACE, true) : run_of(text, at, end, ends, false);
+}
+
 #define CL100K(numbers)                                                                      \
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" numbers                    \
     "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"

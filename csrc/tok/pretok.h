@@ -21,6 +21,7 @@ size_t cch_split_llama3(const uint8_t *text, size_t at, size_t end); /* also cl1
 size_t cch_split_qwen2(const uint8_t *text, size_t at, size_t end);  /* as llama3, numbers one by one */
 size_t cch_split_digits(const uint8_t *text, size_t at, size_t end); /* Digits, individual_digits */
 size_t cch_split_numbers(const uint8_t *text, size_t at, size_t end); /* Digits, runs of digits */
+size_t cch_split_bert(const uint8_t *text, size_t at, size_t end);   /* white space in runs, punctuation one by one */
 
 /* The splitter that does what this regular expression does; NULL when the pattern is not known. */
 cch_splitter cch_splitter_find(const char *pattern, size_t len);
@@ -46,6 +47,7 @@ typedef struct cch_metaspace {
 typedef struct cch_pretok {
     struct {
         cch_splitter split; /* NULL: the piece stays whole */
+        bool drops_spaces;  /* a piece that starts with white space is left out */
         bool prefix_space;  /* a piece that does not start with a space is given one (ByteLevel add_prefix_space) */
     } stages[CCH_PRETOK_STAGES];
     size_t n_stages;

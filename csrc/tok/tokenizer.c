@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/utf8.h"
+#include "tok/unicode.h"
 
 #define MAX_TEXT ((size_t)1 << 30)
 #define KEEP_BYTES ((size_t)1 << 20) /* text scratch above this size is not kept between calls */
@@ -59,6 +60,12 @@ typedef struct encoding {
 /* Where a piece stands that begins `at` bytes into one that stands at `place`. */
 static cch_place place_at(cch_place place, size_t at) { return at == 0 ? place : CCH_PLACE_LATER; }
 
+static inline cch_status encode_word(encoding *e, const char *word, size_t len, cch_error *err) {
+    const cch_tokenizer *tok = e->tok;
+    if (tok->is_wordpiece) return cch_wordpiece_word(&tok->wordpiece, e->scratch->work, word, len, err);
+    return cch_bpe_word(&tok->bpe, e->scratch->work, word, len, err);
+}
+
 /* The Metaspace stage, or what stands in its place: the model itself. */
 static cch_status encode_whole(encoding *e, const char *text, size_t len, cch_place place, cch_error *err) {
     const cch_metaspace *m = &e->tok->pretok.metaspace;
@@ -69,18 +76,24 @@ static cch_status encode_whole(encoding *e, const char *text, size_t len, cch_pl
         len = out->n;
         for (size_t at = 0, stop; m->split && at < len; at = stop) {
             stop = cch_metaspace_split(m, text, at, len);
-            CCH_RETURN_IF(cch_bpe_word(&e->tok->bpe, e->scratch->work, text + at, stop - at, err));
+            CCH_RETURN_IF(encode_word(e, text + at, stop - at, err));
         }
         if (m->split) return CCH_OK;
     }
+    if (e->tok->is_wordpiece) return encode_word(e, text, len, err);
     return cch_bpe_text(&e->tok->bpe, e->scratch->work, text, len, err);
+}
+
+static bool begins_with_space(const char *text) {
+    size_t len;
+    return (cch_class_at((const uint8_t *)text, &len) & CCH_UNI_SPACE) != 0;
 }
 
 /* Stage `stage` of the pre-tokenizer, and those behind it, on text [len > 0]. */
 static cch_status encode_stage(encoding *e, size_t stage, const char *text, size_t len, cch_place place,
                                cch_error *err) {
     const cch_pretok *pretok = &e->tok->pretok;
-    if (stage == pretok->n_stages) return encode_whole(e, text, len, place, err);
+    if (stage == CCH_PRETOK_STAGES || stage == pretok->n_stages) return encode_whole(e, text, len, place, err);
     if (pretok->stages[stage].prefix_space && place != CCH_PLACE_JOINT && text[0] != ' ') {
         cch_bytes *out = &e->scratch->prefixed[stage];
         out->n = 0;
@@ -93,7 +106,8 @@ static cch_status encode_stage(encoding *e, size_t stage, const char *text, size
     bool last = stage + 1 == pretok->n_stages && pretok->metaspace.len == 0;
     for (size_t at = 0, stop; at < len; at = stop) {
         stop = split == NULL ? len : split((const uint8_t *)text, at, len);
-        if (last) CCH_RETURN_IF(cch_bpe_word(&e->tok->bpe, e->scratch->work, text + at, stop - at, err));
+        if (pretok->stages[stage].drops_spaces && begins_with_space(text + at)) continue;
+        if (last) CCH_RETURN_IF(encode_word(e, text + at, stop - at, err));
         else CCH_RETURN_IF(encode_stage(e, stage + 1, text + at, stop - at, place_at(place, at), err));
     }
     return CCH_OK;
@@ -185,6 +199,7 @@ void cch_tokenizer_unref(cch_tokenizer *tok) {
     if (tok == NULL || atomic_fetch_sub_explicit(&tok->refs, 1, memory_order_acq_rel) != 1) return;
     idle_free(tok->idle);
     cch_bpe_deinit(&tok->bpe);
+    cch_wordpiece_deinit(&tok->wordpiece);
     cch_normalizer_deinit(&tok->normalizer);
     cch_added_deinit(&tok->added);
     cch_added_deinit(&tok->added_normalized);
@@ -202,16 +217,16 @@ void cch_tokenizer_widen(cch_tokenizer *tok, int32_t n_ids) { tok->n_ids = n_ids
 
 int32_t cch_tokenizer_find(const cch_tokenizer *tok, const char *token, size_t len) {
     int32_t id = -1;
-    if (!cch_strmap_find(&tok->bpe.vocab, token, len, &id)) cch_strmap_find(&tok->added_names, token, len, &id);
+    if (!cch_strmap_find(tok->vocab, token, len, &id)) cch_strmap_find(&tok->added_names, token, len, &id);
     return id;
 }
 
 const char *cch_tokenizer_token_view(const cch_tokenizer *tok, int32_t id, size_t *out_len) {
-    int32_t value, n = (int32_t)tok->bpe.vocab.n;
+    int32_t value, n = (int32_t)tok->vocab->n;
     *out_len = 0;
     if (id < 0 || id >= tok->size || tok->tokens[id].entry < 0) return NULL;
     int32_t entry = tok->tokens[id].entry;
-    if (entry < n) return cch_strmap_key_view(&tok->bpe.vocab, (size_t)entry, out_len, &value);
+    if (entry < n) return cch_strmap_key_view(tok->vocab, (size_t)entry, out_len, &value);
     return cch_strmap_key_view(&tok->added_names, (size_t)(entry - n), out_len, &value);
 }
 

@@ -1,8 +1,8 @@
 /* tokenizer - what a tokenizer file becomes; the public functions are in include/cacher.h.
  *
- *   text -> added tokens -> normalizer -> pre-tokenizer -> BPE -> template -> ids        (tokenizer.c)
- *   ids -> tokens -> decoder -> text                                                     (decode.c)
- *   tokenizer.json, vocab.json + merges.txt -> cch_tokenizer                             (load.c, load_parts.c)
+ *   text -> added tokens -> normalizer -> pre-tokenizer -> BPE or WordPiece -> template -> ids   (tokenizer.c)
+ *   ids -> tokens -> decoder -> text                                                             (decode.c)
+ *   tokenizer.json, vocab.json + merges.txt, vocab.txt -> cch_tokenizer   (load.c, load_parts.c, load_wordpiece.c)
  *
  * Threads: all fields but refs and idle are written while loading and only read afterwards.  Encoding takes a scratch
  * from the idle list, so that calls in several threads never share one and its word cache lives on.
@@ -21,6 +21,7 @@
 #include "tok/decode.h"
 #include "tok/normalize.h"
 #include "tok/pretok.h"
+#include "tok/wordpiece.h"
 
 #define CCH_MAX_TOKEN_ID 4194303 /* the largest vocabulary a config may have, less one */
 
@@ -36,7 +37,7 @@ typedef struct cch_idle {
 } cch_idle;
 
 typedef struct cch_token {
-    int32_t entry; /* index into bpe.vocab, or, from bpe.vocab.n on, into added_names; -1: a hole */
+    int32_t entry; /* index into vocab, or, from vocab->n on, into added_names; -1: a hole */
     int32_t pattern; /* index into added_normalized, -1 for all other tokens */
     bool special;
     bool skipped; /* by decoders that skip special tokens */
@@ -45,7 +46,10 @@ typedef struct cch_token {
 struct cch_tokenizer {
     atomic_int refs;
     cch_idle *idle;        /* owned */
+    bool is_wordpiece;     /* the model is wordpiece, else it is bpe; the other one is empty */
     cch_bpe bpe;
+    cch_wordpiece wordpiece;
+    cch_strmap *vocab;     /* borrowed: the model's */
     cch_pretok pretok;
     cch_normalizer normalizer;
     cch_added_set added, added_normalized;
@@ -63,6 +67,19 @@ void cch_tokenizer_widen(cch_tokenizer *tok, int32_t n_ids);
 /* What the decoder starts from: the vocabulary entry, but the normalized form of a normalized added token, as in the
  * reference since its version 0.23.  id is that of a token. */
 const char *cch_token_source(const cch_tokenizer *tok, int32_t id, size_t *out_len);
+
+/* The parts that tokenizer.json and other files share.   E_FORMAT, E_MEMORY. */
+cch_status cch_load_vocab(cch_strmap *vocab, cch_json value, cch_error *err);
+cch_status cch_load_flag(cch_json object, const char *key, bool *out, cch_error *err); /* absent: false */
+/* Takes `text` as an added token: under the id that the vocabulary gives it, else under the next number behind the
+ * vocabulary.  The reference counts like this whatever a file says: other ids would be those of another tokenizer.
+ * The normalizer is loaded before.
+ *   E_UNSUPPORTED (another id; normalized to nothing), E_MEMORY. */
+cch_status cch_load_added(cch_tokenizer *tok, const char *text, size_t len, cch_added token, cch_error *err);
+/* The model of a WordPiece tokenizer.json; vocab.txt with the tokenizer_config.json beside it, which may be missing:
+ * model, normalizer, pre-tokenizer, added tokens and decoder.   E_IO, E_FORMAT, E_UNSUPPORTED (named), E_MEMORY. */
+cch_status cch_load_wordpiece(cch_tokenizer *tok, cch_json model, cch_error *err);
+cch_status cch_load_vocab_txt(cch_tokenizer *tok, const char *vocab_path, const char *config_path, cch_error *err);
 
 /* One part of tokenizer.json each, into tok.   E_FORMAT, E_UNSUPPORTED (named), E_MEMORY.
  * The template needs the tokens. */

@@ -25,6 +25,20 @@ pytestmark = pytest.mark.parity
 N_FILES = int(os.environ.get("CACHER_PARITY_FILES", "1500"))
 SPACE = "\u2581"
 LETTERS = [*"abcde", SPACE, " ", ".", "1", "2", "\n", "é", "e\u0301", "日", "🦊"]
+CASED = [
+    "A",
+    "B",
+    "É",
+    "Σ",
+    "\u0130",
+    "\u0323\u0301",
+    "각",
+    "\u200b",
+    "\x07",
+    "\ufffd",
+    "\u3000",
+    "-",
+]
 BYTE_LEVEL = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
 PATTERNS = [
     npm_vocabularies.LLAMA3_PATTERN,
@@ -81,6 +95,23 @@ def model(rng, byte_level):
     }
 
 
+def wordpiece(rng):
+    """Return a WordPiece model of random pieces."""
+    prefix = rng.choice(["##", "##", "", "a", SPACE])
+    letters = [x for x in [*LETTERS, *CASED] if x not in " \n"]
+    tokens = ["[UNK]", "<s>", "</s>", prefix]
+    for _ in range(rng.randint(5, 60)):
+        tokens.append(maybe(rng, prefix, "") + text(rng, 4, rng.choice(["abcde", letters])))
+    tokens += rng.sample([*letters, *(prefix + x for x in letters)], 20)
+    return {
+        "type": "WordPiece",
+        "unk_token": rng.choice(["[UNK]", "[UNK]", "a"]),
+        "continuing_subword_prefix": prefix,
+        "max_input_chars_per_word": rng.choice([0, 3, 100]),
+        "vocab": {token: i for i, token in enumerate(dict.fromkeys([*tokens, "a"]))},
+    }
+
+
 def metaspace(rng):
     """Return a Metaspace of any scheme."""
     step = {"type": "Metaspace", "replacement": rng.choice([SPACE, SPACE, "_", "a"])}
@@ -105,7 +136,14 @@ def normalizer(rng, depth=0):
             "content": rng.choice([SPACE, "", text(rng)]),
         },
         {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
+        {"type": "NFD"},
+        {"type": "Lowercase"},
     ]
+    names = ("clean_text", "handle_chinese_chars", "lowercase")
+    bert = {"type": "BertNormalizer", **{name: flag(rng) for name in names}}
+    bert["strip_accents"] = rng.choice([None, True, False])
+    if rng.random() < 0.3:
+        return bert
     if depth == 0 and flag(rng):
         steps = [normalizer(rng, 1) for _ in range(rng.randint(0, 4))]
         return {"type": "Sequence", "normalizers": [step for step in steps if step]}
@@ -127,7 +165,8 @@ def pre_tokenizer(rng, byte_level):
         }
     else:
         last = maybe(rng, metaspace(rng), chance=0.7)
-    first = rng.sample([digits, split, digits], rng.randint(0, 2))
+    bert = {"type": "BertPreTokenizer"}
+    first = rng.sample([digits, split, digits, bert], rng.randint(0, 2))
     steps = [*first, last] if last else first
     if len(steps) == 1 and flag(rng):
         return steps[0]
@@ -159,7 +198,10 @@ def post_processor(rng, depth=0):
             "type": "Sequence",
             "processors": [post_processor(rng, 1) or byte_level for _ in range(2)],
         }
-    return rng.choice([None, template, template, byte_level])
+    roberta = {"trim_offsets": flag(rng), "add_prefix_space": flag(rng)}
+    cls_sep = {"type": "BertProcessing", "sep": ["</s>", 2], "cls": ["<s>", 1]}
+    cls_sep = maybe(rng, cls_sep, {**cls_sep, "type": "RobertaProcessing", **roberta})
+    return rng.choice([None, template, template, byte_level, cls_sep])
 
 
 def decoder(rng, byte_level):
@@ -171,6 +213,8 @@ def decoder(rng, byte_level):
             "trim_offsets": True,
             "use_regex": True,
         }
+    if rng.random() < 0.3:
+        return {"type": "WordPiece", "prefix": rng.choice(["##", "a", ""]), "cleanup": flag(rng)}
     replace = {
         "type": "Replace",
         "pattern": {"String": rng.choice([SPACE, "a", "ab"])},
@@ -209,7 +253,7 @@ def added_tokens(rng, vocab, step):
     Some are what others become when they are normalized; a few come twice, or under another id.
     """
     made, ids, unused = [], dict(vocab), itertools.count(len(vocab))
-    contents = ["<unk>", "<s>", "</s>"]
+    contents = [next(iter(vocab)), "<s>", "</s>"]
     more = {text(rng, 4) for _ in range(rng.randint(0, 5))}
     if flag(rng):
         more |= {normal_form(step, content) for content in rng.sample(sorted(more), len(more) // 2)}
@@ -233,26 +277,39 @@ def added_tokens(rng, vocab, step):
 
 def random_file(rng):
     """Return a tokenizer.json."""
-    byte_level = flag(rng)
-    bpe = model(rng, byte_level)
+    kind = rng.choice(["bytes", "pieces", "words"])
+    byte_level = kind == "bytes"
+    made = wordpiece(rng) if kind == "words" else model(rng, byte_level)
     step = normalizer(rng)
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": added_tokens(rng, bpe["vocab"], step),
+        "added_tokens": added_tokens(rng, made["vocab"], step),
         "normalizer": step,
         "pre_tokenizer": pre_tokenizer(rng, byte_level),
         "post_processor": post_processor(rng),
         "decoder": decoder(rng, byte_level),
-        "model": bpe,
+        "model": made,
     }
 
 
 def samples(rng, file):
     """Return texts that meet the file's tokens."""
     contents = [t["content"] for t in file["added_tokens"]]
-    parts = [*LETTERS, *LETTERS, *contents, *contents, "  ", "ab", "\u3000", "'s", "\r\n", "ñ"]
+    parts = [
+        *LETTERS,
+        *LETTERS,
+        *CASED,
+        *contents,
+        *contents,
+        "  ",
+        "ab",
+        "\u3000",
+        "'s",
+        "\r\n",
+        "ñ",
+    ]
     return [
         "",
         " ",

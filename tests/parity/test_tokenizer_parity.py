@@ -18,6 +18,7 @@ import pytest
 
 tokenizers = pytest.importorskip("tokenizers")
 
+import minilm  # noqa: E402
 import npm_vocabularies  # noqa: E402
 import texts  # noqa: E402
 
@@ -168,12 +169,30 @@ def variants(base):
     }
 
 
+def bert_variants():
+    """Return {name: tokenizer.json} of MiniLM's file, without its padding, and of forms of it."""
+    bert = json.loads((minilm.folder() / "tokenizer.json").read_text())
+    bert["truncation"] = bert["padding"] = None
+    normalizer = bert["normalizer"]
+    cased = {**normalizer, "lowercase": False}
+    bare = dict.fromkeys(("clean_text", "handle_chinese_chars", "strip_accents"), False)
+    steps = {"type": "Sequence", "normalizers": [{"type": "NFD"}, {"type": "Lowercase"}]}
+    processing = {"type": "BertProcessing", "sep": ["[SEP]", 102], "cls": ["[CLS]", 101]}
+    return {
+        "minilm": bert,
+        "bert-cased": {**bert, "normalizer": cased, "post_processor": processing},
+        "bert-bare": {**bert, "normalizer": {**normalizer, **bare}},
+        "bert-steps": {**bert, "normalizer": steps, "decoder": None},
+        "bert-added": odd_added(bert),
+    }
+
+
 @pytest.fixture(scope="session")
 def files():
     """Return {kind: path} of all tokenizer.json files."""
     paths = npm_vocabularies.build(FOLDER)
     base = {kind: json.loads(path.read_text()) for kind, path in paths.items()}
-    made = {"qwen2": train_qwen2(), **variants(base)}
+    made = {"qwen2": train_qwen2(), **variants(base), **bert_variants()}
     for kind, content in made.items():
         paths[kind] = FOLDER / kind / "tokenizer.json"
         paths[kind].parent.mkdir(parents=True, exist_ok=True)
@@ -232,7 +251,7 @@ def pair(files, kind):
     return Pair(files[kind])
 
 
-REAL = ["gpt2", "llama2", "llama3", "qwen2", "tales"]
+REAL = ["gpt2", "llama2", "llama3", "minilm", "qwen2", "tales"]
 VARIANTS = [
     "metaspace-first",
     "metaspace-always-split",
@@ -249,6 +268,10 @@ VARIANTS = [
     "smollm-digits",
     "digit-runs-prefix",
     "llama3-merges",
+    "bert-cased",
+    "bert-bare",
+    "bert-steps",
+    "bert-added",
 ]
 
 
@@ -289,7 +312,17 @@ def test_random_strings(kind, files):
 
 
 @pytest.mark.parametrize(
-    "kind", ["gpt2", "llama2", "llama3", "gpt2-added", "llama2-added", "metaspace-added"]
+    "kind",
+    [
+        "gpt2",
+        "llama2",
+        "llama3",
+        "minilm",
+        "gpt2-added",
+        "llama2-added",
+        "metaspace-added",
+        "bert-added",
+    ],
 )
 def test_special_tokens_as_plain_text(kind, files):
     compared = pair(files, kind)
@@ -308,7 +341,25 @@ def test_vocabulary_and_merges_files(files, tmp_path):
         assert split.encode(text) == whole.encode(text)
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "qwen2", "smollm-digits"])
+@pytest.mark.parametrize("config", [None, {"do_lower_case": False}, {"strip_accents": False}])
+def test_vocabulary_lines(config, files, tmp_path):
+    for name in ("vocab.txt", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((minilm.folder() / name).read_bytes())
+    whole = json.loads(files["minilm"].read_text())
+    if config is not None:
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+        lowercase = config.get("do_lower_case", True)
+        changes = {"lowercase": lowercase, "strip_accents": config.get("strip_accents")}
+        whole["normalizer"].update(changes)
+    lines, theirs = (
+        cacher.Tokenizer.open(tmp_path),
+        tokenizers.Tokenizer.from_str(json.dumps(whole)),
+    )
+    for text in texts.random_strings(5000, ["[SEP]", "[MASK]", "##ing"], seed=6):
+        assert lines.encode(text, add_special=True) == theirs.encode(text).ids
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "qwen2", "smollm-digits", "minilm", "bert-cased"])
 def test_every_character(kind, files):
     compared = pair(files, kind)
     characters = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]

@@ -21,9 +21,15 @@ TEST(normalizers) {
     ACCEPTED("\"normalizer\": {\"type\": \"NFC\"}");
     ACCEPTED("\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": []}");
     REFUSED("\"normalizer\": {\"type\": \"NFKC\"}", CCH_E_UNSUPPORTED,
-            "normalizer.type is \"NFKC\", supported: NFC, Prepend");
-    REFUSED("\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Lowercase\"}]}", CCH_E_UNSUPPORTED,
-            "normalizer.normalizers[0].type is \"Lowercase\"");
+            "normalizer.type is \"NFKC\", supported: BertNormalizer, Lowercase, NFC");
+    REFUSED("\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Strip\"}]}", CCH_E_UNSUPPORTED,
+            "normalizer.normalizers[0].type is \"Strip\"");
+    ACCEPTED("\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"NFD\"}, {\"type\": \"Lowercase\"}]}");
+    ACCEPTED("\"normalizer\": {\"type\": \"BertNormalizer\", \"strip_accents\": null, \"lowercase\": false}");
+    REFUSED("\"normalizer\": {\"type\": \"BertNormalizer\", \"strip_accents\": 1}", CCH_E_FORMAT, "strip_accents");
+    REFUSED("\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"BertNormalizer\"}, {\"type\":"
+            " \"BertNormalizer\"}]}",
+            CCH_E_UNSUPPORTED, "normalizer.normalizers[1] is an object of 1, supported: at most 8");
     REFUSED("\"normalizer\": {\"type\": \"Replace\", \"pattern\": {\"Regex\": \"a+\"}, \"content\": \"\"}",
             CCH_E_UNSUPPORTED, "normalizer.pattern");
     REFUSED("\"normalizer\": {\"type\": \"Replace\", \"pattern\": {\"String\": \"\"}, \"content\": \"\"}",
@@ -56,8 +62,12 @@ TEST(pre_tokenizers) {
     REFUSED(SPLIT("{\"Regex\": \"\\\\w+\"}", ", \"behavior\": \"Isolated\""), CCH_E_UNSUPPORTED,
             "pre_tokenizer.pattern.Regex");
     REFUSED(SPLIT("{\"String\": \" \"}", ", \"behavior\": \"Isolated\""), CCH_E_UNSUPPORTED, "pre_tokenizer.pattern");
-    REFUSED("\"pre_tokenizer\": {\"type\": \"BertPreTokenizer\"}", CCH_E_UNSUPPORTED,
-            "\"BertPreTokenizer\", supported: ByteLevel");
+    REFUSED("\"pre_tokenizer\": {\"type\": \"Whitespace\"}", CCH_E_UNSUPPORTED,
+            "\"Whitespace\", supported: BertPreTokenizer, ByteLevel");
+    ACCEPTED("\"pre_tokenizer\": {\"type\": \"BertPreTokenizer\"}");
+    REFUSED("\"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"ByteLevel\"}, {\"type\": "
+            "\"BertPreTokenizer\"}]}",
+            CCH_E_UNSUPPORTED, "nothing behind");
     REFUSED("\"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"ByteLevel\"}, {\"type\": "
             "\"Digits\"}]}",
             CCH_E_UNSUPPORTED, "nothing behind");
@@ -90,7 +100,11 @@ TEST(decoders) {
     ACCEPTED("\"decoder\": {\"type\": \"ByteLevel\"}");
     ACCEPTED(SEQUENCE("{\"type\": \"ByteLevel\"}"));
     ACCEPTED(SEQUENCE("{\"type\": \"ByteFallback\"}, {\"type\": \"Fuse\"}, " STRIP("0")));
-    REFUSED("\"decoder\": {\"type\": \"WordPiece\"}", CCH_E_UNSUPPORTED, "decoder.type is \"WordPiece\"");
+    REFUSED("\"decoder\": {\"type\": \"CTC\"}", CCH_E_UNSUPPORTED, "decoder.type is \"CTC\"");
+    REFUSED("\"decoder\": {\"type\": \"WordPiece\"}", CCH_E_FORMAT, "decoder has no key \"prefix\"");
+    ACCEPTED("\"decoder\": {\"type\": \"WordPiece\", \"prefix\": \"\", \"cleanup\": false}");
+    REFUSED(SEQUENCE("{\"type\": \"WordPiece\", \"prefix\": \"##\"}, {\"type\": \"Fuse\"}"), CCH_E_UNSUPPORTED,
+            "\"WordPiece\", supported: Replace");
     REFUSED(SEQUENCE("{\"type\": \"Fuse\"}, " STRIP("1")), CCH_E_UNSUPPORTED, "decoder.decoders[1].stop is 1");
     REFUSED(SEQUENCE("{\"type\": \"Fuse\"}, " STRIP("0") ", " STRIP("0")), CCH_E_UNSUPPORTED, "one Strip behind Fuse");
     REFUSED(SEQUENCE("{\"type\": \"Fuse\"}, {\"type\": \"ByteFallback\"}"), CCH_E_UNSUPPORTED, "one Strip behind Fuse");
@@ -141,8 +155,20 @@ TEST(templates) {
 #define BOTH "\"type\": \"TemplateProcessing\", \"single\": [" SPECIAL("<s>") "," TEXT("A") "]," \
              " \"special_tokens\": {\"<s>\": {\"id\": \"<s>\", \"ids\": [3]}}"
     REFUSED(TWICE(BOTH), CCH_E_UNSUPPORTED, "post_processor.processors[1] is an object of 3, supported: one template");
-    REFUSED("\"post_processor\": {\"type\": \"BertProcessing\"}", CCH_E_UNSUPPORTED,
-            "post_processor.type is \"BertProcessing\"");
+#define CLS_SEP(type, cls) "\"post_processor\": {\"type\": \"" type "\", \"sep\": [\"</s>\", 4], \"cls\": " cls "}"
+    REFUSED(CLS_SEP("BertProcessing", "[\"<s>\", 5]"), CCH_E_FORMAT, "cls[1] is 5");
+    REFUSED(CLS_SEP("BertProcessing", "[3]"), CCH_E_UNSUPPORTED, "post_processor.cls is an array of 1");
+    REFUSED(CLS_SEP("BertProcessing", "[3, \"<s>\"]"), CCH_E_FORMAT, "cls[0] is 3");
+    REFUSED("\"post_processor\": {\"type\": \"BertProcessing\"}", CCH_E_FORMAT, "no key \"cls\"");
+    static const char *const files[] = {"{" MODEL ", " CLS_SEP("BertProcessing", "[\"<s>\", 3]") "}",
+                                        "{" MODEL ", " CLS_SEP("RobertaProcessing", "[\"<s>\", 3]") "}"};
+    for (int i = 0; i < 2; i++) {
+        CHECK_OK(tokfile_open(files[i], &tok, &err), err);
+        CHECK_OK(cch_tokenizer_encode(tok, "b", 1, CCH_ENCODE_ADD_SPECIALS, &ids, &n, &err), err);
+        CHECK(n == 3 && ids[0] == 3 && ids[1] == 1 && ids[2] == 4);
+        cch_free(ids);
+        cch_tokenizer_unref(tok);
+    }
 }
 
 CHECK_MAIN()

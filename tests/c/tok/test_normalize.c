@@ -48,6 +48,31 @@ TEST(plain_text_is_left_in_place) {
     CHECK(at == text && len == strlen(text) && buffers[0].data == NULL);
 }
 
+static void check_nfd(const char *text, const char *want) {
+    cch_bytes out = {0};
+    CHECK_OK(cch_nfd(text, strlen(text), &out, &err), err);
+    CHECK(out.n == strlen(want) && memcmp(out.data, want, out.n) == 0);
+    cch_bytes_deinit(&out);
+}
+
+TEST(characters_come_apart) {
+    check_nfd("x\xC3\xA9y", "xe\xCC\x81y");
+    check_nfd("\xEA\xB0\x81", "\xE1\x84\x80\xE1\x85\xA1\xE1\x86\xA8"); /* Hangul */
+    check_nfd("a\xCC\x87\xCC\xA3", "a\xCC\xA3\xCC\x87"); /* the dot below comes first */
+    check_nfd("\xC3\xA9\xCC\xA3", "e\xCC\xA3\xCC\x81");   /* also before a mark that came out of a character */
+    check_nfd("\xCC\x87\xCC\xA3z", "\xCC\xA3\xCC\x87z");  /* with nothing in front */
+    CHECK_EQ(cch_nfd_unchanged("ab\xC3\x9F\xC3\xA9", 6), 4);
+    CHECK_EQ(cch_nfd_unchanged("\xE6\x97\xA5", 3), 3);
+}
+
+TEST(bert_steps_count) {
+    cch_normalizer n = {0};
+    CHECK(cch_normalizer_add_bert(&n, true, true, true, true) && n.n_steps == 5);
+    CHECK(cch_normalizer_add_bert(&n, true, true, false, true) && n.n_steps == 8);
+    CHECK(!cch_normalizer_add_bert(&n, false, false, false, true) && n.n_steps == 8);
+    CHECK(cch_normalizer_add_bert(&n, false, false, false, false));
+}
+
 TEST(long_runs_of_marks_are_sorted_stably) {
     char text[1 + 4000], *p = text;
     cch_bytes out = {0};
@@ -65,9 +90,9 @@ static cch_status prepend_and_replace(bool prepend, const char *text, char *dst,
     cch_bytes buffers[2] = {{0}, {0}};
     const char *at = text;
     size_t len = strlen(text);
-    n.steps[0] = (struct cch_normalizer_step){CCH_NORMALIZE_PREPEND, NULL, (char[]){"_"}, 0, 1};
-    n.steps[1] = (struct cch_normalizer_step){CCH_NORMALIZE_REPLACE, (char[]){" "}, (char[]){"__"}, 1, 2};
-    n.steps[2] = (struct cch_normalizer_step){CCH_NORMALIZE_REPLACE, (char[]){"__"}, (char[]){"-"}, 2, 1};
+    n.steps[0] = (struct cch_normalizer_step){CCH_NORMALIZE_PREPEND, NULL, (char[]){"_"}, 0, 1, 0};
+    n.steps[1] = (struct cch_normalizer_step){CCH_NORMALIZE_REPLACE, (char[]){" "}, (char[]){"__"}, 1, 2, 0};
+    n.steps[2] = (struct cch_normalizer_step){CCH_NORMALIZE_REPLACE, (char[]){"__"}, (char[]){"-"}, 2, 1, 0};
     CCH_TRY(cch_normalize(&n, prepend, buffers, &at, &len, NULL));
     memcpy(dst, at, len);
     *out_len = len;

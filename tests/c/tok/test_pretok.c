@@ -101,6 +101,16 @@ TEST(patterns_are_found_as_whole_strings) {
     CHECK(cch_splitter_find("", 0) == NULL);
 }
 
+TEST(bert_cuts_at_spaces_and_signs) {
+    const char *text = "ab, \t\xC2\xA0" "c.\xE3\x80\x82-d1";
+    static const size_t stops[] = {2, 3, 7, 8, 9, 12, 13, 15};
+    size_t at = 0;
+    for (size_t i = 0; i < sizeof stops / sizeof *stops; i++) {
+        at = cch_split_bert((const uint8_t *)text, at, strlen(text));
+        CHECK_EQ(at, stops[i]);
+    }
+}
+
 TEST(metaspace_rewrites_spaces) {
     cch_metaspace m = {"\xE2\x96\x81", 3, CCH_PREPEND_FIRST, true};
     cch_bytes out = {0};
@@ -128,9 +138,9 @@ TEST(metaspace_rewrites_spaces) {
 TEST(classes_of_some_characters) {
     CHECK_EQ(cch_unicode_class('a'), CCH_UNI_LETTER | CCH_UNI_WORD);
     CHECK_EQ(cch_unicode_class('7'), CCH_UNI_NUMBER | CCH_UNI_WORD | CCH_UNI_DIGIT);
-    CHECK_EQ(cch_unicode_class('_'), CCH_UNI_WORD);
-    CHECK_EQ(cch_unicode_class(0x85), CCH_UNI_SPACE);
-    CHECK_EQ(cch_unicode_class(0x200B), 0);
+    CHECK_EQ(cch_unicode_class('_'), CCH_UNI_WORD | CCH_UNI_PUNCTUATION);
+    CHECK_EQ(cch_unicode_class(0x85), CCH_UNI_SPACE | CCH_UNI_CONTROL);
+    CHECK_EQ(cch_unicode_class(0x200B), CCH_UNI_CONTROL);
     CHECK(cch_unicode_class(0x301) & CCH_UNI_COMBINING);
     CHECK_EQ(cch_unicode_class(0x10FFFF), 0);
 }
