@@ -41,8 +41,8 @@ typedef struct cch_decode_plan {
 } cch_decode_plan;
 
 void cch_decode_plan_deinit(cch_decode_plan *plan);
-/* Makes the plan of a WordPiece decoder: a token loses the prefix or gains a space, the first one neither; cleanup takes
- * back the spaces in front of signs and English contractions.   For an empty plan.   E_MEMORY. */
+/* Makes the plan of a WordPiece decoder: a token loses the prefix or gains a space, the first one neither; cleanup
+ * takes back the spaces in front of signs and English contractions.   For an empty plan.   E_MEMORY. */
 cch_status cch_decode_wordpiece(cch_decode_plan *plan, const char *prefix, size_t len, bool cleanup, cch_error *err);
 /* Makes texts, ends and byte_of from the tokenizer's tokens.  E_FORMAT (texts of 4 GiB and more), E_MEMORY. */
 cch_status cch_decode_plan_finish(cch_decode_plan *plan, const cch_tokenizer *tok, cch_error *err);

@@ -24,7 +24,8 @@ TEST(normalizers) {
             "normalizer.type is \"NFKC\", supported: BertNormalizer, Lowercase, NFC");
     REFUSED("\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Strip\"}]}", CCH_E_UNSUPPORTED,
             "normalizer.normalizers[0].type is \"Strip\"");
-    ACCEPTED("\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"NFD\"}, {\"type\": \"Lowercase\"}]}");
+    ACCEPTED("\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"NFD\"},"
+             " {\"type\": \"Lowercase\"}]}");
     ACCEPTED("\"normalizer\": {\"type\": \"BertNormalizer\", \"strip_accents\": null, \"lowercase\": false}");
     REFUSED("\"normalizer\": {\"type\": \"BertNormalizer\", \"strip_accents\": 1}", CCH_E_FORMAT, "strip_accents");
     REFUSED("\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"BertNormalizer\"}, {\"type\":"
