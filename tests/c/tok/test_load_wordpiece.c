@@ -37,7 +37,8 @@ TEST(both_layouts_give_the_same) {
     CHECK_OK(tokfile_open_two("vocab.txt", "[PAD]\r\n[UNK]\r\n[CLS]\r\n[SEP]\r\nhello\r\n##s\r\nworld\r\n,\r\ncafe\r\n"
                               "caf\xC3\xA9", "tokenizer_config.json",
                               "{\"do_lower_case\": true, \"strip_accents\": null,"
-                              " \"tokenizer_class\": \"BertTokenizer\", \"cls_token\": {\"content\": \"[CLS]\", \"lstrip\": false}, \"never_split\": null}",
+                              " \"tokenizer_class\": \"BertTokenizer\", \"never_split\": null,"
+                              " \"cls_token\": {\"content\": \"[CLS]\", \"lstrip\": false}}",
                               &toks[2], &err), err);
     for (int i = 0; i < 3; i++) {
         cch_tokenizer *tok = toks[i];
