@@ -18,7 +18,8 @@ BUILT_IN = os.path.join(os.path.dirname(__file__), "models")
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
 # What a model needs; code that comes with a model is neither fetched nor run.
 FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json",
-         "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")  # fmt: skip
+         "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt",
+         "vocab.txt")  # fmt: skip
 
 
 def load(

@@ -80,8 +80,8 @@ class Tokenizer:
         """Open a tokenizer without a model.
 
         Args:
-            path: A folder with tokenizer.json, or with vocab.json and merges.txt; or a
-                tokenizer.json.
+            path: A folder with tokenizer.json, or with vocab.json and merges.txt, or with
+                vocab.txt; or a tokenizer.json.
 
         Raises:
             FileError: It cannot be read.

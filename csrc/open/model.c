@@ -24,32 +24,37 @@ static cch_status check_threads(int32_t n_threads, int32_t least, cch_error *err
 }
 
 /* Which of these files a folder holds decides whether it has a tokenizer; their bytes are part of the fingerprint. */
-static const char *const tokenizer_files[] = {"tokenizer.json", "vocab.json", "merges.txt"};
+static const char *const tokenizer_files[] = {"tokenizer.json", "vocab.json", "merges.txt", "vocab.txt"};
 #define N_TOKENIZER_FILES (sizeof tokenizer_files / sizeof *tokenizer_files)
 
-/* Hashes the tokenizer's files that exist, each with its name. */
-static cch_status hash_tokenizer(const char *folder, cch_hash *hash, bool *out_found, cch_error *err) {
+/* Hashes a file that may exist, with its name; sets *found when it does. */
+static cch_status hash_file(const char *folder, const char *name, cch_hash *hash, bool *found, cch_error *err) {
     cch_status status = CCH_OK;
     char *path = NULL, *text = NULL;
     size_t len;
-    *out_found = false;
-    for (size_t i = 0; i < N_TOKENIZER_FILES; i++) {
-        CCH_TRY(cch_path_join(folder, tokenizer_files[i], &path, err));
-        if (cch_path_exists(path)) {
-            *out_found = true;
-            CCH_TRY(cch_file_read(path, &text, &len, err));
-            cch_hash_update(hash, tokenizer_files[i], strlen(tokenizer_files[i]) + 1);
-            cch_hash_update(hash, text, len);
-            cch_free(text);
-            text = NULL;
-        }
-        cch_free(path);
-        path = NULL;
+    CCH_TRY(cch_path_join(folder, name, &path, err));
+    if (cch_path_exists(path)) {
+        *found = true;
+        CCH_TRY(cch_file_read(path, &text, &len, err));
+        cch_hash_update(hash, name, strlen(name) + 1);
+        cch_hash_update(hash, text, len);
     }
 done:
     cch_free(text);
     cch_free(path);
     return status;
+}
+
+/* Hashes the tokenizer's files; the options of a vocab.txt lie in tokenizer_config.json. */
+static cch_status hash_tokenizer(const char *folder, cch_hash *hash, bool *out_found, cch_error *err) {
+    bool last = false;
+    *out_found = false;
+    for (size_t i = 0; i < N_TOKENIZER_FILES; i++) {
+        last = false;
+        CCH_RETURN_IF(hash_file(folder, tokenizer_files[i], hash, &last, err));
+        *out_found |= last;
+    }
+    return last ? hash_file(folder, "tokenizer_config.json", hash, &last, err) : CCH_OK;
 }
 
 /* Everything in the configuration that the arithmetic, the stop rules or the reading of labels depends on, as text. */

@@ -168,6 +168,24 @@ TEST(a_tokenizer_must_fit_the_vocabulary) {
     tempdir_free(&f);
 }
 
+TEST(the_options_of_a_vocabulary_of_lines_are_part_of_the_fingerprint) {
+    tempdir f = folder_new();
+    char without[65], plain[65], cased[65];
+    fingerprint_of(&f, without);
+    tempdir_write_text(&f, "tokenizer_config.json", "{\"do_lower_case\": false}");
+    fingerprint_of(&f, plain);
+    CHECK(strcmp(without, plain) == 0); /* there is nothing that they could be options of */
+    tempdir_write_text(&f, "vocab.txt", "[UNK]\n[CLS]\n[SEP]\na\nA\n");
+    fingerprint_of(&f, cased);
+    tempdir_write_text(&f, "tokenizer_config.json", "{}");
+    fingerprint_of(&f, plain);
+    CHECK(strcmp(without, plain) != 0 && strcmp(plain, cased) != 0);
+    cch_model *model = open_ok(&f, NULL);
+    CHECK_EQ(cch_tokenizer_find(cch_model_tokenizer_view(model), "A", 1), 4);
+    cch_model_unref(model);
+    tempdir_free(&f);
+}
+
 TEST(a_classifier_says_its_labels) {
     tempdir f = folder_new();
     cch_model_info info;
