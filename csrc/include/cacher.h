@@ -111,8 +111,8 @@ CCH_API int64_t cch_fail_alloc(int64_t nth);
 typedef struct cch_tokenizer cch_tokenizer;
 typedef struct cch_decoder cch_decoder;
 
-/* Opens `path`: a folder with tokenizer.json, or with vocab.json and merges.txt (GPT-2 files), or with vocab.txt (BERT's,
- * options in tokenizer_config.json); or a tokenizer.json.
+/* Opens `path`: a folder with tokenizer.json, or with vocab.json and merges.txt (GPT-2's files), or with vocab.txt
+ * (BERT's; its options are in tokenizer_config.json); or a tokenizer.json.
  *   E_IO, E_FORMAT, E_UNSUPPORTED (the option is named), E_MEMORY.   *out belongs to the caller. */
 CCH_API cch_status cch_tokenizer_open(const char *path, cch_tokenizer **out, cch_error *err);
 CCH_API cch_tokenizer *cch_tokenizer_ref(cch_tokenizer *tok);
