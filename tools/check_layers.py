@@ -23,7 +23,7 @@ LAYERS = {
     "tok": {"base", "io"},
     "sim": {"base", "kern"},
     "model": {"base", "kern", "io", "kv"},
-    "gen": {"base", "kern", "io", "kv", "model"},
+    "gen": {"base", "kern", "io", "kv", "sim", "model"},
     "open": {"base", "kern", "io", "kv", "tok", "sim", "model", "gen"},
     "tools": set(),
     "python": set(),

@@ -5,6 +5,8 @@
 /* ---- states and their model ---- */
 
 cch_status cch_state_new(cch_model *model, cch_state **out, cch_error *err) {
+    *out = NULL;
+    if (model->config.model_type == CCH_ENCODER) return cch_model_expect(model, CCH_CAUSAL_LM, "a state", err);
     return cch_state_make(model, model->pool, model->config.vocab_size, model->config.max_position_embeddings, out,
                           err);
 }

@@ -18,9 +18,9 @@ cch_status cch_work_check(int32_t chunk_tokens, int32_t store_top_k, cch_error *
     return CCH_OK;
 }
 
-void cch_work_set_chunk(cch_work *work, int32_t chunk_tokens) {
-    work->chunk_tokens = chunk_tokens == 0 ? DEFAULT_CHUNK : chunk_tokens;
-}
+int32_t cch_work_chunk(int32_t chunk_tokens) { return chunk_tokens == 0 ? DEFAULT_CHUNK : chunk_tokens; }
+
+void cch_work_set_chunk(cch_work *work, int32_t chunk_tokens) { work->chunk_tokens = cch_work_chunk(chunk_tokens); }
 
 void cch_work_init(cch_work *work, cch_model *model, int32_t chunk_tokens, int32_t store_top_k,
                    const volatile int *cancel) {

@@ -26,7 +26,9 @@ typedef struct cch_work {
 
 /* Names a field of cch_eval_options or cch_batch_options out of range.  E_ARGUMENT. */
 cch_status cch_work_check(int32_t chunk_tokens, int32_t store_top_k, cch_error *err);
-/* chunk_tokens 0 = 512; store_top_k is cut to the vocabulary.  Allocates nothing. */
+/* What chunk_tokens means: 0 = 512. */
+int32_t cch_work_chunk(int32_t chunk_tokens);
+/* chunk_tokens as above; store_top_k is cut to the vocabulary.  Allocates nothing. */
 void cch_work_init(cch_work *work, cch_model *model, int32_t chunk_tokens, int32_t store_top_k,
                    const volatile int *cancel);
 void cch_work_deinit(cch_work *work);

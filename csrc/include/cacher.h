@@ -11,6 +11,7 @@
  *   cch_batch      continuous batching: states join, get a sampled token per step, and leave
  *   cch_beam       beam search; beams are forks
  *   cch_index      rows under keys, and the nearest ones (include/cacher_index.h, which comes with this header)
+ *   cch_embed      what an encoder makes of texts: one vector for each (include/cacher_embed.h, likewise)
  *
  * Usage
  *   cch_model *model = NULL; cch_state *state = NULL; cch_error err;
@@ -130,6 +131,12 @@ enum {
 CCH_API cch_status cch_tokenizer_encode(const cch_tokenizer *tok, const char *text, size_t len, int flags,
                                         int32_t **out_ids, size_t *out_n, cch_error *err);
 
+/* The ids of a text with the template around it, those of the text cut at its end so that they are at most `limit` in
+ * all: what an encoder with room for so many reads.   As cch_tokenizer_encode; E_ARGUMENT also for a limit that leaves
+ * no room for a token. */
+CCH_API cch_status cch_tokenizer_encode_cut(const cch_tokenizer *tok, const char *text, size_t len, int32_t limit,
+                                            int32_t **out_ids, size_t *out_n, cch_error *err);
+
 /* Ids to text; bytes that form no UTF-8 character become U+FFFD.  skip_special drops special tokens' text.
  * An id below the size that no token has gives no text, and so does one that only the model knows, which may have more
  * ids than its tokenizer.
@@ -164,8 +171,16 @@ typedef struct cch_model cch_model;
 
 typedef enum cch_model_type {
     CCH_CAUSAL_LM = 0,              /* predicts the next token */
-    CCH_SEQUENCE_CLASSIFICATION = 1 /* judges a text: a number for each of its labels, and no next token */
+    CCH_SEQUENCE_CLASSIFICATION = 1, /* judges a text: a number for each of its labels, and no next token */
+    CCH_ENCODER = 2                 /* reads a text in both directions and gives a vector for it */
 } cch_model_type;
+
+/* How an encoder makes one vector of a text's hidden states. */
+typedef enum cch_pooling {
+    CCH_POOL_MEAN = 0, /* of all tokens, special ones too */
+    CCH_POOL_CLS = 1,  /* the first token's */
+    CCH_POOL_LAST = 2  /* the last token's */
+} cch_pooling;
 
 typedef struct cch_model_options {
     int32_t n_threads;         /* 1..256; 0 = the cores this process may run on */
@@ -180,15 +195,16 @@ typedef struct cch_model_info {
     char isa[16];              /* kernels in use */
     char fingerprint[65];      /* hex: hash of configuration, weights and tokenizer; part of every cache key */
     int32_t vocab_size, hidden_size, intermediate_size, n_layers, n_heads, n_kv_heads, head_dim;
-    int32_t n_ctx;             /* most tokens of a state */
+    int32_t n_ctx;             /* most tokens of a state, or of a text that an encoder reads */
     int32_t bos_token_id;      /* -1 when the model has none */
     int32_t n_eos, eos_token_ids[8];
     int32_t pad_token_id;      /* of a classifier, which overlooks it at the end of a text; -1 when there is none */
     int32_t n_labels;          /* outputs of a classifier, >= 1; 0 for other models */
+    cch_pooling pooling;       /* of an encoder */
     int32_t n_threads;
     int64_t n_parameters;
     size_t weight_bytes;       /* bytes held by packed weights */
-    size_t page_bytes;         /* KV bytes of one page */
+    size_t page_bytes;         /* KV bytes of one page; 0 for an encoder, which keeps none */
 } cch_model_info;
 
 typedef struct cch_model_stats {
@@ -203,7 +219,8 @@ typedef struct cch_model_stats {
 } cch_model_stats;
 
 /* Opens a folder in the hub's layout: config.json, model.safetensors or its index and shards, and, when there is one,
- * a tokenizer.  Weights are converted to f32 and packed for the kernels; the file is not kept mapped.
+ * a tokenizer; for an encoder also what says how it pools (modules.json, 1_Pooling, sentence_bert_config.json).  Weights
+ * are converted to f32 and packed for the kernels; the file is not kept mapped.
  *   options may be NULL.   E_IO, E_FORMAT, E_UNSUPPORTED (the option is named), E_ARGUMENT (options), E_MEMORY. */
 CCH_API cch_status cch_model_open(const char *folder, const cch_model_options *options, cch_model **out,
                                   cch_error *err);
@@ -214,7 +231,7 @@ CCH_API void cch_model_get_info(const cch_model *model, cch_model_info *out);
 /* Name of output i of a classifier, 0 <= i < n_labels, as in config.json (id2label; LABEL_0, ... where it has none).
  * View: lives as long as the model. */
 CCH_API const char *cch_model_label_view(const cch_model *model, int32_t i);
-/* "causal_lm", "sequence_classification": a static string. */
+/* "causal_lm", "sequence_classification", "encoder": a static string. */
 CCH_API const char *cch_model_type_name(cch_model_type type);
 /* Counters of this moment.  Walks all pages. */
 CCH_API void cch_model_get_stats(cch_model *model, cch_model_stats *out);
@@ -236,7 +253,7 @@ CCH_API cch_status cch_model_check(cch_model *model, cch_error *err);
 
 typedef struct cch_state cch_state;
 
-/* An empty state. */
+/* An empty state.   E_MODEL_TYPE: an encoder reads no text from left to right. */
 CCH_API cch_status cch_state_new(cch_model *model, cch_state **out, cch_error *err);
 /* A second state with the same tokens that shares all pages: constant time and space. */
 CCH_API cch_status cch_state_fork(cch_state *state, cch_state **out, cch_error *err);
@@ -567,6 +584,7 @@ CCH_API void cch_beams_trace_get(const cch_beams *beams, size_t i, cch_beam_node
 }
 #endif
 
+#include "include/cacher_embed.h"
 #include "include/cacher_index.h"
 
 #endif

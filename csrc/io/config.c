@@ -32,6 +32,10 @@ typedef struct family {
     cch_norm norm;
     cch_position position;
     bool gated_mlp, qk_norm, tie_default;
+    bool encoder, post_norm, embedding_norm, no_first_norm;
+    const char *norm_bias_key;       /* whether layer norms have biases, default no; without the key they do */
+    const char *token_types;
+    int32_t token_types_default;
     bool qkv_bias, o_bias, mlp_bias; /* always there */
     const char *attention_bias_key;  /* adds biases to q, k, v and o */
     const char *mlp_bias_key;
@@ -44,6 +48,11 @@ typedef struct family {
     .n_heads = "num_attention_heads", .n_kv_heads = "num_key_value_heads", .max_position = "max_position_embeddings", \
     .activation = "hidden_act", .activation_default = "silu", .norm_eps = "rms_norm_eps", .norm_eps_default = 1e-6,  \
     .norm = CCH_NORM_RMS, .position = CCH_POSITION_ROPE, .gated_mlp = true
+
+#define ENCODER_KEYS                                                                                                 \
+    .hidden_size = "hidden_size", .intermediate_size = "intermediate_size", .n_layers = "num_hidden_layers",         \
+    .n_heads = "num_attention_heads", .max_position = "max_position_embeddings", .activation_default = "gelu",       \
+    .norm = CCH_NORM_LAYER, .bos_default = -1, .eos_default = -1, .encoder = true, .embedding_norm = true
 
 static const family families[] = {
     {.architecture = "gpt2", .hidden_size = "n_embd", .intermediate_size = "n_inner", .n_layers = "n_layer",
@@ -59,19 +68,34 @@ static const family families[] = {
      .qkv_bias = true},
     {.architecture = "qwen3", LLAMA_KEYS, .n_kv_heads_default = 32, .head_dim_default = 128, .bos_default = -1,
      .eos_default = -1, .qk_norm = true, .attention_bias_key = "attention_bias"},
+    {.architecture = "bert", ENCODER_KEYS, .activation = "hidden_act", .norm_eps = "layer_norm_eps",
+     .norm_eps_default = 1e-12, .position = CCH_POSITION_LEARNED, .post_norm = true, .qkv_bias = true, .o_bias = true,
+     .mlp_bias = true, .token_types = "type_vocab_size", .token_types_default = 2},
+    {.architecture = "modernbert", ENCODER_KEYS, .activation = "hidden_activation", .norm_eps = "norm_eps",
+     .norm_eps_default = 1e-5, .position = CCH_POSITION_ROPE, .gated_mlp = true, .no_first_norm = true,
+     .norm_bias_key = "norm_bias", .attention_bias_key = "attention_bias", .mlp_bias_key = "mlp_bias"},
 };
 #define N_FAMILIES (sizeof families / sizeof *families)
 
 /* Options with one supported value.  architecture NULL: of every family. */
-typedef enum wanted { WANT_TRUE, WANT_FALSE, WANT_ONE, WANT_NOTHING } wanted;
+typedef enum wanted { WANT_TRUE, WANT_FALSE, WANT_ONE, WANT_NOTHING, WANT_ABSOLUTE } wanted;
 static const struct { const char *architecture, *key; wanted want; } fixed_options[] = {
     {NULL, "quantization_config", WANT_NOTHING},
     {NULL, "pruned_heads", WANT_NOTHING},
     {NULL, "per_layer_config", WANT_NOTHING},
-    {NULL, "is_causal", WANT_TRUE},
     {NULL, "is_encoder_decoder", WANT_FALSE},
     {NULL, "add_cross_attention", WANT_FALSE},
     {NULL, "partial_rotary_factor", WANT_ONE},
+    {"gpt2", "is_causal", WANT_TRUE},
+    {"llama", "is_causal", WANT_TRUE},
+    {"mistral", "is_causal", WANT_TRUE},
+    {"qwen2", "is_causal", WANT_TRUE},
+    {"qwen3", "is_causal", WANT_TRUE},
+    {"bert", "is_causal", WANT_FALSE},
+    {"bert", "is_decoder", WANT_FALSE},
+    {"bert", "position_embedding_type", WANT_ABSOLUTE},
+    {"modernbert", "is_causal", WANT_FALSE},
+    {"modernbert", "rope_scaling", WANT_NOTHING},
     {"gpt2", "scale_attn_weights", WANT_TRUE},
     {"gpt2", "scale_attn_by_inverse_layer_idx", WANT_FALSE},
     {"gpt2", "reorder_and_upcast_attn", WANT_FALSE},
@@ -124,6 +148,8 @@ static cch_status read_bool_or(cch_json root, const char *key, bool fallback, bo
 
 static cch_status check_fixed(cch_json root, const char *key, wanted want, cch_error *err) {
     cch_json value;
+    const char *text;
+    size_t len;
     bool flag;
     double number;
     if (!cch_json_has(root, key, &value)) return CCH_OK;
@@ -139,6 +165,9 @@ static cch_status check_fixed(cch_json root, const char *key, wanted want, cch_e
         return cch_json_get_kind(value) == CCH_JSON_OBJECT && cch_json_len(value) == 0
                    ? CCH_OK
                    : cch_json_refuse(value, "null", err);
+    case WANT_ABSOLUTE:
+        CCH_RETURN_IF(cch_json_get_string(value, &text, &len, err));
+        return cch_json_is(text, len, "absolute") ? CCH_OK : cch_json_refuse(value, "absolute", err);
     }
     return CCH_OK;
 }
@@ -155,7 +184,7 @@ static cch_status find_family(cch_json root, const family **out, cch_error *err)
         *out = &families[i];
         if (cch_json_is(name, len, families[i].architecture)) return CCH_OK;
     }
-    return cch_json_refuse(value, "gpt2, llama, mistral, qwen2, qwen3", err);
+    return cch_json_refuse(value, "gpt2, llama, mistral, qwen2, qwen3, bert, modernbert", err);
 }
 
 static cch_status read_activation(cch_json root, const family *f, cch_activation *out, cch_error *err) {
@@ -234,6 +263,34 @@ static cch_status read_window(cch_json root, const family *f, cch_config *c, cch
     return CCH_OK;
 }
 
+/* Layers 0, k, 2 k, ... see everything and the others a window: k is global_attn_every_n_layers, or what layer_types
+ * (5.x) amounts to. */
+static cch_status read_global_every(cch_json root, cch_config *c, cch_error *err) {
+    cch_json list;
+    const char *type;
+    char where[CCH_JSON_TEXT];
+    size_t len;
+    CCH_RETURN_IF(read_size_or(root, "global_attn_every_n_layers", MAX_LAYERS, 3, &c->global_every, err));
+    if (!cch_json_has(root, "layer_types", &list)) return CCH_OK;
+    CCH_RETURN_IF(cch_json_expect(list, CCH_JSON_ARRAY, err));
+    if (cch_json_len(list) != (size_t)c->n_layers)
+        CCH_FAIL(err, CCH_E_FORMAT, -1, "%s has %zu entries, expected one for each of %d layers",
+                 cch_json_where(list, where), cch_json_len(list), c->n_layers);
+    c->global_every = c->n_layers;
+    for (int32_t i = 0; i < c->n_layers; i++) {
+        cch_json element = cch_json_at(list, (size_t)i);
+        CCH_RETURN_IF(cch_json_get_string(element, &type, &len, err));
+        bool global = cch_json_is(type, len, "full_attention");
+        if (!global && !cch_json_is(type, len, "sliding_attention"))
+            return cch_json_refuse(element, "full_attention, sliding_attention", err);
+        if (global && i > 0 && c->global_every == c->n_layers) c->global_every = i;
+        if (global != (i % c->global_every == 0))
+            return cch_json_refuse(element, global ? "sliding_attention: full attention in every k-th layer"
+                                                   : "full_attention: in every k-th layer", err);
+    }
+    return CCH_OK;
+}
+
 static cch_status read_rope_type(cch_json rope, cch_rope_type *out, cch_error *err) {
     static const struct { const char *name; cch_rope_type type; } types[] = {
         {"default", CCH_ROPE_DEFAULT}, {"linear", CCH_ROPE_LINEAR}, {"llama3", CCH_ROPE_LLAMA3}};
@@ -302,6 +359,30 @@ static cch_status read_rope(cch_json root, cch_config *c, cch_error *err) {
                         c->max_position_embeddings, &c->rope_original_max_position, err);
 }
 
+/* ModernBERT: a window of local_attention / 2 to each side, and a RoPE base for each kind of layer, at the top (4.x) or
+ * in rope_parameters by the kind's name (5.x). */
+static cch_status read_local_attention(cch_json root, cch_config *c, cch_error *err) {
+    static const struct { const char *kind, *key; double theta; } kinds[] = {
+        {"full_attention", "global_rope_theta", 160000}, {"sliding_attention", "local_rope_theta", 10000}};
+    float *thetas[] = {&c->rope_theta, &c->local_rope_theta};
+    cch_json all, rope;
+    int32_t width;
+    CCH_RETURN_IF(read_size_or(root, "local_attention", INT32_MAX, 128, &width, err));
+    c->sliding_window = width / 2 + 1;
+    CCH_RETURN_IF(read_global_every(root, c, err));
+    for (size_t i = 0; i < 2; i++) {
+        CCH_RETURN_IF(read_float_or(root, kinds[i].key, 1, 1e12, kinds[i].theta, thetas[i], err));
+        if (!cch_json_has(root, "rope_parameters", &all) || !cch_json_has(all, kinds[i].kind, &rope)) continue;
+        cch_rope_type type;
+        CCH_RETURN_IF(cch_json_expect(rope, CCH_JSON_OBJECT, err));
+        CCH_RETURN_IF(read_rope_type(rope, &type, err));
+        if (type != CCH_ROPE_DEFAULT) return cch_json_refuse(rope, "rope_type default", err);
+        CCH_RETURN_IF(check_rope_keys(rope, err));
+        CCH_RETURN_IF(read_float_or(rope, "rope_theta", 1, 1e12, kinds[i].theta, thetas[i], err));
+    }
+    return CCH_OK;
+}
+
 /* ------------------------------------------------------------------------------------------- special ids ---- */
 
 /* Adds an id; one that no token has (configs of resized vocabularies keep old ids) can never be drawn: left out. */
@@ -348,19 +429,22 @@ static cch_status read_special_ids(cch_json root, const family *f, cch_config *c
 
 /* ------------------------------------------------------------------------------------- classifiers' labels ---- */
 
-/* What the model is for is said by the end of its class's name; any other class counts as a causal model: its tensors
- * will tell. */
-static cch_status read_model_type(cch_json root, cch_model_type *out, cch_error *err) {
+/* What the model is for is said by the end of its class's name; any other class counts as a causal model, or of an
+ * encoder's family as an encoder: its tensors will tell. */
+static cch_status read_model_type(cch_json root, const family *f, cch_model_type *out, cch_error *err) {
     static const char classifier[] = "ForSequenceClassification";
     cch_json value;
     const char *name;
     size_t len, end = sizeof classifier - 1;
-    *out = CCH_CAUSAL_LM;
+    *out = f->encoder ? CCH_ENCODER : CCH_CAUSAL_LM;
     if (!cch_json_has(root, "architectures", &value)) return CCH_OK;
     CCH_RETURN_IF(cch_json_expect(value, CCH_JSON_ARRAY, err));
     if (cch_json_len(value) == 0) return CCH_OK;
-    CCH_RETURN_IF(cch_json_get_string(cch_json_at(value, 0), &name, &len, err));
-    if (len >= end && memcmp(name + len - end, classifier, end) == 0) *out = CCH_SEQUENCE_CLASSIFICATION;
+    value = cch_json_at(value, 0);
+    CCH_RETURN_IF(cch_json_get_string(value, &name, &len, err));
+    if (len < end || memcmp(name + len - end, classifier, end) != 0) return CCH_OK;
+    if (f->encoder) return cch_json_refuse(value, "encoders without a classifier", err);
+    *out = CCH_SEQUENCE_CLASSIFICATION;
     return CCH_OK;
 }
 
@@ -469,7 +553,10 @@ static cch_status read_config(cch_json root, cch_config *c, cch_error *err) {
     c->position = f->position;
     c->gated_mlp = f->gated_mlp;
     c->qk_norm = f->qk_norm;
-    CCH_RETURN_IF(read_model_type(root, &c->model_type, err));
+    c->post_norm = f->post_norm;
+    c->embedding_norm = f->embedding_norm;
+    c->no_first_norm = f->no_first_norm;
+    CCH_RETURN_IF(read_model_type(root, f, &c->model_type, err));
     CCH_RETURN_IF(read_sizes(root, f, c, err));
     CCH_RETURN_IF(read_float_or(root, f->norm_eps, 1e-30, 1, f->norm_eps_default, &c->norm_eps, err));
     CCH_RETURN_IF(read_activation(root, f, &c->activation, err));
@@ -483,8 +570,15 @@ static cch_status read_config(cch_json root, cch_config *c, cch_error *err) {
     if (f->mlp_bias_key != NULL) CCH_RETURN_IF(read_bool_or(root, f->mlp_bias_key, false, &bias, err));
     c->mlp_bias = f->mlp_bias || bias;
 
-    CCH_RETURN_IF(read_window(root, f, c, err));
-    if (f->position == CCH_POSITION_ROPE) CCH_RETURN_IF(read_rope(root, c, err));
+    c->norm_bias = f->norm == CCH_NORM_LAYER;
+    if (f->norm_bias_key != NULL) CCH_RETURN_IF(read_bool_or(root, f->norm_bias_key, false, &c->norm_bias, err));
+    if (f->token_types != NULL)
+        CCH_RETURN_IF(read_size_or(root, f->token_types, MAX_VOCAB, f->token_types_default, &c->type_vocab_size, err));
+
+    if (f->encoder) c->tie_word_embeddings = false;
+    if (f->encoder && f->position == CCH_POSITION_ROPE) CCH_RETURN_IF(read_local_attention(root, c, err));
+    if (!f->encoder) CCH_RETURN_IF(read_window(root, f, c, err));
+    if (!f->encoder && f->position == CCH_POSITION_ROPE) CCH_RETURN_IF(read_rope(root, c, err));
     CCH_RETURN_IF(read_special_ids(root, f, c, err));
     return read_labels(root, c, err);
 }
@@ -545,5 +639,10 @@ void cch_config_deinit(cch_config *config) {
 }
 
 const char *cch_model_type_name(cch_model_type type) {
-    return type == CCH_SEQUENCE_CLASSIFICATION ? "sequence_classification" : "causal_lm";
+    switch (type) {
+    case CCH_SEQUENCE_CLASSIFICATION: return "sequence_classification";
+    case CCH_ENCODER: return "encoder";
+    case CCH_CAUSAL_LM: break;
+    }
+    return "causal_lm";
 }

@@ -18,22 +18,32 @@ typedef enum cch_rope_type { CCH_ROPE_DEFAULT, CCH_ROPE_LINEAR, CCH_ROPE_LLAMA3 
 
 typedef struct cch_config {
     char architecture[32];       /* the key model_type: "gpt2", "llama", ... */
-    cch_model_type model_type;   /* CCH_SEQUENCE_CLASSIFICATION: architectures[0] ends with ForSequenceClassification */
+    cch_model_type model_type;   /* CCH_SEQUENCE_CLASSIFICATION: architectures[0] ends with ForSequenceClassification;
+                                    CCH_ENCODER: the architecture is one */
     int32_t vocab_size, hidden_size, intermediate_size, n_layers, n_heads, n_kv_heads, head_dim;
     int32_t max_position_embeddings;
     cch_norm norm;
     float norm_eps;              /* rms_norm_eps, layer_norm_epsilon */
+    bool norm_bias;
+    bool post_norm;              /* x = norm(x + block(x)) (BERT); otherwise x = x + block(norm(x)) */
+    bool embedding_norm;         /* of the embeddings' sum */
+    bool no_first_norm;          /* the first layer's attention reads its input as it is (ModernBERT) */
     cch_activation activation;
     bool gated_mlp;              /* down(act(gate(x)) * up(x)); otherwise down(act(up(x))) */
     bool qkv_bias, o_bias, mlp_bias;
     bool qk_norm;                /* RMS norm of each query and key head before RoPE (Qwen3) */
-    bool tie_word_embeddings;    /* false for a classifier: there is no output matrix that could be the embeddings */
+    bool tie_word_embeddings;    /* false for classifiers and encoders: there is no output matrix that could be the
+                                    embeddings */
+    int32_t type_vocab_size;     /* token types, of which a single text's is 0; 0 = none */
     cch_position position;
     float rope_theta;
+    float local_rope_theta;      /* of layers with a window, where others have none */
     cch_rope_type rope_type;
     float rope_factor, rope_low_freq_factor, rope_high_freq_factor;
     int32_t rope_original_max_position;
-    int32_t sliding_window;      /* a query sees at most this many tokens, itself counted; 0 = all */
+    int32_t sliding_window;      /* a query sees at most this many tokens, itself counted; an encoder's the same number
+                                    to each side; 0 = all */
+    int32_t global_every;        /* layers 0, k, 2 k, ... have no window; 0 = all have what sliding_window says */
     int32_t bos_token_id;        /* -1 = none; ids outside the vocabulary, which configs of resized ones keep, count as
                                     none */
     int32_t n_eos, eos_token_ids[8];
@@ -55,9 +65,15 @@ cch_status cch_config_add_eos(const char *text, size_t len, const char *name, cc
 /* Frees the labels.  A zeroed struct is a no-op. */
 void cch_config_deinit(cch_config *config);
 
-/* Numbers the output matrix gives after a token: one per id of the vocabulary, or per label of a classifier. */
+/* Numbers the output matrix gives after a token: one per id of the vocabulary, or per label of a classifier; an encoder
+ * has none. */
 static inline int32_t cch_config_n_outputs(const cch_config *config) {
-    return config->model_type == CCH_SEQUENCE_CLASSIFICATION ? config->n_labels : config->vocab_size;
+    return config->model_type == CCH_CAUSAL_LM ? config->vocab_size : config->n_labels;
+}
+
+/* The window of a layer, as in sliding_window. */
+static inline int32_t cch_config_window(const cch_config *config, int32_t layer) {
+    return config->global_every > 0 && layer % config->global_every == 0 ? 0 : config->sliding_window;
 }
 
 #endif

@@ -69,20 +69,29 @@ static void probe_rows(const job *j, const cch_queries *b, int32_t kv_head, cons
     }
 }
 
+/* Keys [first, last) that the query at `pos` sees. */
+static int32_t first_seen(int32_t window, int32_t pos) { return window > 0 && pos >= window ? pos - window + 1 : 0; }
+
+static int32_t last_seen(const job *j, const cch_queries *b, int32_t window, int32_t pos) {
+    if (j->model->config.model_type != CCH_ENCODER) return pos + 1;
+    return window > 0 && window < b->context - pos ? pos + window : b->context;
+}
+
 static void run_task(const job *j, const cch_queries *b, int32_t kv_head, const cch_attention_work *w) {
     const cch_kernels *kern = j->model->kern;
     const cch_config *config = &j->model->config;
     const cch_page_geometry *g = cch_pool_geometry(j->model->pool);
-    int32_t group = group_of(config), window = config->sliding_window;
+    int32_t group = group_of(config), window = cch_config_window(config, j->layer);
+    int32_t kv_layer = cch_kv_layer(j->model, j->layer);
     size_t dim = (size_t)config->head_dim, rows = (size_t)(b->n * group), group_floats = (size_t)group * dim;
     size_t head_at = (size_t)kv_head * group_floats;
 
-    int32_t visible = window > 0 && b->first >= window ? b->first - window + 1 : 0;
-    int32_t page0 = visible / CCH_PAGE_TOKENS, skipped = page0 * CCH_PAGE_TOKENS;
-    size_t n_pages = pages_of(b->first + b->n) - (size_t)page0, lds = n_pages * CCH_PAGE_TOKENS;
+    int32_t page0 = first_seen(window, b->first) / CCH_PAGE_TOKENS, skipped = page0 * CCH_PAGE_TOKENS;
+    size_t n_pages = pages_of(last_seen(j, b, window, b->first + b->n - 1)) - (size_t)page0;
+    size_t lds = n_pages * CCH_PAGE_TOKENS;
     for (size_t i = 0; i < n_pages; i++) {
-        w->k_pages[i] = cch_page_k(g, b->kv[(size_t)page0 + i], j->layer, kv_head);
-        w->v_pages[i] = cch_page_v(g, b->kv[(size_t)page0 + i], j->layer, kv_head);
+        w->k_pages[i] = cch_page_k(g, b->kv[(size_t)page0 + i], kv_layer, kv_head);
+        w->v_pages[i] = cch_page_v(g, b->kv[(size_t)page0 + i], kv_layer, kv_head);
     }
 
     /* The rows of one position, or of ungrouped heads, are evenly spaced already. */
@@ -94,8 +103,8 @@ static void run_task(const job *j, const cch_queries *b, int32_t kv_head, const 
                       1.0f / sqrtf((float)dim), w->scores, lds);
     for (size_t i = 0; i < rows; i++) {
         int32_t pos = b->first + (int32_t)i / group;
-        w->first[i] = (window > 0 && pos >= window ? pos - window + 1 : 0) - skipped;
-        w->last[i] = pos + 1 - skipped;
+        w->first[i] = first_seen(window, pos) - skipped;
+        w->last[i] = last_seen(j, b, window, pos) - skipped;
         kern->softmax(w->scores + i * lds, (size_t)w->first[i], (size_t)w->last[i]);
     }
     if (j->probe != NULL) probe_rows(j, b, kv_head, w, lds, skipped);
@@ -118,7 +127,7 @@ static void run_tasks(void *arg, int thread, int n_threads) {
 static bool worth_threads(const cch_model *model, const cch_queries *blocks, size_t n_blocks) {
     double flops = 0, per_key = 4.0 * model->config.n_heads * model->config.head_dim;
     for (size_t i = 0; i < n_blocks && flops < INLINE_FLOPS; i++)
-        flops += per_key * blocks[i].n * (blocks[i].first + blocks[i].n);
+        flops += per_key * blocks[i].n * blocks[i].context;
     return flops >= INLINE_FLOPS;
 }
 

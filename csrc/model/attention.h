@@ -1,11 +1,12 @@
-/* attention - causal softmax attention of new queries over the pages of their sequences.
+/* attention - softmax attention of queries over the pages of their sequences: a decoder's see what is before them, an
+ * encoder's what is around them.
  *
  * The work is cut into tasks: one block of consecutive query positions of one sequence, for one KV head.  The rows of a
  * task are all query heads of the KV head at all positions of the block, so that its pages are read once.  Tasks are
  * handed out one by one, as their costs differ.
  *
- * Exactness: per query, scores over its pages (each one chain over head_dim), one softmax over [first visible, own
- * position], one mix in ascending position.  Nothing depends on the blocking, and pages before a sliding window are
+ * Exactness: per query, scores over its pages (each one chain over head_dim), one softmax over what it sees, one
+ * mix in ascending position.  Nothing depends on the blocking, and pages before a sliding window are
  * skipped in whole pages, which leaves every lane of the softmax where it was.
  */
 #ifndef CCH_MODEL_ATTENTION_H
@@ -18,6 +19,7 @@
 typedef struct cch_queries {
     float *const *kv;  /* borrowed: KV blocks of the sequence's pages, from its first */
     int32_t first, n;  /* positions */
+    int32_t context;   /* keys there are: first + n of a decoder, all of an encoder's text */
     size_t row;        /* of the first position in qkv */
     size_t out_row;    /* ... and in the output */
 } cch_queries;

@@ -11,6 +11,7 @@
 #include "base/threads.h"
 #include "base/turns.h"
 #include "io/config.h"
+#include "io/sentence.h"
 #include "kern/kernels.h"
 #include "kv/pool.h"
 #include "model/rope.h"
@@ -21,13 +22,14 @@ struct cch_model {
     atomic_int refs;
     cch_config config;
     cch_weights weights;             /* owned, immutable after load */
-    cch_rope rope;                   /* owned, immutable after load */
+    cch_rope rope, local_rope;       /* owned, immutable after load; local_rope: of layers with a window */
+    cch_sentence sentence;           /* of an encoder: what becomes of a text's hidden states */
     const cch_kernels *kern;         /* static */
     cch_threads *threads;            /* owned, used and exchanged under run_lock */
     atomic_int n_threads;            /* of `threads`, for readers without the lock */
     cch_scratch scratch;             /* owned, used under run_lock */
     cch_turns run_lock;
-    cch_pool *pool;                  /* owned */
+    cch_pool *pool;                  /* owned; an encoder's holds no page, and its geometry is of a single layer */
     cch_tokenizer *tokenizer;        /* shared; NULL when the folder has none */
     float *bos_logits;               /* owned: logits after a lone BOS, made by gen/work when first needed; or NULL */
     char fingerprint[65];
@@ -41,6 +43,11 @@ static inline cch_status cch_run_lock(cch_model *model, cch_error *err) {
     CCH_FAIL(err, CCH_E_BUSY, -1, "the model is in the middle of another call of this same thread");
 }
 static inline void cch_run_unlock(cch_model *model) { cch_turns_give(&model->run_lock); }
+
+/* Where a layer's keys and values lie in a KV block: an encoder, which keeps none, has room for the layer at work. */
+static inline int32_t cch_kv_layer(const cch_model *model, int32_t layer) {
+    return model->config.model_type == CCH_ENCODER ? 0 : layer;
+}
 
 /* E_MODEL_TYPE, with the name of the operation, unless the model is of the type it needs. */
 static inline cch_status cch_model_expect(const cch_model *model, cch_model_type type, const char *operation,

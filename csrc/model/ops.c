@@ -42,6 +42,7 @@ static void embed_rows(const void *arg, size_t first, size_t last) {
     for (size_t r = first; r < last; r++) {
         float *x = a->x + r * a->ld;
         cch_weights_embedding(&m->weights, a->batch[r].token_id, x);
+        if (m->weights.token_types != NULL) m->kern->add(x, m->weights.token_types, hidden);
         if (m->config.position == CCH_POSITION_LEARNED)
             m->kern->add(x, m->weights.positions + (size_t)a->batch[r].pos * hidden, hidden);
         else
@@ -53,6 +54,25 @@ void cch_op_embed(const cch_model *model, const cch_row *batch, size_t rows, flo
                   float *sin) {
     embed_args args = {model, batch, x, cos, sin, ld};
     over_rows(model->threads, rows, ld * 8, embed_rows, &args); /* a look-up in packed panels strides through memory */
+}
+
+typedef struct angle_args {
+    const cch_rope *rope;
+    const cch_row *batch;
+    float *cos, *sin;
+} angle_args;
+
+static void angle_rows(const void *arg, size_t first, size_t last) {
+    const angle_args *a = arg;
+    const size_t half = a->rope->half;
+    for (size_t r = first; r < last; r++)
+        cch_rope_angles(a->rope, a->batch[r].pos, a->cos + r * half, a->sin + r * half);
+}
+
+void cch_op_angles(const cch_model *model, const cch_rope *rope, const cch_row *batch, size_t rows, float *cos,
+                   float *sin) {
+    angle_args args = {rope, batch, cos, sin};
+    over_rows(model->threads, rows, rope->half * 16, angle_rows, &args); /* a sine costs as much as a row of floats */
 }
 
 /* ------------------------------------------------------------------------------------- residual and norm ---- */
@@ -112,11 +132,12 @@ static void write_page(const kv_args *a, const cch_run *run) {
     const cch_config *config = &a->model->config;
     const cch_page_geometry *g = cch_pool_geometry(a->model->pool);
     size_t dim = (size_t)config->head_dim, n = (size_t)run->n, slot = (size_t)run->slot;
+    int32_t layer = cch_kv_layer(a->model, a->layer_index);
     const float *keys = a->qkv + run->row * a->ld + (size_t)config->n_heads * dim;
     const float *values = keys + (size_t)config->n_kv_heads * dim;
     for (int32_t h = 0; h < config->n_kv_heads; h++) {
-        float *k = cch_page_k(g, run->kv, a->layer_index, h) + slot;
-        float *v = cch_page_v(g, run->kv, a->layer_index, h) + slot * (size_t)g->ldv;
+        float *k = cch_page_k(g, run->kv, layer, h) + slot;
+        float *v = cch_page_v(g, run->kv, layer, h) + slot * (size_t)g->ldv;
         for (size_t d = 0; d < dim; d++)
             for (size_t t = 0; t < n; t++) k[d * CCH_PAGE_TOKENS + t] = keys[t * a->ld + (size_t)h * dim + d];
         for (size_t t = 0; t < n; t++)

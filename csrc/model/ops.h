@@ -23,13 +23,16 @@ typedef struct cch_run {
     bool keep_kv;   /* write K and V */
 } cch_run;
 
-/* x [rows, ld] = token embeddings, plus position embeddings where the model has them; cos, sin [rows, half] = RoPE
- * angles where it has those (rope.half > 0). */
+/* x [rows, ld] = token embeddings, plus those of token type 0 and of positions where the model has them; cos, sin [rows,
+ * half] = RoPE angles where it has those (rope.half > 0). */
 void cch_op_embed(const cch_model *model, const cch_row *batch, size_t rows, float *x, size_t ld, float *cos,
                   float *sin);
+/* cos, sin [rows, half] = angles of another base. */
+void cch_op_angles(const cch_model *model, const cch_rope *rope, const cch_row *batch, size_t rows, float *cos,
+                   float *sin);
 
 /* x += delta (unless delta is NULL), then y = norm(x): one residual step and what the next block reads.  x, delta and y
- * [rows, ld]. */
+ * [rows, ld]; y may be x. */
 void cch_op_add_norm(const cch_model *model, const cch_norm_weights *norm, float *x, const float *delta, size_t rows,
                      size_t ld, float *y);
 

@@ -15,7 +15,7 @@ static float llama3_scaled(const cch_config *c, float inv_freq) {
     return (1.0f - smooth) * inv_freq / c->rope_factor + smooth * inv_freq;
 }
 
-cch_status cch_rope_init(const cch_config *config, cch_rope *out, cch_error *err) {
+cch_status cch_rope_init(const cch_config *config, float theta, cch_rope *out, cch_error *err) {
     cch_status status = CCH_OK;
     cch_rope rope = {NULL, 0};
     *out = rope;
@@ -24,7 +24,7 @@ cch_status cch_rope_init(const cch_config *config, cch_rope *out, cch_error *err
     CCH_NEW(rope.inv_freq, rope.half, err);
     for (size_t i = 0; i < rope.half; i++) {
         float exponent = (float)(2 * i) / (float)config->head_dim;
-        float inv_freq = 1.0f / (float)pow((double)config->rope_theta, (double)exponent);
+        float inv_freq = 1.0f / (float)pow((double)theta, (double)exponent);
         if (config->rope_type == CCH_ROPE_LINEAR) inv_freq /= config->rope_factor;
         if (config->rope_type == CCH_ROPE_LLAMA3) inv_freq = llama3_scaled(config, inv_freq);
         rope.inv_freq[i] = inv_freq;

@@ -18,8 +18,8 @@ typedef struct cch_rope {
     size_t half;     /* head_dim / 2; 0 for learned positions */
 } cch_rope;
 
-/* E_MEMORY. */
-cch_status cch_rope_init(const cch_config *config, cch_rope *out, cch_error *err);
+/* The angles of base `theta`: rope_theta or local_rope_theta of the config.   E_MEMORY. */
+cch_status cch_rope_init(const cch_config *config, float theta, cch_rope *out, cch_error *err);
 void cch_rope_deinit(cch_rope *rope);
 /* cos, sin [half] of the angles at position `pos`.  Threads: pure. */
 void cch_rope_angles(const cch_rope *rope, int32_t pos, float *cos, float *sin);

@@ -23,14 +23,15 @@ typedef struct loader {
 
 static bool is_layered(const cch_tensor_rule *rule) { return strchr(rule->pattern, '#') != NULL; }
 
-/* Does a model of this config have the tensor? */
-static bool is_wanted(const cch_config *c, const cch_tensor_rule *rule) {
+/* Does a model of this config have the tensor, in this layer? */
+static bool is_wanted(const cch_config *c, const cch_tensor_rule *rule, size_t layer) {
     switch (rule->slot) {
     case CCH_SLOT_QKV:
     case CCH_SLOT_Q:
     case CCH_SLOT_K:
     case CCH_SLOT_V: return !rule->bias || c->qkv_bias;
     case CCH_SLOT_O: return !rule->bias || c->o_bias;
+    case CCH_SLOT_GATE_UP:
     case CCH_SLOT_GATE: return c->gated_mlp && (!rule->bias || c->mlp_bias);
     case CCH_SLOT_UP:
     case CCH_SLOT_DOWN: return !rule->bias || c->mlp_bias;
@@ -39,9 +40,11 @@ static bool is_wanted(const cch_config *c, const cch_tensor_rule *rule) {
     case CCH_SLOT_HEAD: return c->model_type == CCH_CAUSAL_LM && !c->tie_word_embeddings;
     case CCH_SLOT_SCORE: return c->model_type == CCH_SEQUENCE_CLASSIFICATION;
     case CCH_SLOT_POSITIONS: return c->position == CCH_POSITION_LEARNED;
-    case CCH_SLOT_ATTENTION_NORM:
+    case CCH_SLOT_TOKEN_TYPES: return c->type_vocab_size > 0;
+    case CCH_SLOT_EMBEDDING_NORM: return c->embedding_norm && (!rule->bias || c->norm_bias);
+    case CCH_SLOT_ATTENTION_NORM: return !(c->no_first_norm && layer == 0) && (!rule->bias || c->norm_bias);
     case CCH_SLOT_MLP_NORM:
-    case CCH_SLOT_FINAL_NORM: return !rule->bias || c->norm == CCH_NORM_LAYER;
+    case CCH_SLOT_FINAL_NORM: return !rule->bias || c->norm_bias;
     case CCH_SLOT_EMBEDDING: break;
     }
     return true;
@@ -57,16 +60,19 @@ static void slot_shape(const cch_config *c, cch_slot slot, size_t *rows, size_t 
     case CCH_SLOT_HEAD: *rows = (size_t)c->vocab_size; break;
     case CCH_SLOT_SCORE: *rows = (size_t)c->n_labels; break;
     case CCH_SLOT_POSITIONS: *rows = (size_t)c->max_position_embeddings; break;
+    case CCH_SLOT_TOKEN_TYPES: *rows = (size_t)c->type_vocab_size; break;
     case CCH_SLOT_QKV: *rows = q + 2 * kv; break;
     case CCH_SLOT_Q: *rows = q; break;
     case CCH_SLOT_K:
     case CCH_SLOT_V: *rows = kv; break;
     case CCH_SLOT_O: *rows = hidden, *cols = q; break;
+    case CCH_SLOT_GATE_UP: *rows = 2 * (size_t)c->intermediate_size; break;
     case CCH_SLOT_GATE:
     case CCH_SLOT_UP: *rows = (size_t)c->intermediate_size; break;
     case CCH_SLOT_DOWN: *rows = hidden, *cols = (size_t)c->intermediate_size; break;
     case CCH_SLOT_Q_NORM:
     case CCH_SLOT_K_NORM: *rows = dim, *cols = 0; break;
+    case CCH_SLOT_EMBEDDING_NORM:
     case CCH_SLOT_ATTENTION_NORM:
     case CCH_SLOT_MLP_NORM:
     case CCH_SLOT_FINAL_NORM: *rows = hidden, *cols = 0; break;
@@ -143,7 +149,7 @@ static cch_status check_one(const loader *l, size_t layer, size_t r) {
     const cch_tensor_rule *rule = &l->family->rules[r];
     const cch_tensor_view *view = *found_at(l, layer, r);
     const char *prefix = rule->slot == CCH_SLOT_HEAD || rule->slot == CCH_SLOT_SCORE ? "" : l->family->prefix;
-    if (is_wanted(l->config, rule)) {
+    if (is_wanted(l->config, rule, layer)) {
         if (view != NULL) return check_shape(l, rule, view);
         const char *hash = strchr(rule->pattern, '#');
         if (hash == NULL) CCH_FAIL(l->err, CCH_E_FORMAT, -1, "tensor %s%s is missing", prefix, rule->pattern);
@@ -207,6 +213,8 @@ static place slot_place(const loader *l, cch_slot slot, size_t layer) {
     case CCH_SLOT_HEAD:
     case CCH_SLOT_SCORE: return (place){.packed = &w->head};
     case CCH_SLOT_POSITIONS: return (place){.table = &w->positions};
+    case CCH_SLOT_TOKEN_TYPES: return (place){.table = &w->token_types};
+    case CCH_SLOT_EMBEDDING_NORM: return (place){.norm = &w->embedding_norm};
     case CCH_SLOT_FINAL_NORM: return (place){.norm = &w->final_norm};
     case CCH_SLOT_ATTENTION_NORM: return (place){.norm = &own->attention_norm};
     case CCH_SLOT_MLP_NORM: return (place){.norm = &own->mlp_norm};
@@ -217,6 +225,7 @@ static place slot_place(const loader *l, cch_slot slot, size_t layer) {
     case CCH_SLOT_K: return (place){.packed = &own->qkv, .row = q};
     case CCH_SLOT_V: return (place){.packed = &own->qkv, .row = q + kv};
     case CCH_SLOT_O: return (place){.packed = &own->o};
+    case CCH_SLOT_GATE_UP:
     case CCH_SLOT_GATE: return (place){.packed = &own->up};
     case CCH_SLOT_UP: return (place){.packed = &own->up, .row = c->gated_mlp ? (size_t)c->intermediate_size : 0};
     case CCH_SLOT_DOWN: return (place){.packed = &own->down};
@@ -268,7 +277,7 @@ static cch_status load_all(loader *l) {
         CCH_RETURN_IF(new_layer(l, &w->layers[layer]));
         for (size_t r = 0; r < l->family->n_rules; r++) {
             const cch_tensor_rule *rule = &l->family->rules[r];
-            if (is_wanted(c, rule) && (layer == 0 || is_layered(rule))) CCH_RETURN_IF(load_tensor(l, layer, r));
+            if (is_wanted(c, rule, layer) && (layer == 0 || is_layered(rule))) CCH_RETURN_IF(load_tensor(l, layer, r));
         }
     }
     cch_hash_digest(&l->hash, w->digest);
@@ -318,10 +327,12 @@ void cch_weights_close(cch_weights *weights) {
         cch_packed_deinit(&layer->down);
     }
     cch_free(weights->layers);
+    free_norm(&weights->embedding_norm);
     free_norm(&weights->final_norm);
     cch_packed_deinit(&weights->head);
     cch_free(weights->embedding);
     cch_free(weights->positions);
+    cch_free(weights->token_types);
     memset(weights, 0, sizeof *weights);
 }
 

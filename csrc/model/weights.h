@@ -20,12 +20,12 @@
 
 typedef struct cch_norm_weights {
     float *w; /* owned [n]; NULL when the family has no such norm */
-    float *b; /* owned [n]; NULL for RMS norms */
+    float *b; /* owned [n]; NULL for norms without bias */
 } cch_norm_weights;
 
 /* Rows of fused matrices follow each other without gaps; biases lie in the packed matrices. */
 typedef struct cch_layer {
-    cch_norm_weights attention_norm, mlp_norm; /* [hidden_size], each before its block */
+    cch_norm_weights attention_norm, mlp_norm; /* [hidden_size], each before its block, or with post_norm behind it */
     cch_norm_weights q_norm, k_norm;           /* [head_dim], w NULL without qk_norm */
     cch_packed qkv;  /* [(n_heads + 2 n_kv_heads) * head_dim, hidden_size]: rows of q, then k, then v */
     cch_packed o;    /* [hidden_size, n_heads * head_dim] */
@@ -36,11 +36,12 @@ typedef struct cch_layer {
 typedef struct cch_weights {
     cch_layer *layers;           /* owned [n_layers] */
     size_t n_layers;
-    cch_norm_weights final_norm; /* [hidden_size] */
+    cch_norm_weights embedding_norm, final_norm; /* [hidden_size]; w NULL where the family has none */
     cch_packed head;             /* [vocab_size, hidden_size]: the output matrix; when tied also the embeddings.
-                                    Of a classifier: [n_labels, hidden_size] */
+                                    Of a classifier: [n_labels, hidden_size]; of an encoder without rows */
     float *embedding;            /* owned [vocab_size, hidden_size]; NULL when tied */
     float *positions;            /* owned [max_position_embeddings, hidden_size]; NULL with RoPE */
+    float *token_types;          /* owned [type_vocab_size, hidden_size]; NULL without */
     int64_t n_parameters;        /* as in the file; a tied matrix counts once */
     size_t bytes;                /* held by all of the above */
     uint8_t digest[CCH_HASH_BYTES]; /* of the names, shapes and f32 values */

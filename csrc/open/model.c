@@ -57,8 +57,16 @@ static cch_status hash_tokenizer(const char *folder, cch_hash *hash, bool *out_f
     return last ? hash_file(folder, "tokenizer_config.json", hash, &last, err) : CCH_OK;
 }
 
+static void hash_encoder(const cch_config *c, const cch_sentence *sentence, cch_hash *hash) {
+    char text[256];
+    int n = snprintf(text, sizeof text, "encoder norm %d %d %d %d types %d local %a every %d pooling %d most %d",
+                     c->norm_bias, c->post_norm, c->embedding_norm, c->no_first_norm, c->type_vocab_size,
+                     (double)c->local_rope_theta, c->global_every, (int)sentence->pooling, sentence->max_tokens);
+    cch_hash_update(hash, text, (size_t)n + 1);
+}
+
 /* Everything in the configuration that the arithmetic, the stop rules or the reading of labels depends on, as text. */
-static void hash_config(const cch_config *c, cch_hash *hash) {
+static void hash_config(const cch_config *c, const cch_sentence *sentence, cch_hash *hash) {
     char text[1024];
     int n = snprintf(text, sizeof text, "%s %d %d %d %d %d %d %d %d norm %d %a act %d %d bias %d %d %d qk %d tied %d "
                      "position %d %a %d %a %a %a %d window %d bos %d eos",
@@ -71,6 +79,7 @@ static void hash_config(const cch_config *c, cch_hash *hash) {
     for (int32_t i = 0; i < c->n_eos; i++)
         n += snprintf(text + n, sizeof text - (size_t)n, " %d", c->eos_token_ids[i]);
     cch_hash_update(hash, text, (size_t)n + 1);
+    if (c->model_type == CCH_ENCODER) hash_encoder(c, sentence, hash);
     if (c->model_type != CCH_SEQUENCE_CLASSIFICATION) return;
     cch_hash_update(hash, &c->pad_token_id, sizeof c->pad_token_id);
     for (int32_t i = 0; i < c->n_labels; i++) cch_hash_update(hash, c->labels[i], strlen(c->labels[i]) + 1);
@@ -82,7 +91,7 @@ static cch_status open_tokenizer(const char *folder, cch_model *m, cch_error *er
     uint8_t digest[CCH_HASH_BYTES];
     bool found;
     cch_hash_init(&hash);
-    hash_config(&m->config, &hash);
+    hash_config(&m->config, &m->sentence, &hash);
     cch_hash_update(&hash, m->weights.digest, sizeof m->weights.digest);
     CCH_RETURN_IF(hash_tokenizer(folder, &hash, &found, err));
     cch_hash_digest(&hash, digest);
@@ -103,6 +112,7 @@ static void close_parts(cch_model *m) {
     cch_free(m->bos_logits);
     cch_scratch_deinit(&m->scratch);
     cch_rope_deinit(&m->rope);
+    cch_rope_deinit(&m->local_rope);
     cch_config_deinit(&m->config);
     cch_weights_close(&m->weights);
     cch_threads_free(m->threads);
@@ -118,8 +128,11 @@ static cch_status open_parts(const char *folder, const cch_model_options *o, cch
     CCH_RETURN_IF(cch_threads_new(n_threads, &m->threads, err));
     atomic_init(&m->n_threads, n_threads);
     CCH_RETURN_IF(cch_weights_open(folder, c, m->threads, &m->weights, err));
-    CCH_RETURN_IF(cch_rope_init(c, &m->rope, err));
-    CCH_RETURN_IF(cch_pool_new(cch_page_geometry_make(c->n_layers, c->n_kv_heads, c->head_dim),
+    CCH_RETURN_IF(cch_rope_init(c, c->rope_theta, &m->rope, err));
+    if (c->global_every > 0) CCH_RETURN_IF(cch_rope_init(c, c->local_rope_theta, &m->local_rope, err));
+    if (c->model_type == CCH_ENCODER) CCH_RETURN_IF(cch_sentence_open(folder, c, &m->sentence, err));
+    int32_t kept_layers = c->model_type == CCH_ENCODER ? 1 : c->n_layers; /* see cch_kv_layer */
+    CCH_RETURN_IF(cch_pool_new(cch_page_geometry_make(kept_layers, c->n_kv_heads, c->head_dim),
                                o->kv_budget_bytes == 0 ? DEFAULT_BUDGET : o->kv_budget_bytes, &m->pool, err));
     return open_tokenizer(folder, m, err);
 }
@@ -160,13 +173,16 @@ void cch_model_unref(cch_model *model) {
 
 void cch_model_get_info(const cch_model *model, cch_model_info *out) {
     const cch_config *c = &model->config;
+    const bool encoder = c->model_type == CCH_ENCODER;
     *out = (cch_model_info){
         .vocab_size = c->vocab_size, .hidden_size = c->hidden_size, .intermediate_size = c->intermediate_size,
         .n_layers = c->n_layers, .n_heads = c->n_heads, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim,
-        .n_ctx = c->max_position_embeddings, .bos_token_id = c->bos_token_id, .n_eos = c->n_eos,
+        .n_ctx = encoder ? model->sentence.max_tokens : c->max_position_embeddings,
+        .bos_token_id = c->bos_token_id, .n_eos = c->n_eos,
         .model_type = c->model_type, .pad_token_id = c->pad_token_id, .n_labels = c->n_labels,
         .n_threads = atomic_load(&model->n_threads), .n_parameters = model->weights.n_parameters,
-        .weight_bytes = model->weights.bytes, .page_bytes = model->pool->page_bytes};
+        .weight_bytes = model->weights.bytes, .page_bytes = encoder ? 0 : model->pool->page_bytes,
+        .pooling = model->sentence.pooling};
     memcpy(out->eos_token_ids, c->eos_token_ids, sizeof out->eos_token_ids);
     memcpy(out->fingerprint, model->fingerprint, sizeof out->fingerprint);
     snprintf(out->architecture, sizeof out->architecture, "%s", c->architecture);

@@ -60,6 +60,9 @@ static PyObject *labels_of(const cch_model *model, int32_t n) {
     return labels;
 }
 
+static const char *const pooling_names[] = {[CCH_POOL_MEAN] = "mean", [CCH_POOL_CLS] = "cls",
+                                            [CCH_POOL_LAST] = "last"};
+
 static PyObject *model_info(PyObject *object, PyObject *unused) {
     (void)unused;
     cch_model_info info;
@@ -76,7 +79,7 @@ static PyObject *model_info(PyObject *object, PyObject *unused) {
         Py_XDECREF(eos);
         return NULL;
     }
-    return Py_BuildValue("{s:s,s:s,s:N,s:s,s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:N,s:N,s:N,s:i,s:L,s:n,s:n}",
+    return Py_BuildValue("{s:s,s:s,s:N,s:s,s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:N,s:N,s:N,s:z,s:i,s:L,s:n,s:n}",
                          "model_type", cch_model_type_name(info.model_type), "architecture", info.architecture,
                          "labels", labels, "isa", info.isa, "fingerprint", info.fingerprint,
                          "vocab_size", info.vocab_size, "hidden_size", info.hidden_size,
@@ -84,6 +87,7 @@ static PyObject *model_info(PyObject *object, PyObject *unused) {
                          "n_heads", info.n_heads, "n_kv_heads", info.n_kv_heads, "head_dim", info.head_dim,
                          "n_ctx", info.n_ctx, "bos_token_id", id_or_none(info.bos_token_id), "eos_token_ids", eos,
                          "pad_token_id", id_or_none(info.pad_token_id),
+                         "pooling", info.model_type == CCH_ENCODER ? pooling_names[info.pooling] : NULL,
                          "n_threads", info.n_threads, "n_parameters", (long long)info.n_parameters,
                          "weight_bytes", (Py_ssize_t)info.weight_bytes, "page_bytes", (Py_ssize_t)info.page_bytes);
 }
@@ -257,6 +261,9 @@ static PyMethodDef model_methods[] = {
     {"eval", model_eval, METH_VARARGS,
      PyDoc_STR("eval(states, store_top_k=0, chunk_tokens=0, progress=None): bring states up to date together")},
     {"classify", model_classify, METH_O, PyDoc_STR("classify(states) -> Array [states, labels]")},
+    {"embed", cch_py_model_embed, METH_VARARGS,
+     PyDoc_STR("embed(ids, lengths, chunk_tokens=0, progress=None) -> Array [texts, hidden_size], unit rows")},
+    {"embed_tokens", cch_py_model_embed_tokens, METH_O, PyDoc_STR("embed_tokens(ids) -> Array [ids, hidden_size]")},
     {"set_threads", model_set_threads, METH_VARARGS, PyDoc_STR("set_threads(n)")},
     {"set_budget", model_set_budget, METH_VARARGS, PyDoc_STR("set_budget(bytes, drop_cached=False)")},
     {"embedding", model_embedding, METH_O, PyDoc_STR("embedding(token_id) -> Array [hidden_size]")},

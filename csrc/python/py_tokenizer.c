@@ -69,6 +69,32 @@ static PyObject *tokenizer_encode(PyObject *object, PyObject *args) {
     return result;
 }
 
+static PyObject *tokenizer_encode_cut(PyObject *object, PyObject *args) {
+    const cch_py_module *module = cch_py_module_of(object);
+    cch_tokenizer *tok = ((tokenizer *)object)->tok;
+    PyObject *text = NULL;
+    int limit = 0;
+    if (!PyArg_ParseTuple(args, "Oi:encode_cut", &text, &limit)) return NULL;
+    Py_ssize_t len = 0;
+    const char *utf8 = cch_py_utf8(module, text, &len);
+    if (utf8 == NULL) return NULL;
+    int32_t *ids = NULL, *data = NULL;
+    size_t n = 0;
+    cch_error err = {0};
+    cch_status status;
+    Py_INCREF(text);
+    Py_BEGIN_ALLOW_THREADS
+    status = cch_tokenizer_encode_cut(tok, utf8, (size_t)len, limit, &ids, &n, &err);
+    Py_END_ALLOW_THREADS
+    Py_DECREF(text);
+    if (status != CCH_OK) return cch_py_raise(module, status, &err);
+    Py_ssize_t shape = (Py_ssize_t)n;
+    PyObject *result = cch_py_array_new(module, 'i', 1, &shape, &data);
+    if (result != NULL && n > 0) memcpy(data, ids, n * sizeof *ids);
+    cch_free(ids);
+    return result;
+}
+
 static PyObject *tokenizer_decode(PyObject *object, PyObject *args) {
     const cch_py_module *module = cch_py_module_of(object);
     cch_tokenizer *tok = ((tokenizer *)object)->tok;
@@ -177,6 +203,8 @@ static void decoder_dealloc(PyObject *object) {
 static PyMethodDef tokenizer_methods[] = {
     {"encode", tokenizer_encode, METH_VARARGS,
      PyDoc_STR("encode(text, add_special=False, specials=True, continues=False) -> Array")},
+    {"encode_cut", tokenizer_encode_cut, METH_VARARGS,
+     PyDoc_STR("encode_cut(text, limit) -> Array of at most `limit` ids, the template's among them")},
     {"decode", tokenizer_decode, METH_VARARGS, PyDoc_STR("decode(ids, skip_special=False) -> str")},
     {"decoder", tokenizer_decoder, METH_VARARGS, PyDoc_STR("decoder(skip_special=False) -> Decoder")},
     {"token", tokenizer_token, METH_O, PyDoc_STR("token(id) -> str or None")},

@@ -168,6 +168,10 @@ PyObject *cch_py_state_hidden(PyObject *self, PyObject *args);
 PyObject *cch_py_state_kv(PyObject *self, PyObject *args);
 PyObject *cch_py_state_beam(PyObject *self, PyObject *args);
 
+/* Methods of Model that live in py_embed.c. */
+PyObject *cch_py_model_embed(PyObject *self, PyObject *args);
+PyObject *cch_py_model_embed_tokens(PyObject *self, PyObject *ids);
+
 /* Functions of the module that live in py_sampling.c. */
 PyObject *cch_py_distribution(PyObject *module, PyObject *args);
 PyObject *cch_py_sample(PyObject *module, PyObject *args);

@@ -177,6 +177,21 @@ done:
     return status;
 }
 
+cch_status cch_tokenizer_encode_cut(const cch_tokenizer *tok, const char *text, size_t len, int32_t limit,
+                                    int32_t **out_ids, size_t *out_n, cch_error *err) {
+    size_t around = tok->n_prefix + tok->n_suffix, room = limit < 0 ? 0 : (size_t)limit;
+    *out_ids = NULL;
+    *out_n = 0;
+    if (room <= around)
+        CCH_FAIL(err, CCH_E_ARGUMENT, -1, "the limit is %d tokens, allowed: more than the %zu of the template", limit,
+                 around);
+    CCH_RETURN_IF(cch_tokenizer_encode(tok, text, len, CCH_ENCODE_ADD_SPECIALS, out_ids, out_n, err));
+    if (*out_n <= room) return CCH_OK;
+    if (tok->n_suffix > 0) memcpy(*out_ids + room - tok->n_suffix, tok->suffix, tok->n_suffix * sizeof *tok->suffix);
+    *out_n = room;
+    return CCH_OK;
+}
+
 /* -------------------------------------------------------------------------------------- life and tokens ---- */
 
 cch_tokenizer *cch_tokenizer_ref(cch_tokenizer *tok) {

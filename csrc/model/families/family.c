@@ -3,7 +3,8 @@
 #include <string.h>
 
 const cch_family *cch_family_find(const char *architecture) {
-    static const cch_family *const families[] = {&cch_family_gpt2, &cch_family_llama};
+    static const cch_family *const families[] = {&cch_family_gpt2, &cch_family_llama, &cch_family_bert,
+                                                 &cch_family_modernbert};
     for (size_t i = 0; i < sizeof families / sizeof *families; i++)
         for (const char *const *name = families[i]->architectures; *name != NULL; name++)
             if (strcmp(*name, architecture) == 0) return families[i];

@@ -8,12 +8,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Where a tensor goes.  Q, K, V and GATE, UP are row blocks of fused matrices; QKV is all three at once.  SCORE is the
- * HEAD of a classifier. */
+/* Where a tensor goes.  Q, K, V and GATE, UP are row blocks of fused matrices; QKV and GATE_UP are all of them at once.
+ * SCORE is the HEAD of a classifier. */
 typedef enum cch_slot {
-    CCH_SLOT_EMBEDDING, CCH_SLOT_POSITIONS, CCH_SLOT_FINAL_NORM, CCH_SLOT_HEAD, CCH_SLOT_SCORE, /* once per model */
+    CCH_SLOT_EMBEDDING, CCH_SLOT_POSITIONS, CCH_SLOT_TOKEN_TYPES, CCH_SLOT_EMBEDDING_NORM, CCH_SLOT_FINAL_NORM,
+    CCH_SLOT_HEAD, CCH_SLOT_SCORE, /* once per model, those before too */
     CCH_SLOT_ATTENTION_NORM, CCH_SLOT_QKV, CCH_SLOT_Q, CCH_SLOT_K, CCH_SLOT_V, CCH_SLOT_Q_NORM, CCH_SLOT_K_NORM,
-    CCH_SLOT_O, CCH_SLOT_MLP_NORM, CCH_SLOT_GATE, CCH_SLOT_UP, CCH_SLOT_DOWN    /* once per layer */
+    CCH_SLOT_O, CCH_SLOT_MLP_NORM, CCH_SLOT_GATE_UP, CCH_SLOT_GATE, CCH_SLOT_UP, CCH_SLOT_DOWN /* once per layer */
 } cch_slot;
 
 typedef struct cch_tensor_rule {
@@ -28,7 +29,7 @@ typedef struct cch_family {
     const char *prefix;           /* files of the bare model leave it out; HEAD and SCORE never have it */
     const cch_tensor_rule *rules;
     size_t n_rules;
-    const char *ignored[4];       /* patterns of constant buffers that some files carry, NULL-terminated */
+    const char *ignored[12];      /* patterns of what some files carry and no result depends on, NULL-terminated */
 } cch_family;
 
 /* The family of a supported architecture (io/config.h refuses others); NULL for anything else. */
@@ -37,6 +38,6 @@ const cch_family *cch_family_find(const char *architecture);
 /* Does `name` follow `pattern`?  *out_layer: the number at '#', -1 without one. */
 bool cch_pattern_match(const char *pattern, const char *name, int *out_layer);
 
-extern const cch_family cch_family_gpt2, cch_family_llama;
+extern const cch_family cch_family_gpt2, cch_family_llama, cch_family_bert, cch_family_modernbert;
 
 #endif

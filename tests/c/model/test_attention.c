@@ -75,7 +75,7 @@ static void attend(cch_model *m, const toy_sequence *s, int32_t first, int32_t b
     cch_error err;
     for (int32_t i = 0; i * CCH_PAGE_TOKENS < N; i++) kv[i] = s->pages[i]->kv;
     for (int32_t at = first; at < N; at += block, n_blocks++)
-        blocks[n_blocks] = (cch_queries){kv, at, N - at < block ? N - at : block, (size_t)(at - first),
+        blocks[n_blocks] = (cch_queries){kv, at, N - at < block ? N - at : block, N - at < block ? N : at + block, (size_t)(at - first),
                                          (size_t)(at - first)};
     for (int pass = 0; pass < 2; pass++) {
         cch_scratch_begin(&m->scratch);

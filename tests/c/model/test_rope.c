@@ -11,7 +11,7 @@ static cch_config config_of(cch_rope_type type) {
 
 static void open_rope(cch_config config, cch_rope *rope) {
     cch_error err;
-    CHECK_OK(cch_rope_init(&config, rope, &err), err);
+    CHECK_OK(cch_rope_init(&config, config.rope_theta, rope, &err), err);
 }
 
 TEST(frequencies_fall_geometrically) {
@@ -78,7 +78,7 @@ TEST(learned_positions_need_no_angles) {
 static cch_status init_and_deinit(void) {
     cch_config config = config_of(CCH_ROPE_LLAMA3);
     cch_rope rope;
-    cch_status status = cch_rope_init(&config, &rope, NULL);
+    cch_status status = cch_rope_init(&config, config.rope_theta, &rope, NULL);
     cch_rope_deinit(&rope);
     return status;
 }

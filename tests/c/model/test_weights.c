@@ -18,7 +18,7 @@ static const cch_config llama = {
 static const cch_config gpt2 = {
     .architecture = "gpt2", .vocab_size = VOCAB, .hidden_size = HEADS * DIM, .intermediate_size = INNER,
     .n_layers = LAYERS, .n_heads = HEADS, .n_kv_heads = HEADS, .head_dim = DIM, .max_position_embeddings = POSITIONS,
-    .norm = CCH_NORM_LAYER, .qkv_bias = true, .o_bias = true, .mlp_bias = true, .tie_word_embeddings = true,
+    .norm = CCH_NORM_LAYER, .norm_bias = true, .qkv_bias = true, .o_bias = true, .mlp_bias = true, .tie_word_embeddings = true,
     .position = CCH_POSITION_LEARNED};
 
 static void add(const char *prefix, int layer, const char *name, size_t rows, size_t cols) {

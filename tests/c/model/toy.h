@@ -47,7 +47,7 @@ static inline cch_config toy_llama(void) {
 static inline cch_config toy_gpt2(void) {
     return (cch_config){.architecture = "gpt2", .vocab_size = 53, .hidden_size = 48, .intermediate_size = 100,
                         .n_layers = 2, .n_heads = 3, .n_kv_heads = 3, .head_dim = 16, .max_position_embeddings = 256,
-                        .norm = CCH_NORM_LAYER, .norm_eps = 1e-5f, .activation = CCH_ACT_GELU_TANH, .qkv_bias = true,
+                        .norm = CCH_NORM_LAYER, .norm_bias = true, .norm_eps = 1e-5f, .activation = CCH_ACT_GELU_TANH, .qkv_bias = true,
                         .o_bias = true, .mlp_bias = true, .tie_word_embeddings = true,
                         .position = CCH_POSITION_LEARNED, .bos_token_id = -1};
 }
@@ -92,7 +92,7 @@ static inline void toy_open(cch_model *m, cch_config config, const char *isa, in
     m->config = config;
     CHECK_EQ(cch_kernels_get(isa, &m->kern, NULL), CCH_OK);
     CHECK_EQ(cch_threads_new(threads, &m->threads, NULL), CCH_OK);
-    CHECK_EQ(cch_rope_init(&config, &m->rope, NULL), CCH_OK);
+    CHECK_EQ(cch_rope_init(&config, config.rope_theta, &m->rope, NULL), CCH_OK);
     CHECK_EQ(cch_pool_new(cch_page_geometry_make(config.n_layers, config.n_kv_heads, config.head_dim), 1, &m->pool,
                           NULL), CCH_OK);
     toy_packed(&m->weights.head, cch_config_n_outputs(&config), config.hidden_size, false);
