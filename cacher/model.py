@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 
 from cacher import _core
 from cacher.checks import MAX_INT32, MAX_INT64, integer, string
+from cacher.encoding import Encoding
 from cacher.errors import (
     ModelMismatchError,
     ParameterError,
@@ -32,7 +33,11 @@ if TYPE_CHECKING:
 MAX_THREADS = 256
 
 
-class Model:
+def _one(model_type: ModelType) -> str:
+    return f"{'an' if model_type == 'encoder' else 'a'} {model_type}"
+
+
+class Model(Encoding):
     """An opened model, made by `cacher.load`.  Safe to share between threads.
 
     Example:
@@ -64,9 +69,9 @@ class Model:
         self.default_config = StateConfig()
         #: As given to `cacher.load`: the model id of every state.
         self.name = string("name", name)
-        #: Most tokens of a state.
+        #: Most tokens of a state, or of a text that an encoder reads.
         self.n_ctx: int = facts["n_ctx"]
-        #: What it is for: ``"causal_lm"`` or ``"sequence_classification"``.
+        #: What it is for: ``"causal_lm"``, ``"sequence_classification"`` or ``"encoder"``.
         self.model_type: ModelType = facts["model_type"]
         #: Of a classifier, one for each output.
         self.labels: tuple[str, ...] = facts["labels"]
@@ -104,7 +109,8 @@ class Model:
         """Raise WrongModelTypeError where an operation does not fit the model."""
         if self.model_type != model_type:
             raise WrongModelTypeError(
-                f"{operation} needs a {model_type} model, {self.name!r} is a {self.model_type}"
+                f"{operation} needs {_one(model_type)} model, {self.name!r} is "
+                f"{_one(self.model_type)}"
             )
 
     # ---- states
@@ -132,6 +138,7 @@ class Model:
             ContextOverflowError: More tokens than the context holds.
             TokenIdError: An id is outside the vocabulary.
             EncodingError: The text holds half of a surrogate pair.
+            WrongModelTypeError: An encoder reads no text from left to right.
 
         Example:
             >>> import cacher

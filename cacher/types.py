@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LOWEST_LOGPROB = -1e9  # of what has probability 0
 
 FinishReason = Literal["stop_sequence", "eos", "context_length", "time", "cancelled"]
-ModelType = Literal["causal_lm", "sequence_classification"]
+ModelType = Literal["causal_lm", "sequence_classification", "encoder"]
 
 
 class TopToken(NamedTuple):
@@ -192,7 +192,7 @@ class ModelInfo:
 
     Attributes:
         name: As given to `cacher.load`.
-        model_type: ``"causal_lm"`` or ``"sequence_classification"``.
+        model_type: ``"causal_lm"``, ``"sequence_classification"`` or ``"encoder"``.
         architecture: The model_type of config.json: ``"llama"``, ``"gpt2"``, ...
         labels: Of a classifier, one for each output; empty for other models.
         isa: Kernels in use.
@@ -204,14 +204,16 @@ class ModelInfo:
         n_heads: Query heads.
         n_kv_heads: Key/value heads.
         head_dim: Width of a head.
-        n_ctx: Most tokens of a state.
+        n_ctx: Most tokens of a state, or of a text that an encoder reads.
         bos_token_id: None when the model has none.
         eos_token_ids: End-of-sequence tokens.
         pad_token_id: What a classifier overlooks at the end of a text; None when there is none.
+        pooling: How an encoder makes one vector of a text's tokens: ``"mean"``, ``"cls"`` (the
+            first one's) or ``"last"``; None for other models.
         n_threads: Threads a forward pass uses.
         n_parameters: Weights.
         weight_bytes: Bytes held by them.
-        page_bytes: KV bytes of one page of 16 tokens.
+        page_bytes: KV bytes of one page of 16 tokens; 0 for an encoder.
     """
 
     name: str
@@ -231,6 +233,7 @@ class ModelInfo:
     bos_token_id: int | None
     eos_token_ids: tuple[int, ...]
     pad_token_id: int | None
+    pooling: str | None
     n_threads: int
     n_parameters: int
     weight_bytes: int

@@ -52,9 +52,11 @@ static inline int32_t cch_kv_layer(const cch_model *model, int32_t layer) {
 /* E_MODEL_TYPE, with the name of the operation, unless the model is of the type it needs. */
 static inline cch_status cch_model_expect(const cch_model *model, cch_model_type type, const char *operation,
                                           cch_error *err) {
-    if (model->config.model_type == type) return CCH_OK;
-    CCH_FAIL(err, CCH_E_MODEL_TYPE, -1, "%s needs a %s model, this is a %s model", operation, cch_model_type_name(type),
-             cch_model_type_name(model->config.model_type));
+    const cch_model_type own = model->config.model_type;
+    if (own == type) return CCH_OK;
+    CCH_FAIL(err, CCH_E_MODEL_TYPE, -1, "%s needs a%s %s model, this is a%s %s model", operation,
+             type == CCH_ENCODER ? "n" : "", cch_model_type_name(type), own == CCH_ENCODER ? "n" : "",
+             cch_model_type_name(own));
 }
 
 #endif

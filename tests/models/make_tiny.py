@@ -73,9 +73,46 @@ CLASSIFIERS: dict[str, dict[str, Any]] = {
     | {"architectures": ["Qwen3ForSequenceClassification"], "num_labels": 1, "pad_token_id": 96},
 }
 
+# They read a text in both directions and give a vector for it.
+ENCODERS: dict[str, dict[str, Any]] = {
+    # A head size that is no multiple of 16.
+    "bert": {
+        "model_type": "bert",
+        "hidden_size": 36,
+        "intermediate_size": 70,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 3,
+        "max_position_embeddings": CONTEXT,
+        "type_vocab_size": 2,
+        "layer_norm_eps": 1e-12,
+        "hidden_act": "gelu",
+    },
+    # Windows that are no multiple of a page in all layers but 0 and 3, with other rotary angles.
+    "modernbert": {
+        "model_type": "modernbert",
+        "hidden_size": 32,
+        "intermediate_size": 40,
+        "num_hidden_layers": 5,
+        "num_attention_heads": 2,
+        "max_position_embeddings": CONTEXT,
+        "local_attention": 10,
+        "global_attn_every_n_layers": 3,
+        "global_rope_theta": 160000.0,
+        "local_rope_theta": 100.0,
+        "norm_eps": 1e-5,
+        "norm_bias": False,
+        "attention_bias": False,
+        "mlp_bias": False,
+        "hidden_activation": "gelu",
+    },
+}
+
 
 def tensor_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     """Return the tensors such a model needs, by name."""
+    if config["model_type"] in ENCODERS:
+        bert = config["model_type"] == "bert"
+        return _bert_shapes(config) if bert else _modernbert_shapes(config)
     gpt2 = config["model_type"] == "gpt2"
     shapes = _gpt2_shapes(config) if gpt2 else _llama_shapes(config)
     if "architectures" in config:
@@ -136,6 +173,54 @@ def _llama_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def _bert_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    width, inner = config["hidden_size"], config["intermediate_size"]
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.word_embeddings.weight": (config["vocab_size"], width),
+        "embeddings.position_embeddings.weight": (CONTEXT, width),
+        "embeddings.token_type_embeddings.weight": (config["type_vocab_size"], width),
+    }
+    norms = ["embeddings.LayerNorm"]
+    for layer in range(config["num_hidden_layers"]):
+        at = f"encoder.layer.{layer}."
+        for name, n_in, n_out in (
+            ("attention.self.query", width, width),
+            ("attention.self.key", width, width),
+            ("attention.self.value", width, width),
+            ("attention.output.dense", width, width),
+            ("intermediate.dense", width, inner),
+            ("output.dense", inner, width),
+        ):
+            shapes[f"{at}{name}.weight"] = (n_out, n_in)
+            shapes[f"{at}{name}.bias"] = (n_out,)
+        norms += [f"{at}attention.output.LayerNorm", f"{at}output.LayerNorm"]
+    for name in norms:
+        shapes[f"{name}.weight"] = shapes[f"{name}.bias"] = (width,)
+    shapes["pooler.dense.weight"], shapes["pooler.dense.bias"] = (width, width), (width,)
+    return shapes
+
+
+def _modernbert_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    width, inner = config["hidden_size"], config["intermediate_size"]
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.tok_embeddings.weight": (config["vocab_size"], width),
+        "embeddings.norm.weight": (width,),
+    }
+    for layer in range(config["num_hidden_layers"]):
+        at = f"layers.{layer}."
+        if layer > 0:
+            shapes[f"{at}attn_norm.weight"] = (width,)
+        shapes |= {
+            f"{at}attn.Wqkv.weight": (3 * width, width),
+            f"{at}attn.Wo.weight": (width, width),
+            f"{at}mlp_norm.weight": (width,),
+            f"{at}mlp.Wi.weight": (2 * inner, width),
+            f"{at}mlp.Wo.weight": (width, inner),
+        }
+    shapes["final_norm.weight"] = (width,)
+    return shapes
+
+
 def random_tensor(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """Return float32 values large enough that a mistake shows in every logit."""
     if len(shape) == 1 and name.endswith("weight"):
@@ -161,8 +246,8 @@ def write_safetensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
 
 
 def make_tiny(name: str, folder: Path, **changes: Any) -> Path:
-    """Write a model of CONFIGS or CLASSIFIERS, changed, below ``folder``; return its own folder."""
-    config = (CONFIGS | CLASSIFIERS)[name]
+    """Write one of the models above, changed, below ``folder``; return its own folder."""
+    config = (CONFIGS | CLASSIFIERS | ENCODERS)[name]
     config = config | {"vocab_size": VOCAB, "bos_token_id": 0, "eos_token_id": 1} | changes
     rng = np.random.default_rng(20260101)
     target = folder / name
@@ -213,5 +298,5 @@ def write_tokenizer(folder: Path, letters: list[str] = ASCII) -> None:
 
 
 if __name__ == "__main__":
-    for model_name in CONFIGS | CLASSIFIERS:
+    for model_name in CONFIGS | CLASSIFIERS | ENCODERS:
         print(make_tiny(model_name, Path(sys.argv[1])))
