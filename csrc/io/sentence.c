@@ -80,7 +80,7 @@ static cch_status open_pooling(const char *folder, cch_json module, cch_pooling 
     CCH_TRY(cch_json_get(module, "path", &value, err));
     CCH_TRY(cch_json_get_string(value, &name, &len, err));
     if (len == 0 || strlen(name) != len || strchr(name, '/') != NULL || strcmp(name, "..") == 0)
-        return cch_json_refuse(value, "the name of a folder beside modules.json", err);
+        CCH_TRY(cch_json_refuse(value, "the name of a folder beside modules.json", err));
     CCH_TRY(cch_path_join(folder, name, &inner, err));
     CCH_TRY(open_file(inner, "config.json", &doc, err));
     if (doc == NULL) CCH_THROW(err, CCH_E_IO, -1, "%s has no config.json", inner);

@@ -25,11 +25,13 @@ static void check(const cch_config *c) {
                  in(c->n_kv_heads, 1, c->n_heads) && in(c->head_dim, 1, 4096) &&
                  in(c->max_position_embeddings, 1, 16777216) && c->n_heads % c->n_kv_heads == 0;
     bool floats = c->norm_eps > 0 && c->norm_eps <= 1 && isfinite(c->rope_theta) && c->rope_factor >= 1 &&
-                  c->rope_factor <= 1e6f && c->sliding_window >= 0;
+                  c->rope_factor <= 1e6f && c->sliding_window >= 0 && in(c->global_every, 0, 1024) &&
+                  in(c->type_vocab_size, 0, 4194304) && isfinite(c->local_rope_theta);
     bool ids = in(c->bos_token_id, -1, c->vocab_size - 1) && in(c->n_eos, 0, 8);
     for (int32_t i = 0; i < c->n_eos && ids; i++) ids = in(c->eos_token_ids[i], 0, c->vocab_size - 1);
     if (c->position == CCH_POSITION_ROPE && (c->head_dim % 2 != 0 || c->rope_theta < 1)) abort();
     if (c->rope_type == CCH_ROPE_LLAMA3 && !(c->rope_high_freq_factor > c->rope_low_freq_factor)) abort();
+    if (c->model_type == CCH_ENCODER && (c->tie_word_embeddings || cch_config_n_outputs(c) != 0)) abort();
     if (!sizes || !floats || !ids) abort();
     check_labels(c);
 }

@@ -142,6 +142,61 @@ CLASSIFIERS: dict[str, tuple[str, dict[str, Any], str]] = {
     "qwen3-reward": ("Qwen3Config", SMALL | {"head_dim": 32, "num_labels": 1}, "float32"),
 }
 
+# BERT's shapes are those of MiniLM, BGE-small and BGE-base, ModernBERT's those of its base size.
+ENCODERS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "bert-minilm": (
+        "BertConfig",
+        {
+            "hidden_size": 384,
+            "intermediate_size": 1536,
+            "num_hidden_layers": 6,
+            "num_attention_heads": 12,
+            "initializer_range": 0.06,
+        },
+        "float32",
+    ),
+    "bert-base": ("BertConfig", {"initializer_range": 0.04}, "float32"),
+    "bert-small": (
+        "BertConfig",
+        {
+            "vocab_size": 1003,
+            "hidden_size": 100,
+            "intermediate_size": 200,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 5,
+            "max_position_embeddings": 512,
+            "type_vocab_size": 1,
+            "hidden_act": "relu",
+            "initializer_range": 0.15,
+        },
+        "float16",
+    ),
+    "modernbert-base": ("ModernBertConfig", {"initializer_range": 0.04}, "float32"),
+    "modernbert-biases": (
+        "ModernBertConfig",
+        {
+            "vocab_size": 1003,
+            "hidden_size": 96,
+            "intermediate_size": 100,
+            "num_hidden_layers": 5,
+            "num_attention_heads": 4,
+            "max_position_embeddings": 512,
+            "local_attention": 14,
+            "norm_bias": True,
+            "attention_bias": True,
+            "mlp_bias": True,
+            "layer_types": ["full_attention", "sliding_attention"] * 2 + ["full_attention"],
+            "initializer_range": 0.15,
+            "bos_token_id": 0,
+            "cls_token_id": 0,
+            "eos_token_id": 1,
+            "sep_token_id": 1,
+            "pad_token_id": 2,
+        },
+        "bfloat16",
+    ),
+}
+
 
 def randomise_vectors(model: torch.nn.Module) -> None:
     """Replace the zeros of biases and ones of norms, which would hide one that is not applied."""
@@ -152,18 +207,18 @@ def randomise_vectors(model: torch.nn.Module) -> None:
 
 
 def make_random(name: str, folder: Path) -> Path:
-    """Write model ``name`` of MODELS or CLASSIFIERS below ``folder``, unless it is there.
+    """Write model ``name`` of those above below ``folder``, unless it is there.
 
     Returns its folder.
     """
-    kind, options, dtype = (MODELS | CLASSIFIERS)[name]
+    kind, options, dtype = (MODELS | CLASSIFIERS | ENCODERS)[name]
     target = folder / name
     if (target / "config.json").exists():
         return target
     torch.manual_seed(20260102)
     config = getattr(transformers, kind)(**options)
-    classifier = name in CLASSIFIERS
-    auto = "AutoModelForSequenceClassification" if classifier else "AutoModelForCausalLM"
+    auto = "AutoModelForSequenceClassification" if name in CLASSIFIERS else "AutoModelForCausalLM"
+    auto = "AutoModel" if name in ENCODERS else auto
     model = getattr(transformers, auto).from_config(config)
     randomise_vectors(model)
     shard = "100KB" if name == "sharded" else "5GB"
@@ -172,5 +227,5 @@ def make_random(name: str, folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    for model_name in sys.argv[2:] or MODELS | CLASSIFIERS:
+    for model_name in sys.argv[2:] or MODELS | CLASSIFIERS | ENCODERS:
         print(make_random(model_name, Path(sys.argv[1])))

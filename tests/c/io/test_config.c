@@ -114,6 +114,72 @@ TEST(rope_is_read_from_both_generations_of_keys) {
     CHECK_EQ(config.rope_type, CCH_ROPE_LINEAR);
 }
 
+#define ENCODER_SIZES "\"vocab_size\":1000,\"hidden_size\":64,\"intermediate_size\":100,\"num_hidden_layers\":5," \
+                      "\"num_attention_heads\":4,\"max_position_embeddings\":512"
+#define BERT "\"model_type\":\"bert\"," ENCODER_SIZES
+#define MODERNBERT "\"model_type\":\"modernbert\"," ENCODER_SIZES
+
+TEST(bert_is_an_encoder) {
+    taken(BERT, "");
+    CHECK(config.model_type == CCH_ENCODER && strcmp(cch_model_type_name(config.model_type), "encoder") == 0);
+    CHECK(config.post_norm && config.embedding_norm && !config.no_first_norm && config.norm == CCH_NORM_LAYER);
+    CHECK(config.norm_bias && config.norm_eps == 1e-12f && config.activation == CCH_ACT_GELU_ERF && !config.gated_mlp);
+    CHECK(config.qkv_bias && config.o_bias && config.mlp_bias && config.type_vocab_size == 2);
+    CHECK(config.position == CCH_POSITION_LEARNED && config.head_dim == 16 && config.n_kv_heads == 4);
+    CHECK(!config.tie_word_embeddings && config.n_eos == 0 && cch_config_n_outputs(&config) == 0);
+    CHECK(config.sliding_window == 0 && cch_config_window(&config, 1) == 0);
+    taken(BERT, "\"type_vocab_size\":1,\"layer_norm_eps\":1e-5,\"hidden_act\":\"relu\",\"gradient_checkpointing\":false,"
+                "\"position_embedding_type\":\"absolute\",\"architectures\":[\"BertForMaskedLM\"],\"is_decoder\":false,"
+                "\"tie_word_embeddings\":true,\"classifier_dropout\":null,\"use_cache\":true,\"pad_token_id\":0");
+    CHECK(config.type_vocab_size == 1 && config.norm_eps == 1e-5f && config.activation == CCH_ACT_RELU);
+    unsupported(BERT, "\"position_embedding_type\":\"relative_key\"",
+                "position_embedding_type is \"relative_key\", supported: absolute");
+    unsupported(BERT, "\"is_decoder\":true", "is_decoder is true, supported: false");
+    unsupported(BERT, "\"is_causal\":true", "is_causal is true");
+    unsupported(BERT, "\"add_cross_attention\":true", "add_cross_attention");
+    unsupported(BERT, "\"architectures\":[\"BertForSequenceClassification\"]",
+                "architectures[0] is \"BertForSequenceClassification\", supported: encoders");
+    damaged(BERT, "\"type_vocab_size\":0", "type_vocab_size is 0");
+}
+
+TEST(modernbert_alternates_windows_and_rotary_bases) {
+    taken(MODERNBERT, "");
+    CHECK(config.model_type == CCH_ENCODER && !config.post_norm && config.embedding_norm && config.no_first_norm);
+    CHECK(!config.norm_bias && config.norm_eps == 1e-5f && config.gated_mlp && config.activation == CCH_ACT_GELU_ERF);
+    CHECK(!config.qkv_bias && !config.o_bias && !config.mlp_bias && config.type_vocab_size == 0);
+    CHECK(config.position == CCH_POSITION_ROPE && config.rope_theta == 160000.0f && config.local_rope_theta == 10000.0f);
+    CHECK(config.sliding_window == 65 && config.global_every == 3);
+    for (int32_t l = 0; l < 5; l++) CHECK_EQ(cch_config_window(&config, l), l % 3 == 0 ? 0 : 65);
+    taken(MODERNBERT, "\"local_attention\":9,\"global_attn_every_n_layers\":2,\"global_rope_theta\":5e5,"
+                      "\"local_rope_theta\":100,\"norm_bias\":true,\"attention_bias\":true,\"mlp_bias\":true,"
+                      "\"position_embedding_type\":\"absolute\",\"rope_scaling\":null,\"decoder_bias\":true");
+    CHECK(config.sliding_window == 5 && config.global_every == 2 && config.rope_theta == 5e5f);
+    CHECK(config.local_rope_theta == 100.0f && config.norm_bias && config.qkv_bias && config.o_bias && config.mlp_bias);
+}
+
+#define KINDS(a, b, c, d, e) "\"layer_types\":[\"" a "_attention\",\"" b "_attention\",\"" c "_attention\",\"" d \
+                             "_attention\",\"" e "_attention\"]"
+
+TEST(modernbert_of_newer_files) {
+    taken(MODERNBERT, KINDS("full", "sliding", "full", "sliding", "full")
+          ",\"rope_parameters\":{\"full_attention\":{\"rope_theta\":7e4,\"rope_type\":\"default\"},"
+          "\"sliding_attention\":{\"rope_type\":\"default\"}}");
+    CHECK(config.global_every == 2 && config.rope_theta == 7e4f && config.local_rope_theta == 10000.0f);
+    taken(MODERNBERT, KINDS("full", "full", "full", "full", "full"));
+    CHECK_EQ(config.global_every, 1);
+    taken(MODERNBERT, KINDS("full", "sliding", "sliding", "sliding", "sliding"));
+    CHECK_EQ(config.global_every, 5);
+    unsupported(MODERNBERT, KINDS("sliding", "sliding", "sliding", "sliding", "sliding"), "layer_types[0]");
+    unsupported(MODERNBERT, KINDS("full", "sliding", "full", "full", "full"), "layer_types[3]");
+    unsupported(MODERNBERT, KINDS("full", "sliding", "full", "sliding", "sliding"), "layer_types[4]");
+    unsupported(MODERNBERT, KINDS("full", "chunked", "full", "sliding", "full"), "\"chunked_attention\", supported: full");
+    damaged(MODERNBERT, "\"layer_types\":[\"full_attention\"]", "has 1 entries, expected one for each of 5 layers");
+    unsupported(MODERNBERT, "\"rope_scaling\":{\"type\":\"linear\",\"factor\":2}", "rope_scaling");
+    unsupported(MODERNBERT, "\"rope_parameters\":{\"full_attention\":{\"rope_type\":\"linear\",\"factor\":2}}",
+                "rope_type default");
+    damaged(MODERNBERT, "\"global_attn_every_n_layers\":0", "global_attn_every_n_layers is 0");
+}
+
 /* What the published models' files hold beside the sizes: all of it is taken, and nothing that is ignored matters. */
 TEST(options_of_published_models_are_taken) {
     taken(GPT2, "\"architectures\":[\"GPT2LMHeadModel\"],\"attn_pdrop\":0.1,\"embd_pdrop\":0.1,"

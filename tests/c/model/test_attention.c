@@ -6,9 +6,11 @@
 
 typedef struct shape {
     int32_t n_heads, n_kv_heads, head_dim, window;
+    bool encoder; /* sees both sides */
 } shape;
-static const shape shapes[] = {{4, 2, 12, 0}, {3, 3, 16, 0}, {6, 1, 8, 0}, {40, 1, 4, 0}, {4, 2, 20, 21},
-                               {2, 2, 16, 1}};
+static const shape shapes[] = {{4, 2, 12, 0, false}, {3, 3, 16, 0, false}, {6, 1, 8, 0, false}, {40, 1, 4, 0, false},
+                               {4, 2, 20, 21, false}, {2, 2, 16, 1, false}, {3, 3, 16, 0, true}, {2, 2, 20, 1, true},
+                               {3, 3, 12, 21, true}, {4, 2, 8, 9, true}, {2, 2, 16, 69, true}, {2, 2, 16, 90, true}};
 
 static cch_config config_of(const shape *s) {
     cch_config c = toy_llama();
@@ -17,10 +19,11 @@ static cch_config config_of(const shape *s) {
     c.n_kv_heads = s->n_kv_heads;
     c.head_dim = s->head_dim;
     c.sliding_window = s->window;
+    if (s->encoder) c.model_type = CCH_ENCODER;
     return c;
 }
 
-/* Random keys and values for all positions of layer 1. */
+/* Random keys and values for all positions, of layer 1 too. */
 static void fill_pages(const cch_model *m, const toy_sequence *s) {
     for (size_t i = 0; i * CCH_PAGE_TOKENS < N; i++)
         for (size_t f = 0; f < cch_pool_geometry(m->pool)->page_floats; f++) s->pages[i]->kv[f] = toy_random();
@@ -28,27 +31,29 @@ static void fill_pages(const cch_model *m, const toy_sequence *s) {
 
 static float key_of(const cch_model *m, const toy_sequence *s, int32_t pos, int32_t head, int32_t d) {
     const cch_page_geometry *g = cch_pool_geometry(m->pool);
-    return cch_page_k(g, s->pages[pos / 16]->kv, 1, head)[d * 16 + pos % 16];
+    return cch_page_k(g, s->pages[pos / 16]->kv, cch_kv_layer(m, 1), head)[d * 16 + pos % 16];
 }
 
 static float value_of(const cch_model *m, const toy_sequence *s, int32_t pos, int32_t head, int32_t d) {
     const cch_page_geometry *g = cch_pool_geometry(m->pool);
-    return cch_page_v(g, s->pages[pos / 16]->kv, 1, head)[(pos % 16) * g->ldv + d];
+    return cch_page_v(g, s->pages[pos / 16]->kv, cch_kv_layer(m, 1), head)[(pos % 16) * g->ldv + d];
 }
 
 /* out [head_dim]: the formula for one query head q [head_dim] at `pos`. */
 static void naive(const cch_model *m, const toy_sequence *s, const float *q, int32_t pos, int32_t head, double *out) {
     int32_t dim = m->config.head_dim, kv = head / (m->config.n_heads / m->config.n_kv_heads);
-    int32_t window = m->config.sliding_window, first = window > 0 && pos >= window ? pos - window + 1 : 0;
+    int32_t window = m->config.sliding_window > 0 ? m->config.sliding_window : N;
+    int32_t first = pos >= window ? pos - window + 1 : 0, last = pos;
+    if (m->config.model_type == CCH_ENCODER) last = pos + window <= N ? pos + window - 1 : N - 1;
     double weight[N], sum = 0;
-    for (int32_t key = first; key <= pos; key++) {
+    for (int32_t key = first; key <= last; key++) {
         double score = 0;
         for (int32_t d = 0; d < dim; d++) score += (double)q[d] * (double)key_of(m, s, key, kv, d);
         sum += weight[key] = exp(score / sqrt(dim));
     }
     for (int32_t d = 0; d < dim; d++) {
         out[d] = 0;
-        for (int32_t key = first; key <= pos; key++) out[d] += weight[key] / sum * (double)value_of(m, s, key, kv, d);
+        for (int32_t key = first; key <= last; key++) out[d] += weight[key] / sum * (double)value_of(m, s, key, kv, d);
     }
 }
 
@@ -74,9 +79,10 @@ static void attend(cch_model *m, const toy_sequence *s, int32_t first, int32_t b
     size_t n_blocks = 0;
     cch_error err;
     for (int32_t i = 0; i * CCH_PAGE_TOKENS < N; i++) kv[i] = s->pages[i]->kv;
-    for (int32_t at = first; at < N; at += block, n_blocks++)
-        blocks[n_blocks] = (cch_queries){kv, at, N - at < block ? N - at : block, N - at < block ? N : at + block, (size_t)(at - first),
-                                         (size_t)(at - first)};
+    for (int32_t at = first; at < N; at += block) {
+        const int32_t n = N - at < block ? N - at : block, context = m->config.model_type == CCH_ENCODER ? N : at + n;
+        blocks[n_blocks++] = (cch_queries){kv, at, n, context, (size_t)(at - first), (size_t)(at - first)};
+    }
     for (int pass = 0; pass < 2; pass++) {
         cch_scratch_begin(&m->scratch);
         for (size_t t = 0; t < 2; t++) cch_attention_take(&m->config, N, &m->scratch, &work[t]);

@@ -18,8 +18,8 @@ static const cch_config llama = {
 static const cch_config gpt2 = {
     .architecture = "gpt2", .vocab_size = VOCAB, .hidden_size = HEADS * DIM, .intermediate_size = INNER,
     .n_layers = LAYERS, .n_heads = HEADS, .n_kv_heads = HEADS, .head_dim = DIM, .max_position_embeddings = POSITIONS,
-    .norm = CCH_NORM_LAYER, .norm_bias = true, .qkv_bias = true, .o_bias = true, .mlp_bias = true, .tie_word_embeddings = true,
-    .position = CCH_POSITION_LEARNED};
+    .norm = CCH_NORM_LAYER, .norm_bias = true, .qkv_bias = true, .o_bias = true, .mlp_bias = true,
+    .tie_word_embeddings = true, .position = CCH_POSITION_LEARNED};
 
 static void add(const char *prefix, int layer, const char *name, size_t rows, size_t cols) {
     char full[100];
@@ -374,8 +374,8 @@ TEST(shapes_are_checked_against_the_config) {
     strcpy(strstr(file.header, "[0,2]"), "[0,4]}");
     file.header_len = strlen(file.header), file.data_len = 4;
     CHECK_STATUS(open_and_close(&gpt2), CCH_E_UNSUPPORTED, err, "tensor wte.weight is of type I32");
-    strcpy(c.architecture, "bert");
-    CHECK_STATUS(open_and_close(&c), CCH_E_UNSUPPORTED, err, "\"bert\"");
+    strcpy(c.architecture, "roberta");
+    CHECK_STATUS(open_and_close(&c), CCH_E_UNSUPPORTED, err, "\"roberta\"");
     stop();
 }
 

@@ -47,9 +47,9 @@ static inline cch_config toy_llama(void) {
 static inline cch_config toy_gpt2(void) {
     return (cch_config){.architecture = "gpt2", .vocab_size = 53, .hidden_size = 48, .intermediate_size = 100,
                         .n_layers = 2, .n_heads = 3, .n_kv_heads = 3, .head_dim = 16, .max_position_embeddings = 256,
-                        .norm = CCH_NORM_LAYER, .norm_bias = true, .norm_eps = 1e-5f, .activation = CCH_ACT_GELU_TANH, .qkv_bias = true,
-                        .o_bias = true, .mlp_bias = true, .tie_word_embeddings = true,
-                        .position = CCH_POSITION_LEARNED, .bos_token_id = -1};
+                        .norm = CCH_NORM_LAYER, .norm_bias = true, .norm_eps = 1e-5f,
+                        .activation = CCH_ACT_GELU_TANH, .qkv_bias = true, .o_bias = true, .mlp_bias = true,
+                        .tie_word_embeddings = true, .position = CCH_POSITION_LEARNED, .bos_token_id = -1};
 }
 
 /* The toy Llama with query/key norms, biases and a window that is no multiple of a page. */
@@ -68,14 +68,35 @@ static inline cch_config toy_classifier(cch_config c, int32_t n_labels) {
     return c;
 }
 
-static inline cch_norm_weights toy_norm(const cch_config *c, int32_t n) {
-    return (cch_norm_weights){toy_vector((size_t)n, 1.0f, 0.5f),
-                              c->norm == CCH_NORM_LAYER ? toy_vector((size_t)n, 0.0f, 0.2f) : NULL};
+/* BERT-like, with a head size that is no multiple of 16. */
+static inline cch_config toy_bert(void) {
+    return (cch_config){.architecture = "bert", .model_type = CCH_ENCODER, .vocab_size = 53, .hidden_size = 36,
+                        .intermediate_size = 70, .n_layers = 3, .n_heads = 3, .n_kv_heads = 3, .head_dim = 12,
+                        .max_position_embeddings = 256, .norm = CCH_NORM_LAYER, .norm_bias = true, .norm_eps = 1e-5f,
+                        .post_norm = true, .embedding_norm = true, .activation = CCH_ACT_GELU_ERF, .qkv_bias = true,
+                        .o_bias = true, .mlp_bias = true, .type_vocab_size = 2, .position = CCH_POSITION_LEARNED,
+                        .bos_token_id = -1};
 }
 
-static inline void toy_layer(const cch_config *c, cch_layer *layer) {
+/* ModernBERT-like, with windows that are no multiple of a page in all layers but 0 and 2. */
+static inline cch_config toy_modernbert(void) {
+    return (cch_config){.architecture = "modernbert", .model_type = CCH_ENCODER, .vocab_size = 53, .hidden_size = 32,
+                        .intermediate_size = 40, .n_layers = 4, .n_heads = 2, .n_kv_heads = 2, .head_dim = 16,
+                        .max_position_embeddings = 256, .norm = CCH_NORM_LAYER, .norm_eps = 1e-5f,
+                        .embedding_norm = true, .no_first_norm = true, .activation = CCH_ACT_GELU_ERF,
+                        .gated_mlp = true, .position = CCH_POSITION_ROPE, .rope_theta = 160000.0f,
+                        .local_rope_theta = 100.0f, .rope_factor = 1.0f, .sliding_window = 7, .global_every = 2,
+                        .bos_token_id = -1};
+}
+
+static inline cch_norm_weights toy_norm(const cch_config *c, int32_t n) {
+    return (cch_norm_weights){toy_vector((size_t)n, 1.0f, 0.5f),
+                              c->norm_bias ? toy_vector((size_t)n, 0.0f, 0.2f) : NULL};
+}
+
+static inline void toy_layer(const cch_config *c, int32_t l, cch_layer *layer) {
     int32_t heads = c->n_heads * c->head_dim, kv_heads = c->n_kv_heads * c->head_dim;
-    layer->attention_norm = toy_norm(c, c->hidden_size);
+    if (l > 0 || !c->no_first_norm) layer->attention_norm = toy_norm(c, c->hidden_size);
     layer->mlp_norm = toy_norm(c, c->hidden_size);
     toy_packed(&layer->qkv, heads + 2 * kv_heads, c->hidden_size, c->qkv_bias);
     toy_packed(&layer->o, c->hidden_size, heads, c->o_bias);
@@ -93,23 +114,31 @@ static inline void toy_open(cch_model *m, cch_config config, const char *isa, in
     CHECK_EQ(cch_kernels_get(isa, &m->kern, NULL), CCH_OK);
     CHECK_EQ(cch_threads_new(threads, &m->threads, NULL), CCH_OK);
     CHECK_EQ(cch_rope_init(&config, config.rope_theta, &m->rope, NULL), CCH_OK);
-    CHECK_EQ(cch_pool_new(cch_page_geometry_make(config.n_layers, config.n_kv_heads, config.head_dim), 1, &m->pool,
+    if (config.global_every > 0)
+        CHECK_EQ(cch_rope_init(&config, config.local_rope_theta, &m->local_rope, NULL), CCH_OK);
+    m->sentence = (cch_sentence){CCH_POOL_MEAN, config.max_position_embeddings};
+    int32_t kept = config.model_type == CCH_ENCODER ? 1 : config.n_layers;
+    CHECK_EQ(cch_pool_new(cch_page_geometry_make(kept, config.n_kv_heads, config.head_dim), 1, &m->pool,
                           NULL), CCH_OK);
     toy_packed(&m->weights.head, cch_config_n_outputs(&config), config.hidden_size, false);
-    if (config.model_type == CCH_SEQUENCE_CLASSIFICATION)
+    if (config.model_type != CCH_CAUSAL_LM)
         m->weights.embedding = toy_vector((size_t)config.vocab_size * (size_t)config.hidden_size, 0.0f, 1.0f);
     if (config.position == CCH_POSITION_LEARNED)
         m->weights.positions =
             toy_vector((size_t)config.max_position_embeddings * (size_t)config.hidden_size, 0.0f, 1.0f);
-    m->weights.final_norm = toy_norm(&config, config.hidden_size);
+    if (config.type_vocab_size > 0)
+        m->weights.token_types = toy_vector((size_t)config.type_vocab_size * (size_t)config.hidden_size, 0.0f, 1.0f);
+    if (config.embedding_norm) m->weights.embedding_norm = toy_norm(&config, config.hidden_size);
+    if (!config.post_norm) m->weights.final_norm = toy_norm(&config, config.hidden_size);
     CHECK((m->weights.layers = cch_zalloc((size_t)config.n_layers, sizeof *m->weights.layers)) != NULL);
     m->weights.n_layers = (size_t)config.n_layers;
-    for (int32_t l = 0; l < config.n_layers; l++) toy_layer(&config, &m->weights.layers[l]);
+    for (int32_t l = 0; l < config.n_layers; l++) toy_layer(&config, l, &m->weights.layers[l]);
 }
 
 static inline void toy_close(cch_model *m) {
     cch_threads_free(m->threads);
     cch_rope_deinit(&m->rope);
+    cch_rope_deinit(&m->local_rope);
     cch_pool_free(m->pool);
     cch_scratch_deinit(&m->scratch);
     cch_weights_close(&m->weights);

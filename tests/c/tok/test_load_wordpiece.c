@@ -57,6 +57,28 @@ TEST(both_layouts_give_the_same) {
     }
 }
 
+TEST(texts_are_cut_inside_their_template) {
+    static const struct { int32_t limit; const char *want; } cuts[] = {
+        {100, "2 4 7 6 5 3"}, {6, "2 4 7 6 5 3"}, {5, "2 4 7 6 3"}, {3, "2 4 3"}};
+    cch_tokenizer *tok = NULL;
+    int32_t *ids = NULL;
+    size_t n = 0;
+    CHECK_OK(tokfile_open(FILE_JSON, &tok, &err), err);
+    for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
+        char shown[100] = "";
+        CHECK_OK(cch_tokenizer_encode_cut(tok, "Hello, worlds", 13, cuts[i].limit, &ids, &n, &err), err);
+        for (size_t k = 0; k < n; k++) sprintf(shown + strlen(shown), k ? " %d" : "%d", ids[k]);
+        CHECK(strcmp(shown, cuts[i].want) == 0);
+        cch_free(ids);
+    }
+    for (int32_t limit = -1; limit < 3; limit++)
+        CHECK_STATUS(cch_tokenizer_encode_cut(tok, "a", 1, limit, &ids, &n, &err), CCH_E_ARGUMENT, err,
+                     "allowed: more than the 2 of the template");
+    CHECK(ids == NULL && n == 0);
+    CHECK_STATUS(cch_tokenizer_encode_cut(tok, "\xFF", 1, 9, &ids, &n, &err), CCH_E_ENCODING, err, "0xFF");
+    cch_tokenizer_unref(tok);
+}
+
 TEST(options_of_the_config) {
     cch_tokenizer *tok = NULL;
     CHECK_OK(tokfile_open_two("vocab.txt", LINES, "tokenizer_config.json",
