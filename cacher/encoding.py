@@ -50,7 +50,8 @@ class Encoding:
         Example:
             >>> import cacher
             >>> if "minilm" in cacher.hub.built_in():  # its package is installed
-            ...     nap, cat, tax = cacher.load("minilm").embed(["A nap.", "A cat sleeps.", "Taxes."])
+            ...     model = cacher.load("minilm")
+            ...     nap, cat, tax = model.embed(["A nap.", "A cat sleeps.", "Taxes."])
             ...     assert nap @ cat > nap @ tax
         """
         import numpy as np

@@ -23,7 +23,8 @@ static cch_status check_texts(const job *j, int64_t *out_total, cch_error *err) 
     for (size_t i = 0; i < j->n_texts; i++) {
         if (j->lengths[i] < 1) CCH_FAIL(err, CCH_E_EMPTY, i, "text %zu holds no tokens: it has no vector", i);
         if (j->lengths[i] > most)
-            CCH_FAIL(err, CCH_E_CONTEXT, i, "text %zu has %d tokens, the model reads at most %d", i, j->lengths[i], most);
+            CCH_FAIL(err, CCH_E_CONTEXT, i, "text %zu has %d tokens, the model reads at most %d", i, j->lengths[i],
+                     most);
         total += j->lengths[i];
     }
     for (int64_t i = 0; i < total; i++)
@@ -48,7 +49,8 @@ static cch_status run_pass(const job *j, size_t first, size_t n, int64_t at, cch
         } else {
             cch_pool_rows(j->model->kern, j->model->sentence.pooling, hidden, ld, rows, dim, dst);
             if (!cch_unit(dst, dim))
-                CCH_FAIL(err, CCH_E_ARGUMENT, i, "the vector of text %zu is no numbers: the model's weights overflow", i);
+                CCH_FAIL(err, CCH_E_ARGUMENT, i, "the vector of text %zu is no numbers: the model's weights overflow",
+                         i);
         }
         hidden += rows * ld;
     }
@@ -84,8 +86,8 @@ cch_status cch_embed(cch_model *model, const int32_t *ids, const int32_t *length
     return run(&j, err);
 }
 
-cch_status cch_embed_tokens(cch_model *model, const int32_t *ids, int32_t n, const cch_eval_options *options, float *dst,
-                            cch_error *err) {
+cch_status cch_embed_tokens(cch_model *model, const int32_t *ids, int32_t n, const cch_eval_options *options,
+                            float *dst, cch_error *err) {
     job j = {model, ids, &n, 1, options == NULL ? &defaults : options, false, dst};
     return run(&j, err);
 }

@@ -219,8 +219,8 @@ typedef struct cch_model_stats {
 } cch_model_stats;
 
 /* Opens a folder in the hub's layout: config.json, model.safetensors or its index and shards, and, when there is one,
- * a tokenizer; for an encoder also what says how it pools (modules.json, 1_Pooling, sentence_bert_config.json).  Weights
- * are converted to f32 and packed for the kernels; the file is not kept mapped.
+ * a tokenizer; for an encoder also how it pools (modules.json, 1_Pooling, sentence_bert_config.json).  Weights are
+ * converted to f32 and packed for the kernels; the file is not kept mapped.
  *   options may be NULL.   E_IO, E_FORMAT, E_UNSUPPORTED (the option is named), E_ARGUMENT (options), E_MEMORY. */
 CCH_API cch_status cch_model_open(const char *folder, const cch_model_options *options, cch_model **out,
                                   cch_error *err);

@@ -46,7 +46,8 @@ static cch_status read_flags(cch_json root, cch_pooling *out, cch_error *err) {
         chosen += flag;
     }
     if (chosen == 1) return CCH_OK;
-    CCH_FAIL(err, CCH_E_UNSUPPORTED, -1, "%s has %d pooling modes, supported: one", cch_json_where(root, where), chosen);
+    CCH_FAIL(err, CCH_E_UNSUPPORTED, -1, "%s has %d pooling modes, supported: one", cch_json_where(root, where),
+             chosen);
 }
 
 /* "pooling_mode": "mean", as newer files have it. */

@@ -2,9 +2,9 @@
  *
  * The files are those of sentence-transformers: modules.json lists the stages (Transformer, Pooling, Normalize), the
  * pooling's folder ("1_Pooling") has a config.json, sentence_bert_config.json the longest text, and
- * tokenizer_config.json the tokenizer's own limit.  Each may be missing: then the mean of the tokens is taken, and a text
- * may be as long as the positions reach.  Vectors are brought to length 1 whether the list has a Normalize or not: they
- * are for cosines.  Any other stage, and any option that would change a vector, is refused by name.
+ * tokenizer_config.json the tokenizer's own limit.  Each may be missing: then the mean of the tokens is taken, and a
+ * text may be as long as the positions reach.  Vectors are brought to length 1 whether the list has a Normalize or not:
+ * they are for cosines.  Any other stage, and any option that would change a vector, is refused by name.
  */
 #ifndef CCH_IO_SENTENCE_H
 #define CCH_IO_SENTENCE_H

@@ -34,7 +34,8 @@ static size_t pages_of(int32_t tokens) { return ((size_t)tokens + CCH_PAGE_TOKEN
 
 static void measure(pass *p) {
     const cch_config *c = &p->model->config;
-    const size_t heads = (size_t)c->n_heads * (size_t)c->head_dim, kv_heads = (size_t)c->n_kv_heads * (size_t)c->head_dim;
+    const size_t heads = (size_t)c->n_heads * (size_t)c->head_dim;
+    const size_t kv_heads = (size_t)c->n_kv_heads * (size_t)c->head_dim;
     for (size_t i = 0; i < p->n_texts; i++) {
         const int32_t n = p->lengths[i], block = cch_attention_block(c, n);
         p->rows += (size_t)n;

@@ -1,7 +1,7 @@
 /* encode - one pass of an encoder over a ragged batch of texts, without padding.
  *
- * The texts' rows follow each other in one matrix.  A text sees only itself: its keys and values lie in KV blocks of its
- * own (kv/page.h) in the scratch, which every layer fills anew.  The stages are the decoder's (model/ops.h,
+ * The texts' rows follow each other in one matrix.  A text sees only itself: its keys and values lie in KV blocks of
+ * its own (kv/page.h) in the scratch, which every layer fills anew.  The stages are the decoder's (model/ops.h,
  * model/attention.h); what differs is who sees whom, and where the norms stand:
  *
  *     post_norm (BERT)    x = norm(x + attention(x));   x = norm(x + mlp(x))

@@ -23,8 +23,8 @@ typedef struct cch_run {
     bool keep_kv;   /* write K and V */
 } cch_run;
 
-/* x [rows, ld] = token embeddings, plus those of token type 0 and of positions where the model has them; cos, sin [rows,
- * half] = RoPE angles where it has those (rope.half > 0). */
+/* x [rows, ld] = token embeddings, plus those of token type 0 and of positions where the model has them; cos, sin
+ * [rows, half] = RoPE angles where it has those (rope.half > 0). */
 void cch_op_embed(const cch_model *model, const cch_row *batch, size_t rows, float *x, size_t ld, float *cos,
                   float *sin);
 /* cos, sin [rows, half] = angles of another base. */

@@ -134,7 +134,7 @@ def test_progress_counts_texts(folder: Path) -> None:
     model.embed(TEXTS, batch_size=2, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(2, 5), (4, 5), (5, 5)]
 
-    def stop(done: int, total: int) -> None:
+    def stop(done: int, _total: int) -> None:
         raise KeyError(done)
 
     with pytest.raises(KeyError):

@@ -1,5 +1,5 @@
-/* BERT (MiniLM, BGE, E5): layer norms behind their blocks, learned positions, token types, biases everywhere, plain GELU
- * MLP.  The pooler and the heads of its pre-training are no part of an encoder. */
+/* BERT (MiniLM, BGE, E5): layer norms behind their blocks, learned positions, token types, biases everywhere, plain
+ * GELU MLP.  The pooler and the heads of its pre-training are no part of an encoder. */
 #include "model/families/family.h"
 
 static const cch_tensor_rule rules[] = {

@@ -128,7 +128,8 @@ TEST(bert_is_an_encoder) {
     CHECK(config.position == CCH_POSITION_LEARNED && config.head_dim == 16 && config.n_kv_heads == 4);
     CHECK(!config.tie_word_embeddings && config.n_eos == 0 && cch_config_n_outputs(&config) == 0);
     CHECK(config.sliding_window == 0 && cch_config_window(&config, 1) == 0);
-    taken(BERT, "\"type_vocab_size\":1,\"layer_norm_eps\":1e-5,\"hidden_act\":\"relu\",\"gradient_checkpointing\":false,"
+    taken(BERT, "\"type_vocab_size\":1,\"layer_norm_eps\":1e-5,\"hidden_act\":\"relu\","
+                "\"gradient_checkpointing\":false,"
                 "\"position_embedding_type\":\"absolute\",\"architectures\":[\"BertForMaskedLM\"],\"is_decoder\":false,"
                 "\"tie_word_embeddings\":true,\"classifier_dropout\":null,\"use_cache\":true,\"pad_token_id\":0");
     CHECK(config.type_vocab_size == 1 && config.norm_eps == 1e-5f && config.activation == CCH_ACT_RELU);
@@ -147,7 +148,8 @@ TEST(modernbert_alternates_windows_and_rotary_bases) {
     CHECK(config.model_type == CCH_ENCODER && !config.post_norm && config.embedding_norm && config.no_first_norm);
     CHECK(!config.norm_bias && config.norm_eps == 1e-5f && config.gated_mlp && config.activation == CCH_ACT_GELU_ERF);
     CHECK(!config.qkv_bias && !config.o_bias && !config.mlp_bias && config.type_vocab_size == 0);
-    CHECK(config.position == CCH_POSITION_ROPE && config.rope_theta == 160000.0f && config.local_rope_theta == 10000.0f);
+    CHECK(config.position == CCH_POSITION_ROPE);
+    CHECK(config.rope_theta == 160000.0f && config.local_rope_theta == 10000.0f);
     CHECK(config.sliding_window == 65 && config.global_every == 3);
     for (int32_t l = 0; l < 5; l++) CHECK_EQ(cch_config_window(&config, l), l % 3 == 0 ? 0 : 65);
     taken(MODERNBERT, "\"local_attention\":9,\"global_attn_every_n_layers\":2,\"global_rope_theta\":5e5,"
@@ -172,7 +174,8 @@ TEST(modernbert_of_newer_files) {
     unsupported(MODERNBERT, KINDS("sliding", "sliding", "sliding", "sliding", "sliding"), "layer_types[0]");
     unsupported(MODERNBERT, KINDS("full", "sliding", "full", "full", "full"), "layer_types[3]");
     unsupported(MODERNBERT, KINDS("full", "sliding", "full", "sliding", "sliding"), "layer_types[4]");
-    unsupported(MODERNBERT, KINDS("full", "chunked", "full", "sliding", "full"), "\"chunked_attention\", supported: full");
+    unsupported(MODERNBERT, KINDS("full", "chunked", "full", "sliding", "full"),
+                "\"chunked_attention\", supported: full");
     damaged(MODERNBERT, "\"layer_types\":[\"full_attention\"]", "has 1 entries, expected one for each of 5 layers");
     unsupported(MODERNBERT, "\"rope_scaling\":{\"type\":\"linear\",\"factor\":2}", "rope_scaling");
     unsupported(MODERNBERT, "\"rope_parameters\":{\"full_attention\":{\"rope_type\":\"linear\",\"factor\":2}}",

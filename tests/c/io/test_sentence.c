@@ -15,6 +15,10 @@ typedef struct files { /* NULL: not there */
     const char *modules, *pooling, *transformer, *tokenizer, *prompts;
 } files;
 
+static files staged(const char *modules, const char *pooling) {
+    return (files){.modules = modules, .pooling = pooling};
+}
+
 static cch_status open_files(files f, cch_sentence *out, cch_error *err) {
     const char *const names[] = {"modules.json", "1_Pooling/config.json", "sentence_bert_config.json",
                                  "tokenizer_config.json", "config_sentence_transformers.json"};
@@ -46,42 +50,42 @@ static void refused(files f, cch_status status, const char *words) {
     CHECK(got.pooling == 0 && got.max_tokens == 0);
 }
 
-TEST(without_files_the_mean_of_all_positions) { taken((files){0}, CCH_POOL_MEAN, 512); }
+TEST(without_files_the_mean_of_all_positions) { taken(staged(NULL, NULL), CCH_POOL_MEAN, 512); }
 
 TEST(poolings) {
-    taken((files){STAGES, "{\"pooling_mode_mean_tokens\":true,\"pooling_mode_cls_token\":false,"
-                          "\"word_embedding_dimension\":384}"}, CCH_POOL_MEAN, 512);
-    taken((files){STAGES, "{\"pooling_mode_cls_token\":true,\"pooling_mode_max_tokens\":false}"}, CCH_POOL_CLS, 512);
-    taken((files){STAGES, "{\"pooling_mode_lasttoken\":true,\"include_prompt\":true}"}, CCH_POOL_LAST, 512);
-    taken((files){STAGES, "{\"pooling_mode\":\"cls\"}"}, CCH_POOL_CLS, 512);
-    taken((files){STAGES, "{\"pooling_mode\":\"lasttoken\"}"}, CCH_POOL_LAST, 512);
-    taken((files){"[" STAGE("Transformer", "") "," STAGE("Pooling", "1_Pooling") "]", "{\"pooling_mode\":\"mean\"}"},
+    taken(staged(STAGES, "{\"pooling_mode_mean_tokens\":true,\"pooling_mode_cls_token\":false,"
+                           "\"word_embedding_dimension\":384}"), CCH_POOL_MEAN, 512);
+    taken(staged(STAGES, "{\"pooling_mode_cls_token\":true,\"pooling_mode_max_tokens\":false}"), CCH_POOL_CLS, 512);
+    taken(staged(STAGES, "{\"pooling_mode_lasttoken\":true,\"include_prompt\":true}"), CCH_POOL_LAST, 512);
+    taken(staged(STAGES, "{\"pooling_mode\":\"cls\"}"), CCH_POOL_CLS, 512);
+    taken(staged(STAGES, "{\"pooling_mode\":\"lasttoken\"}"), CCH_POOL_LAST, 512);
+    taken(staged("[" STAGE("Transformer", "") "," STAGE("Pooling", "1_Pooling") "]", "{\"pooling_mode\":\"mean\"}"),
           CCH_POOL_MEAN, 512);
-    refused((files){STAGES, "{}"}, CCH_E_UNSUPPORTED, "has 0 pooling modes");
-    refused((files){STAGES, "{\"pooling_mode_cls_token\":true,\"pooling_mode_mean_tokens\":true}"}, CCH_E_UNSUPPORTED,
+    refused(staged(STAGES, "{}"), CCH_E_UNSUPPORTED, "has 0 pooling modes");
+    refused(staged(STAGES, "{\"pooling_mode_cls_token\":true,\"pooling_mode_mean_tokens\":true}"), CCH_E_UNSUPPORTED,
             "has 2 pooling modes, supported: one");
-    refused((files){STAGES, "{\"pooling_mode_max_tokens\":true}"}, CCH_E_UNSUPPORTED,
+    refused(staged(STAGES, "{\"pooling_mode_max_tokens\":true}"), CCH_E_UNSUPPORTED,
             "pooling_mode_max_tokens is true, supported: pooling_mode_mean_tokens");
-    refused((files){STAGES, "{\"pooling_mode\":\"max\"}"}, CCH_E_UNSUPPORTED, "pooling_mode is \"max\"");
-    refused((files){STAGES, "{\"pooling_mode_cls_token\":1}"}, CCH_E_FORMAT, "pooling_mode_cls_token");
-    refused((files){STAGES, "[]"}, CCH_E_FORMAT, NULL);
-    refused((files){STAGES, NULL}, CCH_E_IO, "1_Pooling has no config.json");
+    refused(staged(STAGES, "{\"pooling_mode\":\"max\"}"), CCH_E_UNSUPPORTED, "pooling_mode is \"max\"");
+    refused(staged(STAGES, "{\"pooling_mode_cls_token\":1}"), CCH_E_FORMAT, "pooling_mode_cls_token");
+    refused(staged(STAGES, "[]"), CCH_E_FORMAT, NULL);
+    refused(staged(STAGES, NULL), CCH_E_IO, "1_Pooling has no config.json");
 }
 
 TEST(stages) {
     const char *pooling = "{\"pooling_mode\":\"mean\"}";
-    refused((files){"[" STAGE("Transformer", "") "]", pooling}, CCH_E_UNSUPPORTED, "has 1 stages");
-    refused((files){"[" STAGE("Pooling", "1_Pooling") "]", pooling}, CCH_E_UNSUPPORTED, "[0].type is");
-    refused((files){"[" STAGE("Transformer", "") "," STAGE("Pooling", "1_Pooling") "," STAGE("Dense", "2_Dense") "]",
-                    pooling}, CCH_E_UNSUPPORTED, "models.Dense\", supported: Transformer, Pooling");
-    refused((files){"[" STAGE("Transformer", "") "," STAGE("Pooling", "../1_Pooling") "]", pooling}, CCH_E_UNSUPPORTED,
+    refused(staged("[" STAGE("Transformer", "") "]", pooling), CCH_E_UNSUPPORTED, "has 1 stages");
+    refused(staged("[" STAGE("Pooling", "1_Pooling") "]", pooling), CCH_E_UNSUPPORTED, "[0].type is");
+    refused(staged("[" STAGE("Transformer", "") "," STAGE("Pooling", "1_Pooling") "," STAGE("Dense", "2_Dense") "]",
+                    pooling), CCH_E_UNSUPPORTED, "models.Dense\", supported: Transformer, Pooling");
+    refused(staged("[" STAGE("Transformer", "") "," STAGE("Pooling", "../1_Pooling") "]", pooling), CCH_E_UNSUPPORTED,
             "path is \"../1_Pooling\", supported: the name of a folder");
-    refused((files){"[" STAGE("Transformer", "") "," STAGE("Pooling", "..") "]", pooling}, CCH_E_UNSUPPORTED, "..");
-    refused((files){"[" STAGE("Transformer", "") "," STAGE("Pooling", "1_\\u0000") "]", pooling}, CCH_E_UNSUPPORTED,
+    refused(staged("[" STAGE("Transformer", "") "," STAGE("Pooling", "..") "]", pooling), CCH_E_UNSUPPORTED, "..");
+    refused(staged("[" STAGE("Transformer", "") "," STAGE("Pooling", "1_\\u0000") "]", pooling), CCH_E_UNSUPPORTED,
             "path");
-    refused((files){"{}", pooling}, CCH_E_FORMAT, NULL);
-    refused((files){"[{}]", pooling}, CCH_E_FORMAT, "type");
-    refused((files){"[", pooling}, CCH_E_FORMAT, "modules.json");
+    refused(staged("{}", pooling), CCH_E_FORMAT, NULL);
+    refused(staged("[{}]", pooling), CCH_E_FORMAT, "type");
+    refused(staged("[", pooling), CCH_E_FORMAT, "modules.json");
 }
 
 TEST(lengths) {
