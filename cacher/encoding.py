@@ -49,10 +49,11 @@ class Encoding:
 
         Example:
             >>> import cacher
-            >>> if "minilm" in cacher.hub.built_in():  # its package is installed
-            ...     model = cacher.load("minilm")
-            ...     nap, cat, tax = model.embed(["A nap.", "A cat sleeps.", "Taxes."])
-            ...     assert nap @ cat > nap @ tax
+            >>> kitten, cat, tax = cacher.load("minilm").embed(
+            ...     ["A kitten naps.", "The cat is asleep.", "Taxes rise."]
+            ... )
+            >>> bool(kitten @ cat > 0.6 > kitten @ tax)
+            True
         """
         import numpy as np
 
@@ -83,8 +84,8 @@ class Encoding:
 
         Example:
             >>> import cacher
-            >>> if "minilm" in cacher.hub.built_in():
-            ...     assert cacher.load("minilm").embed_tokens("A cat").shape == (4, 384)
+            >>> cacher.load("minilm").embed_tokens("A cat").shape
+            (4, 384)
         """
         import numpy as np
 

