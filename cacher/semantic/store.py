@@ -28,7 +28,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from cacher.checks import shown
+from cacher.checks import shown, string
 from cacher.errors import ParameterError
 from cacher.semantic.entry import Entry
 
@@ -134,6 +134,46 @@ class EntryStore(ABC):
         """Close what is open; the store is not used again."""
 
 
+def open_store(where: str) -> EntryStore | None:
+    """Open the store of entries that a setting names.
+
+    Args:
+        where: ``"memory"``; ``"sqlite:<path>"``; or the address of a Redis server: ``redis://``,
+            ``rediss://``, ``unix://``.
+
+    Returns:
+        The store; None for memory, which needs none.
+
+    Raises:
+        ParameterError: It names none.
+        MissingExtraError: The client of Redis is not installed.
+        StoreError: It cannot be opened.
+
+    Example:
+        >>> import os, tempfile
+        >>> from cacher.semantic.store import open_store
+        >>> store = open_store("sqlite:" + os.path.join(tempfile.mkdtemp(), "entries.sqlite3"))
+        >>> store.changes("", after=0).put
+        []
+        >>> store.close()
+    """
+    if string("the store of entries", where) == "memory":
+        return None
+    kind, _, path = where.partition(":")
+    if kind == "sqlite" and path and "\0" not in path:
+        from cacher.semantic.sqlite import SqliteEntryStore
+
+        return SqliteEntryStore(path)
+    if where.startswith(("redis://", "rediss://", "unix://")):
+        from cacher.semantic.redis import RedisEntryStore
+
+        return RedisEntryStore(where)
+    raise ParameterError(
+        f"the store of entries is {shown(where)}, allowed: memory, sqlite:<path>, or the address "
+        "of a Redis server"
+    )
+
+
 # ---- what the stores share
 
 
@@ -163,12 +203,19 @@ def utf8(text: str) -> bytes:
         raise ParameterError(f"text {shown(text)} is not valid Unicode: {error.reason}") from None
 
 
-def check_batch(write: Write) -> Write:
-    """Return a write that is not too large.
+def puts_of(write: Write) -> list[Record]:
+    """Return a write's puts in order, of those of one text, or one id, the last.
 
     Raises:
-        ParameterError: It is.
+        ParameterError: They are too many.
     """
     if len(write.put) > MAX_BATCH:
         raise ParameterError(f"a write has {len(write.put)} puts, allowed: {MAX_BATCH}")
-    return write
+    texts, ids, last = set[str](), set[str](), list[Record]()
+    for record in reversed(write.put):
+        entry = record.entry
+        if entry.query not in texts and entry.entry_id not in ids:
+            last.append(record)
+            texts.add(entry.query)
+            ids.add(entry.entry_id)
+    return last[::-1]

@@ -12,17 +12,15 @@ import contextlib
 import logging
 import os
 import sqlite3
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from cacher.stores.base import MAX_TOMBSTONES, Key, Lease, Summary, unique
+from cacher.stores.database import Database
 
 log = logging.getLogger(__name__)
 
-BUSY_TIMEOUT_S = 10.0
 LAYOUT = 2  # PRAGMA user_version: an index of another layout is made anew
 KNOWN, STRANGE, DAMAGED = 0, 1, 2  # a summary is there; not read yet; cannot be read
 
@@ -63,11 +61,10 @@ class Row(NamedTuple):
 
 
 class Index:
-    """One connection to the index, shared by the threads of a process."""
+    """The index of a folder, shared by the threads of a process."""
 
     def __init__(self, path: str) -> None:
         """Open or make the index; a damaged one is replaced."""
-        self._lock = threading.RLock()
         try:
             self._db = _open(path)
         except sqlite3.DatabaseError as error:
@@ -81,27 +78,17 @@ class Index:
 
     def close(self) -> None:
         """Close the connection."""
-        with self._lock:
-            self._db.close()
+        self._db.close()
 
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> contextlib.AbstractContextManager[None]:
         """Hold the index alone: no other process changes it until the body ends."""
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    self._db.execute("ROLLBACK")
-                raise
+        return self._db.transaction()
 
     # ---- states
 
     def get(self, key: Key) -> Row | None:
         """Return what is known of a live state."""
-        found = self._one(
+        found = self._db.one(
             "SELECT version, inode, size, condition FROM states "
             "WHERE tenant = ? AND id = ? AND NOT deleted",
             key,
@@ -110,7 +97,7 @@ class Index:
 
     def all(self) -> dict[Key, Row]:
         """Return all live states."""
-        rows = self._all(
+        rows = self._db.all(
             "SELECT tenant, id, version, inode, size, condition FROM states WHERE NOT deleted"
         )
         return {Key(r[0], r[1]): Row(r[2], File(r[3], r[4]), r[5]) for r in rows}
@@ -118,7 +105,7 @@ class Index:
     def put(self, key: Key, version: str, file: File, summary: Summary) -> None:
         """Note a version and what it holds."""
         parents = summary.merged_from
-        self._run(
+        self._db.run(
             "INSERT OR REPLACE INTO states (tenant, id, version, inode, size, condition, model_id, "
             "model_type, token_count, head_position, created, modified, forked_from, merged_from) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -133,7 +120,7 @@ class Index:
     def put_strange(self, key: Key, file: File, written: float) -> str:
         """Note a file of which nothing else is known yet; returns its version."""
         version = unique()
-        self._run(
+        self._db.run(
             "INSERT OR REPLACE INTO states (tenant, id, version, inode, size, condition, created, "
             "modified) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (*key, version, *file, STRANGE, written, written),
@@ -150,14 +137,14 @@ class Index:
                 if summary is not None:
                     self.put(key, version, row.file, summary)
                 else:
-                    self._run(
+                    self._db.run(
                         "UPDATE states SET condition = ? WHERE tenant = ? AND id = ?",
                         (DAMAGED, *key),
                     )
 
     def strange(self, tenant: str) -> list[tuple[Key, str]]:
         """Return the live states whose files were not read yet, with their versions."""
-        rows = self._all(
+        rows = self._db.all(
             "SELECT id, version FROM states WHERE tenant = ? AND NOT deleted AND condition = ?",
             (tenant, STRANGE),
         )
@@ -165,12 +152,12 @@ class Index:
 
     def bury(self, key: Key) -> None:
         """Note that a state is deleted."""
-        self._run("UPDATE states SET deleted = 1, version = '' WHERE tenant = ? AND id = ?", key)
+        self._db.run("UPDATE states SET deleted = 1, version = '' WHERE tenant = ? AND id = ?", key)
 
     def forget(self) -> None:
         """Forget the oldest deleted states beyond what a tenant's tree shows."""
-        for (tenant,) in self._all("SELECT DISTINCT tenant FROM states WHERE deleted"):
-            self._run(
+        for (tenant,) in self._db.all("SELECT DISTINCT tenant FROM states WHERE deleted"):
+            self._db.run(
                 "DELETE FROM states WHERE tenant = ? AND deleted AND id IN (SELECT id FROM states "
                 "WHERE tenant = ? AND deleted ORDER BY modified DESC LIMIT -1 OFFSET ?)",
                 (tenant, tenant, MAX_TOMBSTONES),
@@ -179,16 +166,16 @@ class Index:
     def newest(self, tenant: str, limit: int, offset: int) -> tuple[list[Summary], int]:
         """Return summaries, newest first, and how many there are."""
         where = "FROM states WHERE tenant = ? AND deleted = 0 AND condition = 0"
-        rows = self._all(
+        rows = self._db.all(
             f"SELECT {SUMMARY} {where} ORDER BY created DESC, id DESC LIMIT ? OFFSET ?",
             (tenant, limit, offset),
         )
-        total = self._one(f"SELECT count(*) {where}", (tenant,))
+        total = self._db.one(f"SELECT count(*) {where}", (tenant,))
         return [_summary(row) for row in rows], total[0] if total else 0
 
     def family(self, tenant: str) -> list[Summary]:
         """Return summaries of live and deleted states, oldest first."""
-        rows = self._all(
+        rows = self._db.all(
             f"SELECT {SUMMARY} FROM states WHERE tenant = ? AND (deleted OR condition = 0) "
             "ORDER BY created, id",
             (tenant,),
@@ -203,7 +190,7 @@ class Index:
             if self.is_leased(key):
                 return None
             lease = Lease(key, unique())
-            self._run(
+            self._db.run(
                 "INSERT OR REPLACE INTO leases (tenant, id, token, until) VALUES (?, ?, ?, ?)",
                 (*key, lease.token, time.time() + seconds),
             )
@@ -211,12 +198,12 @@ class Index:
 
     def is_leased(self, key: Key) -> bool:
         """Whether somebody holds a lease."""
-        held = self._one("SELECT until FROM leases WHERE tenant = ? AND id = ?", key)
+        held = self._db.one("SELECT until FROM leases WHERE tenant = ? AND id = ?", key)
         return held is not None and held[0] > time.time()
 
     def renew(self, lease: Lease, seconds: float) -> bool:
         """Prolong a lease that is still the holder's."""
-        changed = self._run(
+        changed = self._db.run(
             "UPDATE leases SET until = ? WHERE tenant = ? AND id = ? AND token = ?",
             (time.time() + seconds, *lease.key, lease.token),
         )
@@ -224,14 +211,14 @@ class Index:
 
     def release(self, lease: Lease) -> None:
         """Remove a lease."""
-        self._run(
+        self._db.run(
             "DELETE FROM leases WHERE tenant = ? AND id = ? AND token = ?",
             (*lease.key, lease.token),
         )
 
     def call_off(self, key: Key) -> bool:
         """Note that the holder of a lease is to stop."""
-        changed = self._run(
+        changed = self._db.run(
             "UPDATE leases SET called_off = 1 WHERE tenant = ? AND id = ? AND until > ?",
             (*key, time.time()),
         )
@@ -239,50 +226,17 @@ class Index:
 
     def is_called_off(self, lease: Lease) -> bool:
         """Whether that was noted."""
-        found = self._one(
+        found = self._db.one(
             "SELECT called_off FROM leases WHERE tenant = ? AND id = ? AND token = ?",
             (*lease.key, lease.token),
         )
         return found is not None and bool(found[0])
 
-    # ---- the connection
 
-    def _one(self, query: str, values: tuple[object, ...]) -> tuple[Any, ...] | None:
-        with self._lock:
-            row: tuple[Any, ...] | None = self._db.execute(query, values).fetchone()
-        return row
-
-    def _all(self, query: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
-        with self._lock:
-            return self._db.execute(query, values).fetchall()
-
-    def _run(self, query: str, values: tuple[object, ...]) -> int:
-        with self._lock:
-            return self._db.execute(query, values).rowcount
-
-
-def _open(path: str) -> sqlite3.Connection:
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))  # its owner's alone
-    db = sqlite3.connect(
-        path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-    )
+def _open(path: str) -> Database:
+    db = Database(path)
     try:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
-        (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
-        if found != "ok":
-            raise sqlite3.DatabaseError(found)
-        db.execute("BEGIN IMMEDIATE")
-        (layout,) = db.execute("PRAGMA user_version").fetchone()
-        if layout != LAYOUT:
-            for (name,) in db.execute(
-                "SELECT name FROM sqlite_master WHERE type = 'table'"
-            ).fetchall():
-                db.execute(f'DROP TABLE "{name}"')
-            for statement in filter(str.strip, TABLES.split(";")):
-                db.execute(statement)
-            db.execute(f"PRAGMA user_version = {LAYOUT}")
-        db.execute("COMMIT")
+        db.begin(TABLES, LAYOUT, anew=True)
     except BaseException:
         db.close()
         raise

@@ -16,15 +16,12 @@ configuration: ``appendonly yes`` and ``appendfsync always`` keep the promise of
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cacher.errors import MissingExtraError, StateExistsError, StoreError
+from cacher.errors import StateExistsError
 from cacher.stores.base import (
     MAX_TOMBSTONES,
     ChangedMeanwhileError,
@@ -37,11 +34,7 @@ from cacher.stores.base import (
     Summary,
     unique,
 )
-
-if TYPE_CHECKING:
-    import redis
-
-log = logging.getLogger(__name__)
+from cacher.stores.redis_server import RELEASE, RedisServer, milliseconds
 
 SAVE = """
 local there = redis.call('HGET', KEYS[1], 'version')
@@ -79,7 +72,6 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1
 """
-RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 CALL_OFF = """
 local token = redis.call('GET', KEYS[1])
 if not token then return 0 end
@@ -87,7 +79,6 @@ redis.call('SET', KEYS[2], token, 'EX', 60)
 return 1
 """
 
-TIMEOUT_S = 5.0
 PAGE = 500  # summaries asked for at once
 
 
@@ -105,35 +96,14 @@ class RedisStore(StateStore):
             MissingExtraError: The client is not installed.
             StoreError: The server cannot be reached.
         """
-        try:
-            import redis
-        except ImportError:
-            raise MissingExtraError(
-                "states in Redis need its client: pip install 'cacher[redis]'"
-            ) from None
         self._prefix = prefix
-        self._errors: tuple[type[Exception], ...] = (redis.RedisError, OSError, ValueError)
-        with self._trouble("opened"):
-            self._redis: redis.Redis = redis.Redis.from_url(
-                url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
-            )
-            self._redis.ping()
+        server = RedisServer(url, "states")
+        self._redis, self._trouble = server.client, server.trouble
         self._save = self._redis.register_script(SAVE)
         self._remove = self._redis.register_script(REMOVE)
         self._renew = self._redis.register_script(RENEW)
         self._release = self._redis.register_script(RELEASE)
         self._call_off = self._redis.register_script(CALL_OFF)
-        self._warn_of_what_is_not_durable()
-
-    def _warn_of_what_is_not_durable(self) -> None:
-        with contextlib.suppress(*self._errors):  # a managed server may not tell
-            told: dict[str, str] = self._redis.config_get("append*")
-            if (told.get("appendonly"), told.get("appendfsync")) != ("yes", "always"):
-                log.warning(
-                    "Redis does not put every write on disk (appendonly %s, appendfsync %s): the "
-                    "last states can be lost with the machine",
-                    told.get("appendonly"), told.get("appendfsync"),
-                )  # fmt: skip
 
     def close(self) -> None:
         """Close the connections."""
@@ -252,14 +222,14 @@ class RedisStore(StateStore):
         """Return a lease for that long, or None while another holds one."""
         lease = Lease(key, unique())
         with self._trouble("leased"):
-            name, px = self._name("lease", *key), _milliseconds(seconds)
+            name, px = self._name("lease", *key), milliseconds(seconds)
             return lease if self._redis.set(name, lease.token, nx=True, px=px) else None
 
     def renew(self, lease: Lease, seconds: float) -> bool:
         """Let a lease run for that long from now; false when it had run out and was lost."""
         with self._trouble("leased"):
             name = self._name("lease", *lease.key)
-            return bool(self._renew(keys=[name], args=[lease.token, _milliseconds(seconds)]))
+            return bool(self._renew(keys=[name], args=[lease.token, milliseconds(seconds)]))
 
     def release(self, lease: Lease) -> None:
         """Give a lease back; no error when it had run out."""
@@ -291,14 +261,6 @@ class RedisStore(StateStore):
             self._name("gone", key.tenant), self._name("lease", *key),
         ]  # fmt: skip
 
-    @contextlib.contextmanager
-    def _trouble(self, verb: str) -> Iterator[None]:
-        """Turn what the client raises into a StoreError."""
-        try:
-            yield
-        except self._errors as error:
-            raise StoreError(f"the states in Redis cannot be {verb}: {error}") from error
-
 
 def _member(key: Key) -> str:
     return ":".join(key)
@@ -307,10 +269,6 @@ def _member(key: Key) -> str:
 def _key(member: bytes) -> Key:
     tenant, _, state_id = member.decode().partition(":")
     return Key(tenant, state_id)
-
-
-def _milliseconds(seconds: float) -> int:
-    return max(1, round(seconds * 1000))
 
 
 def _summary(text: bytes) -> Summary:

@@ -14,16 +14,20 @@ from pathlib import Path
 import pytest
 
 import cacher
+import cacher.semantic
+import cacher.stores
 from cacher import _core
 
 ROOT = Path(__file__).parents[2]
+PACKAGES = (cacher, cacher.semantic, cacher.stores)
 MODULES = [
-    *sorted(f"cacher.{m.name}" for m in pkgutil.iter_modules(cacher.__path__) if not m.ispkg),
-    "cacher.stores",
-    "cacher.stores.base",
-    "cacher.stores.files",
-    "cacher.stores.index",
-    "cacher.stores.redis",
+    *(package.__name__ for package in PACKAGES[1:]),
+    *sorted(
+        f"{package.__name__}.{module.name}"
+        for package in PACKAGES
+        for module in pkgutil.iter_modules(package.__path__)
+        if not module.ispkg
+    ),
 ]
 HEAVY = (
     "numpy",

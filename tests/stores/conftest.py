@@ -13,11 +13,14 @@ from pathlib import Path
 import pytest
 import redis
 
+from cacher.semantic.store import EntryStore
+from cacher.semantic.store import open_store as open_entry_store
 from cacher.stores.base import StateStore
 from cacher.stores.files import FileStore
 from cacher.stores.redis import RedisStore
 
 Open = Callable[[], StateStore]
+OpenEntries = Callable[[], EntryStore]
 
 
 @pytest.fixture(scope="session")
@@ -114,3 +117,35 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -
 @pytest.fixture
 def store(open_store: Open) -> StateStore:
     return open_store()
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def entries_at(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> Iterator[str]:
+    """Where there is a store of the semantic cache, at first an empty one."""
+    if request.param == "sqlite":
+        yield f"sqlite:{tmp_path / 'entries.sqlite3'}"
+        return
+    yield redis_url
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+
+
+@pytest.fixture
+def open_entries(entries_at: str) -> Iterator[OpenEntries]:
+    """Opens the same store any number of times, as several processes would."""
+    opened: list[EntryStore] = []
+
+    def open_one() -> EntryStore:
+        store = open_entry_store(entries_at)
+        assert store is not None
+        opened.append(store)
+        return store
+
+    yield open_one
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def entries(open_entries: OpenEntries) -> EntryStore:
+    return open_entries()
