@@ -1,0 +1,244 @@
+"""The guard of the semantic cache: texts near each other may still ask for different things.
+
+An embedding hardly sees a "not", a number or a name: "How do I turn on dark mode?" and "How do I
+turn off dark mode?" have a similarity of 0.93. The guard reads both texts and refuses to let them
+share an answer when they differ in
+
+* a number, in digits or words: "5 km" and "6 km", "Python 3.11" and "3.12", "the third" and "the
+  fourth"; its unit: "in feet" and "in metres";
+* a date: a month, a weekday, "next week" and "last week";
+* a negation: "is it safe" and "is it not safe", "legal" and "illegal";
+* an opposite: on and off, before and after, buy and sell (a table, `cacher.semantic.opposites`);
+* what is asked for: when and where, how old and how tall;
+* a capitalised name: Paris and Rome;
+* the order of what stands around a relation: "miles to kilometres" and "kilometres to miles".
+
+Where it errs, an answer is made twice; where it is silent, the similarity decides. It knows
+English; of other texts it compares the digits. The rules look at words only, in one pass over each
+text, so that the time is linear in their lengths.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from cacher.checks import string
+from cacher.semantic.opposites import KINDS
+from cacher.semantic.reading import Reading, read
+from cacher.semantic.words import (
+    COMMUTING,
+    DETERMINERS,
+    FUNCTION,
+    NAMES_OF,
+    NEGATING_PREFIXES,
+    NOT_NEGATED,
+    RELATIONS,
+    stem,
+)
+
+_AROUND = 3  # words on each side of a relation that may be what it relates
+_LONGEST_ORDER = 64  # words of a text whose order is compared
+
+
+def guard(query: str, other: str) -> str | None:
+    """Return why two texts must not share an answer, or None where nothing speaks against it.
+
+    The same for both orders of the texts, up to the order of the words in the reason.
+
+    >>> guard("How do I turn on dark mode?", "How do I turn off dark mode?")
+    'opposite: on and off'
+    >>> guard("What is machine learning?", "Can you explain machine learning?") is None
+    True
+    >>> guard("Is Java older than Rust?", "Is Rust older than Java?")
+    'order: java and rust'
+
+    Raises:
+        TypeError: Not two strings.
+    """
+    a, b = read(string("query", query)), read(string("other", other))
+    if a.stems == b.stems:
+        return None
+    if not (a.english and b.english):
+        return _numbers(a, b)
+    return _numbers(a, b) or _negations(a, b) or _contrasts(a, b) or _names(a, b) or _order(a, b)
+
+
+def _pair(what: str, a: str, b: str) -> str:
+    """Return a reason: both words, or the one that only one text has."""
+    return f"{what}: {a} and {b}" if a and b else f"{what}: {a or b}"
+
+
+def _numbers(a: Reading, b: Reading) -> str | None:
+    ours, theirs = a.numerals, b.numerals
+    if ours.hard == theirs.hard and ours.soft == theirs.soft:
+        return None
+    left, right = Counter(ours.hard), Counter(theirs.hard)
+    missing = sorted((left - right).keys() - set(theirs.soft))
+    extra = sorted((right - left).keys() - set(ours.soft))
+    if missing or extra:
+        return _pair("number", ", ".join(missing[:3]), ", ".join(extra[:3]))
+    soft, other = set(ours.soft) - set(right), set(theirs.soft) - set(left)
+    if soft and other and not soft & other:
+        return _pair("number", min(soft), min(other))
+    commutes = COMMUTING.intersection(a.words) and COMMUTING.intersection(b.words)
+    if left != right or ours.hard == theirs.hard or commutes:
+        return None
+    first = next(i for i, number in enumerate(ours.hard) if number != theirs.hard[i])
+    return f"order: {ours.hard[first]} and {theirs.hard[first]}"
+
+
+def _contrasts(a: Reading, b: Reading) -> str | None:
+    """Compare on every axis: each text has a pole there that the other has not."""
+    if not a.poles or not b.poles or a.poles.keys() == b.poles.keys():
+        return None
+    theirs = {axis: words for (axis, pole), words in b.poles.items() if (axis, pole) not in a.poles}
+    for (axis, pole), words in a.poles.items():
+        if axis in theirs and (axis, pole) not in b.poles:
+            return _pair(KINDS[axis], words[0], theirs[axis][0])
+    return None
+
+
+def _negations(a: Reading, b: Reading) -> str | None:
+    ours, theirs = _count(a, b), _count(b, a)
+    if ours[0] > theirs[1] or theirs[0] > ours[1]:
+        return "negation"
+    # "red, not blue" and "blue, not red"
+    here, there = a.negated - b.negated, b.negated - a.negated
+    if here and there and here.intersection(b.stems) and there.intersection(a.stems):
+        return "negation"
+    return None
+
+
+def _count(a: Reading, b: Reading) -> tuple[int, int]:
+    """Return how many negations a text has at least and at most, beside another text."""
+    least, most = a.negations, a.negations + a.soft_negations
+    stems = set(b.stems)
+    for word in set(a.words):
+        root = _root(word)
+        if root and stem(root) in stems and stem(word) not in stems:
+            least, most = least + 1, most + 1  # "unsafe" where the other says "safe"
+    for pole in a.flipped:
+        if pole in b.poles and pole not in b.flipped:
+            least = max(0, least - 1)  # "not work" where the other says "fail"
+    return least, most
+
+
+def _root(word: str) -> str:
+    """Return a word without its negating prefix, or ""."""
+    if len(word) > 4 and word not in NOT_NEGATED:
+        for prefix in NEGATING_PREFIXES:
+            if word.startswith(prefix):
+                return word[len(prefix) :]
+    return ""
+
+
+def _names(a: Reading, b: Reading) -> str | None:
+    missing = [name for name in a.names if not _has(b, name)]
+    extra = [name for name in b.names if not _has(a, name)]
+    if not missing and not extra:
+        return None
+    return _pair(
+        "name",
+        a.shown[missing[0]] if missing else "",
+        b.shown[extra[0]] if extra else "",
+    )
+
+
+def _has(reading: Reading, name: tuple[str, ...]) -> bool:
+    """Whether a text has a name, or its other form, or enough of it to mean the same."""
+    words = set(name)
+    for other in reading.names:
+        if words.issubset(other) or words.issuperset(other):
+            return True
+    if len(name) > 1 and any(name[-1] == other[-1] for other in reading.names):
+        return False  # Marie Curie and Pierre Curie
+    stems = set(reading.stems)
+    if any(stems.issuperset(form) for form in NAMES_OF.get(name, (name,))):
+        return True
+    known = len(words & stems)
+    if name[-1] in stems or 2 * known > len(words):
+        return True
+    joined = "".join(name)
+    if joined in stems or (len(joined) > 4 and joined in "".join(reading.stems)):
+        return True
+    initials = "".join(word[0] for word in name)
+    if len(name) > 1:
+        return initials in stems
+    return _abbreviates(name[0], reading)
+
+
+def _abbreviates(name: str, reading: Reading) -> bool:
+    """Whether words in a row begin with the letters of an abbreviation."""
+    if not 2 <= len(name) <= 5:
+        return False
+    return name in "".join(word[0] for word in reading.words if word not in FUNCTION)
+
+
+def _order(a: Reading, b: Reading) -> str | None:
+    """Compare what stands on the sides of a relation, in texts of much the same words."""
+    if max(len(a.words), len(b.words)) > _LONGEST_ORDER:
+        return None
+    swapped = _mirrored(a, b) or _crossed(_around(a), _around(b))
+    if swapped is None:
+        return None
+    first, second = (a.words[a.stems.index(key)] for key in swapped)
+    return f"order: {first} and {second}"
+
+
+def _mirrored(a: Reading, b: Reading) -> tuple[str, str] | None:
+    """Find "dog chases cat" where the other text says "cat chases dog"."""
+    theirs = set(_triples(b))
+    for first, verb, second in _triples(a):
+        if first != second and (second, verb, first) in theirs:
+            return first, second
+    return None
+
+
+def _triples(reading: Reading) -> list[tuple[str, str, str]]:
+    plain = [
+        "" if word in FUNCTION or word in COMMUTING else key
+        for word, key in zip(reading.words, reading.stems, strict=True)
+        if word not in DETERMINERS
+    ]
+    rows = zip(plain, plain[1:], plain[2:], strict=False)
+    return [row for row in rows if all(row)]
+
+
+def _around(reading: Reading) -> dict[str, list[tuple[list[str], list[str]]]]:
+    """Return, for each relation, the words before and after it wherever it stands."""
+    content = [
+        (i, key)
+        for i, (word, key) in enumerate(zip(reading.words, reading.stems, strict=True))
+        if word not in FUNCTION
+    ]
+    found: dict[str, list[tuple[list[str], list[str]]]] = {}
+    seen = 0  # content words before
+    for i, word in enumerate(reading.words):
+        while seen < len(content) and content[seen][0] < i:
+            seen += 1
+        if word in RELATIONS:
+            before = [key for _, key in content[max(0, seen - _AROUND) : seen]]
+            after = [key for _, key in content[seen : seen + _AROUND]]
+            found.setdefault(word, []).append((before, after))
+    return found
+
+
+Sides = dict[str, list[tuple[list[str], list[str]]]]
+
+
+def _crossed(a: Sides, b: Sides) -> tuple[str, str] | None:
+    """Find two words that have changed sides, or changed places behind two relations."""
+    shared = [relation for relation in a if relation in b]
+    for relation in shared:
+        for before, after in a[relation]:
+            for other_before, other_after in b[relation]:
+                moved = [word for word in before if word in other_after and word not in after]
+                back = [word for word in after if word in other_before and word not in before]
+                if moved and back:
+                    return moved[-1], back[0]
+    governed = [(a[relation][-1][1][:1], b[relation][-1][1][:1]) for relation in shared]
+    for i, (ours, theirs) in enumerate(governed):
+        for other_ours, other_theirs in governed[:i]:
+            if ours and ours != theirs and ours == other_theirs and theirs == other_ours:
+                return ours[0], theirs[0]  # "to Rome from Paris", "from Rome to Paris"
+    return None
