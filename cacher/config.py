@@ -6,16 +6,28 @@ variable's name and what is allowed.  `.env.example` lists all of them; no ``.en
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from cacher.checks import MAX_INT64, choice, integer, model_id, number, shown
+from cacher.checks import MAX_INT64, model_id, shown
 from cacher.errors import ParameterError
+from cacher.variables import (
+    ApiKey,
+    Parse,
+    a_number,
+    a_place,
+    an_integer,
+    any_text,
+    api_keys,
+    comma_list,
+    from_variables,
+    model_name,
+    one_of,
+    parse_boolean,
+    parse_json,
+    variable,
+)
 
 PREFIX = "CACHER_"
 #: Documented names of the first edition: used where the field's own variable is not set.
@@ -28,86 +40,13 @@ HUB_MODELS = (
     "redis/langcache-embed-v1",
     "sentence-transformers/all-MiniLM-L6-v2",
 )
-_KEY = re.compile(r"(?:([A-Za-z0-9_-]{1,64}):)?(?:sha256\$([0-9a-f]{64})|([!-+\--~]{1,512}))")
-_WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-_Parse = Callable[[str, str], Any]
-
-
-class ApiKey(NamedTuple):
-    """An API key as it is kept: never in clear.
-
-    Attributes:
-        tenant: Whose states and caches the key opens; empty for a key without a name.
-        digest: SHA-256 of the key.
-    """
-
-    tenant: str
-    digest: bytes
-
-
-def parse_boolean(name: str, text: str) -> bool:
-    """Return True, False, 1, 0, yes or no, in any case, as a boolean."""
-    value = _WORDS.get(text.strip().lower())
-    if value is None:
-        raise ParameterError(f"{name} is {shown(text)}, allowed: True, False, 1, 0, yes, no")
-    return value
-
-
-def parse_json(name: str, text: str, kind: type) -> Any:
-    """Return a JSON list or object.
-
-    Raises:
-        ParameterError: Not JSON, or of another kind.
-    """
-    wanted = "list" if kind is list else "object"
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, kind):
-        raise ParameterError(f"{name} is {shown(text)}, allowed: a JSON {wanted}")
-    return value
-
-
-def _integer(low: int, high: int) -> _Parse:
-    def parse(name: str, text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise ParameterError(
-                f"{name} is {shown(text)}, allowed: an integer from {low} to {high}"
-            ) from None
-        return integer(name, value, low, high)
-
-    return parse
-
-
-def _number(low: float, high: float, *, open_low: bool = False) -> _Parse:
-    def parse(name: str, text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            raise ParameterError(
-                f"{name} is {shown(text)}, allowed: a number from {low:g} to {high:g}"
-            ) from None
-        return number(name, value, low, high, open_low=open_low)
-
-    return parse
-
-
-def _choice(*allowed: str, fold: Callable[[str], str] = str) -> _Parse:
-    return lambda name, text: choice(name, fold(text), *allowed)
 
 
 def _seed(name: str, text: str) -> int | None:
     if text.strip().lower() in ("", "none", "null"):
         return None
-    seed: int = _integer(0, MAX_INT64)(name, text)
+    seed: int = an_integer(0, MAX_INT64)(name, text)
     return seed
-
-
-def _text(_name: str, text: str) -> str:
-    return text
 
 
 def _log_format(name: str, text: str) -> str:
@@ -128,16 +67,8 @@ def _folder(name: str, text: str) -> str:
     return text
 
 
-def _model_name(name: str, text: str) -> str | None:
-    return model_id(name, text.strip()) if text.strip() else None
-
-
-def _comma_list(text: str) -> tuple[str, ...]:
-    return tuple(item for part in text.split(",") if (item := part.strip()))
-
-
 def _model_ids(name: str, text: str) -> tuple[str, ...]:
-    return tuple(model_id(name, item) for item in _comma_list(text))
+    return tuple(model_id(name, item) for item in comma_list(text))
 
 
 def _strings(name: str, text: str) -> tuple[str, ...]:
@@ -158,10 +89,10 @@ def _aliases(name: str, text: str) -> dict[str, str]:
 
 
 def _model_config(name: str, text: str) -> dict[str, dict[str, float]]:
-    limits: dict[str, _Parse] = {
-        "max_length": _integer(1, 1_048_576),
-        "temperature": _number(0, 10),
-        "top_p": _number(0, 1),
+    limits: dict[str, Parse] = {
+        "max_length": an_integer(1, 1_048_576),
+        "temperature": a_number(0, 10),
+        "top_p": a_number(0, 1),
     }
     value = parse_json(name, text, dict)
     for model, defaults in value.items():
@@ -175,21 +106,6 @@ def _model_config(name: str, text: str) -> dict[str, dict[str, float]]:
                 raise ParameterError(f"{where}[{key!r}] is {shown(item)}, allowed: a number")
             defaults[key] = limits[key](f"{where}[{key!r}]", str(item))
     return dict(value)
-
-
-def _api_keys(name: str, text: str) -> tuple[ApiKey, ...]:
-    keys: list[ApiKey] = []
-    for item in _comma_list(text):
-        match = _KEY.fullmatch(item)
-        if match is None:  # the item is not shown: it may be a key with a typing error
-            raise ParameterError(
-                f"{name}: entry {len(keys) + 1} is not allowed: KEY, TENANT:KEY or "
-                "TENANT:sha256$HEX of visible ASCII characters"
-            )
-        tenant, digest, key = match.groups()
-        stored = bytes.fromhex(digest) if digest else hashlib.sha256(key.encode()).digest()
-        keys.append(ApiKey(tenant or "", stored))
-    return tuple(keys)
 
 
 def _rate(name: str, text: str) -> str:
@@ -206,26 +122,9 @@ def _rate(name: str, text: str) -> str:
     return text
 
 
-def _place(word: str, *schemes: str) -> _Parse:
-    """Where something is kept: in a way that a word names, or at an address."""
-
-    def parse(name: str, text: str) -> str:
-        if text != word and not text.startswith(schemes):
-            places = ", ".join([word, *(f"{scheme}..." for scheme in schemes)])
-            raise ParameterError(f"{name} is {shown(text)}, allowed: {places}")
-        return text
-
-    return parse
-
-
-def _var(default: Any, parse: _Parse) -> Any:
-    """A field with the function that reads its variable."""
-    return field(default=default, metadata={"parse": parse})
-
-
-_COUNT = _integer(1, 2**31 - 1)
-_BYTES = _integer(1, 2**40)
-_SECONDS = _number(0, 1e9, open_low=True)
+_COUNT = an_integer(1, 2**31 - 1)
+_BYTES = an_integer(1, 2**40)
+_SECONDS = a_number(0, 1e9, open_low=True)
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -285,55 +184,55 @@ class Settings:
         IDLE_TIMEOUT: Seconds a client may take for its headers, its body, or to read.
     """
 
-    MODEL_NAME: str | None = _var(None, _model_name)
-    DEVICE: str = _var("cpu", _choice("cpu", "cuda"))
-    DEFAULT_TEMPERATURE: float = _var(0.7, _number(0, 10))
-    DEFAULT_TOP_P: float = _var(0.9, _number(0, 1))
-    DEFAULT_SEED: int | None = _var(42, _seed)
-    DEFAULT_CONTEXT_SIZE: int = _var(2048, _integer(1, 1_048_576))
-    LOGITS_STORAGE: str = _var("top_k", _choice("none", "top_k", "full"))
-    TOP_K_LOGITS: int = _var(20, _integer(1, 1000))
-    API_TITLE: str = _var("Cacher API v3", _text)
-    API_VERSION: str = _var("1.0.0", _text)
-    DEBUG: bool = _var(False, parse_boolean)
-    LOG_LEVEL: str = _var("INFO", _choice(*_LEVELS, fold=str.upper))
-    LOG_FORMAT: str = _var(LOG_FORMAT, _log_format)
-    CACHE_DIR: str = _var("cache", _folder)
-    MAX_CACHE_SIZE: int = _var(1000, _COUNT)
-    CACHE_CLEANUP_INTERVAL: float = _var(3600.0, _number(0, 1e9))
-    CACHE_MAX_AGE: float = _var(86400.0, _SECONDS)
+    MODEL_NAME: str | None = variable(None, model_name)
+    DEVICE: str = variable("cpu", one_of("cpu", "cuda"))
+    DEFAULT_TEMPERATURE: float = variable(0.7, a_number(0, 10))
+    DEFAULT_TOP_P: float = variable(0.9, a_number(0, 1))
+    DEFAULT_SEED: int | None = variable(42, _seed)
+    DEFAULT_CONTEXT_SIZE: int = variable(2048, an_integer(1, 1_048_576))
+    LOGITS_STORAGE: str = variable("top_k", one_of("none", "top_k", "full"))
+    TOP_K_LOGITS: int = variable(20, an_integer(1, 1000))
+    API_TITLE: str = variable("Cacher API v3", any_text)
+    API_VERSION: str = variable("1.0.0", any_text)
+    DEBUG: bool = variable(False, parse_boolean)
+    LOG_LEVEL: str = variable("INFO", one_of(*_LEVELS, fold=str.upper))
+    LOG_FORMAT: str = variable(LOG_FORMAT, _log_format)
+    CACHE_DIR: str = variable("cache", _folder)
+    MAX_CACHE_SIZE: int = variable(1000, _COUNT)
+    CACHE_CLEANUP_INTERVAL: float = variable(3600.0, a_number(0, 1e9))
+    CACHE_MAX_AGE: float = variable(86400.0, _SECONDS)
     MODEL_CONFIG: dict[str, dict[str, float]] = field(
         default_factory=lambda: {"gpt2": {"max_length": 1024.0}}, metadata={"parse": _model_config}
     )
-    MAX_TOKENS_PER_REQUEST: int = _var(100, _COUNT)
-    STREAM_CHUNK_SIZE: int = _var(1, _integer(1, 64))
-    MAX_ATTENTION_HEADS: int = _var(12, _COUNT)
-    ATTENTION_THRESHOLD: float = _var(0.1, _number(0, 1))
-    ENABLE_CORS: bool = _var(True, parse_boolean)
-    ALLOWED_ORIGINS: tuple[str, ...] = _var(("*",), _strings)
-    ALLOWED_HOSTS: tuple[str, ...] = _var(("*",), _strings)
-    API_KEY_REQUIRED: bool = _var(False, parse_boolean)
-    API_KEYS: tuple[ApiKey, ...] = _var((), _api_keys)
-    RATE_LIMIT: str = _var("", _rate)
-    RATE_LIMIT_STORE: str = _var("memory://", _place("memory://", "redis://", "rediss://"))
-    MODELS_DIR: str = _var("models", _folder)
+    MAX_TOKENS_PER_REQUEST: int = variable(100, _COUNT)
+    STREAM_CHUNK_SIZE: int = variable(1, an_integer(1, 64))
+    MAX_ATTENTION_HEADS: int = variable(12, _COUNT)
+    ATTENTION_THRESHOLD: float = variable(0.1, a_number(0, 1))
+    ENABLE_CORS: bool = variable(True, parse_boolean)
+    ALLOWED_ORIGINS: tuple[str, ...] = variable(("*",), _strings)
+    ALLOWED_HOSTS: tuple[str, ...] = variable(("*",), _strings)
+    API_KEY_REQUIRED: bool = variable(False, parse_boolean)
+    API_KEYS: tuple[ApiKey, ...] = variable((), api_keys)
+    RATE_LIMIT: str = variable("", _rate)
+    RATE_LIMIT_STORE: str = variable("memory://", a_place("memory://", "redis://", "rediss://"))
+    MODELS_DIR: str = variable("models", _folder)
     MODEL_ALIASES: dict[str, str] = field(default_factory=dict, metadata={"parse": _aliases})
-    HUB_MODELS: tuple[str, ...] = _var(HUB_MODELS, _model_ids)
-    OFFLINE: bool = _var(False, parse_boolean)
-    BATCH_SIZE: int = _var(8, _integer(1, 256))
-    KV_BUDGET_MB: int = _var(1024, _COUNT)
-    MAX_DISK_STATES: int = _var(10_000, _COUNT)
-    STATE_STORE: str = _var("files", _place("files", "redis://", "rediss://", "unix://"))
-    WORKERS: int = _var(1, _integer(1, 64))
-    RUN_DIR: str = _var("", _text)
-    MAX_STORED_LOGITS: int = _var(16_777_216, _COUNT)
-    MAX_ATTENTION_TOKENS: int = _var(512, _COUNT)
-    MAX_RESPONSE_VALUES: int = _var(2_000_000, _COUNT)
-    MAX_BODY_BYTES: int = _var(4 * 2**20, _BYTES)
-    MAX_IMPORT_BYTES: int = _var(64 * 2**20, _BYTES)
-    LOCK_TIMEOUT: float = _var(30.0, _SECONDS)
-    REQUEST_TIMEOUT: float = _var(300.0, _SECONDS)
-    IDLE_TIMEOUT: float = _var(60.0, _SECONDS)
+    HUB_MODELS: tuple[str, ...] = variable(HUB_MODELS, _model_ids)
+    OFFLINE: bool = variable(False, parse_boolean)
+    BATCH_SIZE: int = variable(8, an_integer(1, 256))
+    KV_BUDGET_MB: int = variable(1024, _COUNT)
+    MAX_DISK_STATES: int = variable(10_000, _COUNT)
+    STATE_STORE: str = variable("files", a_place("files", "redis://", "rediss://", "unix://"))
+    WORKERS: int = variable(1, an_integer(1, 64))
+    RUN_DIR: str = variable("", any_text)
+    MAX_STORED_LOGITS: int = variable(16_777_216, _COUNT)
+    MAX_ATTENTION_TOKENS: int = variable(512, _COUNT)
+    MAX_RESPONSE_VALUES: int = variable(2_000_000, _COUNT)
+    MAX_BODY_BYTES: int = variable(4 * 2**20, _BYTES)
+    MAX_IMPORT_BYTES: int = variable(64 * 2**20, _BYTES)
+    LOCK_TIMEOUT: float = variable(30.0, _SECONDS)
+    REQUEST_TIMEOUT: float = variable(300.0, _SECONDS)
+    IDLE_TIMEOUT: float = variable(60.0, _SECONDS)
 
     def __post_init__(self) -> None:
         """Check what concerns several settings."""
@@ -363,13 +262,7 @@ class Settings:
             >>> Settings.from_env({"CACHER_DEFAULT_TOP_P": "0.5"}).DEFAULT_TOP_P
             0.5
         """
-        found = {}
-        for item in fields(cls):
-            for name in (item.name, SECOND_NAMES.get(item.name, item.name)):
-                text = environ.get(PREFIX + name)
-                if text is not None and item.name not in found:
-                    found[item.name] = item.metadata["parse"](PREFIX + name, text)
-        return cls(**found)
+        return from_variables(cls, PREFIX, environ, SECOND_NAMES)
 
 
 settings = Settings.from_env()

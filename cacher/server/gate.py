@@ -16,10 +16,11 @@ from limits.storage import storage_from_string
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cacher.config import ApiKey, Settings
+from cacher.config import Settings
 from cacher.errors import MissingExtraError
 from cacher.server.errors import Answer
 from cacher.server.journal import log, visit
+from cacher.variables import ApiKey
 
 OPEN_PATHS = frozenset({"/health", "/v1/health"})
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,255})(:[0-9]{1,5})?")
