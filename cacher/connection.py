@@ -89,19 +89,10 @@ class Connection:
         api_prefix: str = "",
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self.base_url = _address(base_url)
+        self.base_url = checked_address(base_url)
         self.api_prefix = string("api_prefix", api_prefix).rstrip("/")
-        if timeout is not None:
-            timeout = number("timeout", timeout, 0, MAX_TIMEOUT, open_low=True)
-        if api_key is not None and not _KEY.fullmatch(string("api_key", api_key)):
-            raise ParameterError("api_key is not allowed: 1 to 512 visible ASCII characters")
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._http = httpx.AsyncClient(
-            timeout=timeout,
-            follow_redirects=True,
-            headers={} if api_key is None else {"X-API-Key": api_key},
-            transport=transport,
-        )
+        self._http = httpx.AsyncClient(**http_options(timeout, api_key), transport=transport)
 
     async def __aenter__(self) -> Self:
         return self
@@ -155,9 +146,9 @@ class Connection:
             ) as answer:
                 if answer.status_code >= 400:
                     await answer.aread()
-                _check(answer)
+                check_status(answer)
                 async for line in answer.aiter_lines():
-                    record = _parsed(line, dict, answer.status_code)
+                    record = parsed(line, dict, answer.status_code)
                     problem = record.get("error")
                     if isinstance(problem, dict):
                         raise CacherAPIError(
@@ -165,14 +156,14 @@ class Connection:
                         )
                     yield record
         except httpx.HTTPError as error:
-            raise _unreachable(error) from error
+            raise unreachable(error) from error
 
     async def _call(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
             answer = await self._http.request(method, self._url(path), **options)
         except httpx.HTTPError as error:
-            raise _unreachable(error) from error
-        _check(answer)
+            raise unreachable(error) from error
+        check_status(answer)
         return answer
 
 
@@ -192,16 +183,58 @@ def segment(value: str, name: str = "state_id") -> str:
 def decoded(answer: httpx.Response) -> Any:
     """Return JSON as what it says, anything else as bytes."""
     is_json = answer.headers.get("content-type", "").startswith("application/json")
-    return _parsed(answer.text, object, answer.status_code) if is_json else answer.content
+    return parsed(answer.text, object, answer.status_code) if is_json else answer.content
 
 
 def as_object(answer: httpx.Response) -> dict[str, Any]:
     """Return a JSON object."""
-    found: dict[str, Any] = _parsed(answer.text, dict, answer.status_code)
+    found: dict[str, Any] = parsed(answer.text, dict, answer.status_code)
     return found
 
 
-def _address(base_url: str) -> str:
+def http_options(timeout: float | None, api_key: str | None) -> dict[str, Any]:
+    """Return the options of an HTTP client.
+
+    Args:
+        timeout: Seconds to wait for a connection, and for each part of an answer; None: any time.
+        api_key: Sent with every request.
+
+    Raises:
+        ParameterError: One of them is not allowed.
+    """
+    if timeout is not None:
+        timeout = number("timeout", timeout, 0, MAX_TIMEOUT, open_low=True)
+    if api_key is not None and not _KEY.fullmatch(string("api_key", api_key)):
+        raise ParameterError("api_key is not allowed: 1 to 512 visible ASCII characters")
+    headers = {} if api_key is None else {"X-API-Key": api_key}
+    return {"timeout": timeout, "follow_redirects": True, "headers": headers}
+
+
+def blocking_client(timeout: float | None, api_key: str | None) -> httpx.Client:
+    """Return an HTTP client whose calls wait; see `http_options`."""
+    return httpx.Client(**http_options(timeout, api_key))
+
+
+def ask(http: httpx.Client, method: str, url: str, **options: Any) -> dict[str, Any]:
+    """Return the JSON object that a server answers.
+
+    Raises:
+        CacherAPIError: It refused, could not be reached, or answered something else.
+    """
+    try:
+        answer = http.request(method, url, **options)
+    except httpx.HTTPError as error:
+        raise unreachable(error) from error
+    check_status(answer)
+    return as_object(answer)
+
+
+def checked_address(base_url: str) -> str:
+    """Return the address of a server, without a slash at its end.
+
+    Raises:
+        ParameterError: It is no address.
+    """
     try:
         url = httpx.URL(string("base_url", base_url))
         good = url.scheme in ("http", "https") and url.host and (url.port or 0) < 65536
@@ -214,7 +247,12 @@ def _address(base_url: str) -> str:
     return base_url.rstrip("/")
 
 
-def _parsed(text: str, kind: type, status: int) -> Any:
+def parsed(text: str, kind: type, status: int) -> Any:
+    """Return JSON of that kind.
+
+    Raises:
+        CacherAPIError: The text is something else.
+    """
     try:
         found = json.loads(text)
     except ValueError:
@@ -224,7 +262,12 @@ def _parsed(text: str, kind: type, status: int) -> Any:
     return found
 
 
-def _check(answer: httpx.Response) -> None:
+def check_status(answer: httpx.Response) -> None:
+    """Let success pass.
+
+    Raises:
+        CacherAPIError: The server refused.
+    """
     if answer.status_code < 400:
         return
     try:
@@ -237,6 +280,7 @@ def _check(answer: httpx.Response) -> None:
     )
 
 
-def _unreachable(error: httpx.HTTPError) -> CacherAPIError:
+def unreachable(error: httpx.HTTPError) -> CacherAPIError:
+    """Return what is raised where no answer came."""
     reason = "not in time" if isinstance(error, httpx.TimeoutException) else str(error)
     return CacherAPIError(f"no response: {reason or type(error).__name__}", None, "No response")
