@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from cacher.checks import integer, shown
-from cacher.errors import ParameterError
+from cacher.errors import EngineClosedError, ParameterError
 
 if TYPE_CHECKING:
     from cacher.engine import Engine
@@ -130,6 +130,8 @@ class LmResponder:
         return state
 
     def _answer(self, query: str, said: Generation) -> Response:
+        if said.finish_reason == "cancelled":
+            raise EngineClosedError("the engine is closed")
         text = said.text.partition("\n")[0].strip()
         return Response(text, f"lm:{self._model.name}") if text else template(query)
 
