@@ -91,6 +91,7 @@ if typing.TYPE_CHECKING:
     from cacher.index import Index, Match, Matches
     from cacher.kv import CacheData, CacheInspection, CacheLayer, KVStats
     from cacher.registry import register_model
+    from cacher.semantic.cache import SemanticCache
     from cacher.tokeninfo import TokenInfo
     from cacher.tokens import (
         AnalyzedToken,
@@ -165,6 +166,7 @@ __all__ = [
     "ResponseTooLargeError",
     "RevisionNotAvailableError",
     "SamplingParams",
+    "SemanticCache",
     "State",
     "StateBusyError",
     "StateConfig",
@@ -228,6 +230,7 @@ _LATE = {
     "CacherAPIError": "cacher.connection",
     "CacherClient": "cacher.client",
     "register_model": "cacher.registry",
+    "SemanticCache": "cacher.semantic.cache",
 }
 
 

@@ -191,7 +191,10 @@ class Index:
         """
         if key not in self:
             raise KeyError(key)
-        return np.asarray(self._core.row(key))
+        try:
+            return np.asarray(self._core.row(key))
+        except ParameterError:  # removed by another thread just now
+            raise KeyError(key) from None
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the index to a file, as it was when the call began.

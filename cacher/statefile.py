@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from cacher.document import MAX_BYTES, encode, from_document
@@ -29,7 +29,7 @@ def save(state: State, path: str | os.PathLike[str]) -> None:
         if os.path.exists(name) and not os.path.isfile(name):
             raise OSError(errno.EINVAL, "it is there and not a regular file")
         folder = os.path.dirname(name) or "."
-        with new_file(folder, data) as temporary:
+        with new_file(folder, [data]) as temporary:
             os.replace(temporary, name)
         sync_folder(folder)
     except (OSError, ValueError) as error:  # a path with a NUL or half a character is a ValueError
@@ -37,7 +37,7 @@ def save(state: State, path: str | os.PathLike[str]) -> None:
 
 
 @contextlib.contextmanager
-def new_file(folder: str, data: bytes) -> Iterator[str]:
+def new_file(folder: str, parts: Iterable[bytes]) -> Iterator[str]:
     """Write a file of a temporary name, on disk when the body begins; the body renames it.
 
     Its owner alone may read it.  Whatever fails, nothing is left of it.
@@ -46,9 +46,10 @@ def new_file(folder: str, data: bytes) -> Iterator[str]:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
+            for part in parts:
+                rest = memoryview(part)
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

@@ -1,1 +1,46 @@
 """Answers that are remembered by the meaning of their questions: the semantic cache."""
+
+import typing
+
+if typing.TYPE_CHECKING:
+    from cacher.semantic.cache import SemanticCache
+    from cacher.semantic.embedder import Embedder
+    from cacher.semantic.entry import Answer, Entry, Hit, Listed, Look, SemanticStats, Warmed
+    from cacher.semantic.guard import guard
+
+__all__ = [
+    "Answer",
+    "Embedder",
+    "Entry",
+    "Hit",
+    "Listed",
+    "Look",
+    "SemanticCache",
+    "SemanticStats",
+    "Warmed",
+    "guard",
+]
+
+# What is imported when it is first used, since it is slow to import.
+_LATE = {
+    "SemanticCache": "cache",
+    "Embedder": "embedder",
+    "Answer": "entry",
+    "Entry": "entry",
+    "Hit": "entry",
+    "Listed": "entry",
+    "Look": "entry",
+    "SemanticStats": "entry",
+    "Warmed": "entry",
+    "guard": "guard",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATE:
+        raise AttributeError(f"module 'cacher.semantic' has no attribute {name!r}")
+    from importlib import import_module
+
+    module = import_module(f"cacher.semantic.{_LATE[name]}")
+    value = globals()[name] = getattr(module, name)
+    return value

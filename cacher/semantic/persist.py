@@ -1,0 +1,165 @@
+"""A cache in a file: JSON lines, the first of which says what the others are.
+
+``{"format": "cacher-semantic", "version": 1, "embedder": "minilm", "dimension": 384}``, then one
+object for each entry, oldest first: ``entry_id``, ``query``, ``response``, ``timestamp``, ``hits``,
+``source``, ``tenant`` where it has one, and ``embedding``: base64 of little-endian float32.  A
+damaged line costs its own entry, no more; vectors of another embedder are made anew.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from cacher.checks import shown
+from cacher.errors import CacherError, StateFileError, StoreError
+from cacher.semantic.entry import Entry, check_query, check_text
+from cacher.semantic.store import Record
+from cacher.statefile import new_file, reason, sync_folder
+from cacher.stores.base import check_tenant
+from cacher.typed import get, parse
+
+if TYPE_CHECKING:
+    from cacher.semantic.cache import SemanticCache
+
+FORMAT = "cacher-semantic"
+VERSION = 1
+MAX_LINE = 64 * 2**20  # bytes
+ENTRY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+log = logging.getLogger(__name__)
+
+
+class Line(NamedTuple):
+    """An entry as a file holds it."""
+
+    tenant: str
+    record: Record
+    hits: int
+
+
+class Persisting:
+    """The part of `cacher.SemanticCache` that writes and reads files."""
+
+    def dump(self, path: str | os.PathLike[str]) -> int:
+        """Write the entries to a file; it is on disk, under its name, when this returns.
+
+        Written are those of all tenants that were served since the cache was opened.
+
+        Args:
+            path: The file; what is there stays until the new one is whole.
+
+        Returns:
+            The number of entries.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
+        cache = cast("SemanticCache", self)
+        name = os.fsdecode(path)
+        shelves = {tenant: cache._fresh(tenant) for tenant in cache.tenants()}
+        lines = [
+            Line(tenant, record, hits)
+            for tenant, shelf in shelves.items()
+            for record, hits in shelf.records()
+        ]
+        lines.sort(key=lambda line: line.record.entry.timestamp)
+        folder = os.path.dirname(name) or "."
+        try:
+            with new_file(folder, _written(cache, lines)) as temporary:
+                os.replace(temporary, name)
+            sync_folder(folder)
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{name!r} cannot be written: {reason(error)}") from error
+        return len(lines)
+
+    def load(self, path: str | os.PathLike[str]) -> int:
+        """Add the entries of a file; of one text the newer stays, and of all the newest.
+
+        Args:
+            path: What `dump` wrote.
+
+        Returns:
+            The number of entries that came into the cache.
+
+        Raises:
+            StoreError: It cannot be read, or is no such file.
+        """
+        cache = cast("SemanticCache", self)
+        name = os.fsdecode(path)
+        tenants: dict[str, list[tuple[Record, int]]] = {}
+        for line in _read(name):
+            tenants.setdefault(line.tenant, []).append((line.record, line.hits))
+        return sum(cache._fresh(tenant).merge(records) for tenant, records in tenants.items())
+
+
+def _written(cache: SemanticCache, lines: list[Line]) -> Iterator[bytes]:
+    embedder = cache.embedder
+    header = {"format": FORMAT, "version": VERSION, "embedder": embedder.name,
+              "dimension": embedder.dimension}  # fmt: skip
+    yield json.dumps(header).encode() + b"\n"
+    for tenant, (entry, vector), hits in lines:
+        item: dict[str, Any] = {
+            "entry_id": entry.entry_id,
+            "query": entry.query,
+            "response": entry.response,
+            "timestamp": entry.timestamp,
+            "hits": hits,
+            "source": entry.source,
+            "embedding": base64.b64encode(vector).decode(),
+        }
+        if tenant:
+            item["tenant"] = tenant
+        yield json.dumps(item).encode() + b"\n"
+
+
+def _read(name: str) -> Iterator[Line]:
+    try:
+        with open(name, "rb") as file:
+            try:
+                header = parse(file.readline(MAX_LINE))
+                if get(header, "format", str) != FORMAT or get(header, "version", int) != VERSION:
+                    raise StateFileError(
+                        f"its first line says {shown(header)}, allowed: format {FORMAT!r}, "
+                        f"version {VERSION}"
+                    )
+                embedder = get(header, "embedder", str)
+            except StateFileError as error:
+                raise StoreError(f"{name!r} holds no semantic cache: {error}") from None
+            number = 1
+            while data := file.readline(MAX_LINE):
+                number += 1
+                try:
+                    yield _line(parse(data), embedder)
+                except (CacherError, TypeError, binascii.Error) as error:
+                    log.warning("%r, line %d is damaged and left out: %s", name, number, error)
+    except OSError as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(f"{name!r} cannot be read: {reason(error)}") from error
+
+
+def _line(item: dict[str, Any], embedder: str) -> Line:
+    timestamp = item.get("timestamp")
+    if isinstance(timestamp, bool) or not isinstance(timestamp, (int, float)):
+        raise TypeError("timestamp must be a number")
+    entry_id = get(item, "entry_id", str)
+    if not ENTRY_ID.fullmatch(entry_id):
+        raise StateFileError(f"entry_id is {shown(entry_id)}, allowed: letters, digits, - and _")
+    entry = Entry(
+        entry_id,
+        check_query(get(item, "query", str)),
+        check_text("response", get(item, "response", str)),
+        float(timestamp),
+        get(item, "source", str, ""),
+        embedder,
+    )
+    vector = base64.b64decode(get(item, "embedding", str, ""), validate=True)
+    hits = max(0, get(item, "hits", int, 0))
+    return Line(check_tenant(get(item, "tenant", str, "")), Record(entry, vector), hits)

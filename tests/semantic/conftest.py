@@ -1,0 +1,33 @@
+"""Caches for tests, on the real MiniLM."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+import cacher
+from cacher import SemanticCache
+
+
+@pytest.fixture(scope="session")
+def minilm() -> cacher.Model:
+    return cacher.load("minilm")
+
+
+@pytest.fixture
+def make(minilm: cacher.Model) -> Iterator[Callable[..., SemanticCache]]:
+    """Makes caches that are closed at the end."""
+    with ExitStack() as stack:
+
+        def made(**options: Any) -> SemanticCache:
+            return stack.enter_context(SemanticCache(minilm, **options))
+
+        yield made
+
+
+@pytest.fixture
+def cache(make: Callable[..., SemanticCache]) -> SemanticCache:
+    return make()
