@@ -19,7 +19,8 @@ node of a cluster::
 A write is one script, which Redis runs alone, and which does nothing unless the revision is the one
 the writer decided on.  A row never changes, so that rows can be read in pages: one that is missing
 was removed later, which the log tells.  How durable a write is when it returns is the server's
-configuration: ``appendonly yes`` and ``appendfsync always`` keep the promise of SQLite.
+configuration: ``appendonly yes`` and ``appendfsync always`` keep the promise of SQLite, and a
+``maxmemory-policy`` other than ``noeviction`` may take away a part of a tenant.
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ local function remove(id)
     redis.call('ZADD', KEYS[3], revision, id)
     removed[#removed + 1] = id
 end
+if #ARGV > 6 then redis.call('HSET', KEYS[1], 'revision', revision) end  -- refused when full
 for _, id in ipairs(cjson.decode(ARGV[6])) do remove(id) end
 for i = 7, #ARGV, 5 do
     local row, id, text = ARGV[i], ARGV[i + 1], ARGV[i + 2]

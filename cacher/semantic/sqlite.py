@@ -102,7 +102,7 @@ class SqliteEntryStore(EntryStore):
         with contextlib.ExitStack() as undo, self._trouble("opened"):
             undo.callback(self._writer.close)
             self._refuse_strangers()
-            self._writer.begin(TABLES, LAYOUT, anew=False)
+            self._writer.begin(TABLES, LAYOUT, precious=True)
             self._reader = Database(self._path)
             self._file = self._which()
             undo.pop_all()

@@ -33,25 +33,25 @@ class Database:
         with self._lock:
             self._db.close()
 
-    def begin(self, tables: str, layout: int, *, anew: bool) -> None:
+    def begin(self, tables: str, layout: int, *, precious: bool) -> None:
         """Check the file, and make its tables where it has none of that layout.
 
         Args:
             tables: Statements that make them.
             layout: ``PRAGMA user_version``.
-            anew: Drop what another layout left.
+            precious: Check the indexes, too, and drop nothing that another layout left.
 
         Raises:
             sqlite3.DatabaseError: It is damaged.
         """
         self.run("PRAGMA journal_mode = WAL")
-        found = self.one("PRAGMA quick_check(1)")
+        found = self.one(f"PRAGMA {'integrity_check' if precious else 'quick_check'}(1)")
         if found != ("ok",):
             raise sqlite3.DatabaseError(str(found and found[0]))
         with self.transaction():
             if self.one("PRAGMA user_version") == (layout,):
                 return
-            if anew:
+            if not precious:
                 for (name,) in self.all("SELECT name FROM sqlite_master WHERE type = 'table'"):
                     self.run(f'DROP TABLE "{name}"')
             for statement in filter(str.strip, tables.split(";")):

@@ -236,7 +236,7 @@ class Index:
 def _open(path: str) -> Database:
     db = Database(path)
     try:
-        db.begin(TABLES, LAYOUT, anew=True)
+        db.begin(TABLES, LAYOUT, precious=False)
     except BaseException:
         db.close()
         raise

@@ -4,8 +4,10 @@
  *     full          write, pwrite to regular files: ENOSPC
  *     fsync-file    fsync of a regular file: EIO
  *     fsync-folder  fsync of a folder: EIO
+ *     fdatasync     fdatasync, as databases call it: EIO
  * What happens to states is appended to its file "calls", a line each, with the last part of a path:
  *     write a.tmp, fsync a.tmp, rename a.tmp a.json, unlink a.json (only .json and .tmp), mkdir b, fsync b
+ *     fdatasync entries    (only names that begin so)
  *     answer    the beginning of a success goes to a socket
  *     end       the end of a streamed body goes to a socket */
 #define _GNU_SOURCE
@@ -55,12 +57,18 @@ static bool is_state(const char *path) {
     return dot != NULL && (strcmp(dot, ".json") == 0 || strcmp(dot, ".tmp") == 0);
 }
 
-static void note_file(const char *verb, int fd) {
-    char link[64], path[512];
+static bool name_of(int fd, char path[512]) {
+    char link[64];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t len = readlink(link, path, sizeof path - 1);
-    if (len < 0) return;
+    ssize_t len = readlink(link, path, 511);
+    if (len < 0) return false;
     path[len] = '\0';
+    return true;
+}
+
+static void note_file(const char *verb, int fd) {
+    char path[512];
+    if (!name_of(fd, path)) return;
     if (kind(fd) == S_IFDIR || is_state(path)) note(verb, last(path), "");
 }
 
@@ -76,6 +84,16 @@ int fsync(int fd) {
         return -1;
     }
     return (int)syscall(SYS_fsync, fd);
+}
+
+int fdatasync(int fd) {
+    char path[512];
+    if (name_of(fd, path) && strncmp(last(path), "entries", 7) == 0) note("fdatasync", last(path), "");
+    if (failing("fdatasync")) {
+        errno = EIO;
+        return -1;
+    }
+    return (int)syscall(SYS_fdatasync, fd);
 }
 
 int rename(const char *from, const char *to) {
