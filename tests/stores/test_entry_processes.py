@@ -101,7 +101,7 @@ def run(where: str, store: EntryStore, n_kills: int, seed: int) -> Books:
     try:
         for _ in range(n_kills):
             which = rng.randrange(N_WORKERS)
-            while not workers[which].lines:
+            while len(workers[which].lines) < 8:
                 assert workers[which].process.poll() is None
                 time.sleep(0.01)
             time.sleep(rng.random() ** 2 * 0.3)
@@ -121,7 +121,7 @@ def test_nothing_acknowledged_is_lost(open_entries: OpenEntries, entries_at: str
     store = open_entries()
     books = run(entries_at, store, N_KILLS, 1)
     assert books.judge(open_entries()) == []
-    assert books.n_done > 50
+    assert books.n_done > N_KILLS
 
 
 @pytest.mark.slow
