@@ -300,6 +300,8 @@ def _floats(name: str, value: ArrayLike) -> NDArray[np.float32]:
     Raises:
         TypeError: Not numbers, or of unequal lengths.
     """
+    if isinstance(value, np.ndarray) and value.dtype == np.float32 and value.flags.c_contiguous:
+        return value  # as below, sooner
     try:
         with np.errstate(over="ignore"):  # the core refuses the infinity that comes of it
             return np.ascontiguousarray(value, np.float32)

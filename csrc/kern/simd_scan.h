@@ -2,17 +2,16 @@
  * kern_<isa>.c after simd_rows.h.
  *
  * The scan widens codes to 16 bits and multiplies pairs into 32-bit lanes.  Integers are exact, so walks and lanes are
- * chosen by speed alone:
- *   one query     rows one after another, so that memory is read in order, as the hardware's prefetcher wants it: four
- *                 rows side by side reach a third of the bandwidth
- *   more queries  tiles of 4 rows x SCAN_QUERIES, where each widened row serves all; bound by arithmetic, so that
- *                 lines fetched ahead arrive in time
+ * chosen by speed alone.  Four rows go side by side:
+ *   one query     one of each quarter of what is given: bound by memory, and the hardware's prefetcher follows four
+ *                 streams that are far apart better than one, and far better than four that are a row apart
+ *   more queries  neighbours, and SCAN_QUERIES of these at a time: bound by arithmetic, so that lines fetched ahead
+ *                 arrive in time
  *
  * The ISA gives SCAN_STEP (codes of a vector), SCAN_QUERIES, and w_widen, w_load, s_zero, s_madd, s_sum4. */
 
 #define SCAN_ROWS 4
-#define SCAN_AHEAD 8192 /* bytes by which a tile's rows are fetched ahead */
-#define SCAN_GROUP 32 /* codes come in multiples of this many */
+#define SCAN_AHEAD 8192 /* bytes by which neighbours are fetched ahead */
 
 static double dot_f32(const float *a, const float *b, size_t n) {
     const size_t whole = n / 8 * 8;
@@ -26,29 +25,8 @@ static double dot_f32(const float *a, const float *b, size_t n) {
     return lane[0];
 }
 
-INLINE void store_sums(const s_vec acc[SCAN_ROWS], size_t R, int32_t *out) {
-    int32_t sums[SCAN_ROWS];
-    s_sum4(acc, sums);
-    memcpy(out, sums, R * sizeof *sums);
-}
-
-/* Up to 4 rows against a query. */
-INLINE void scan_in_order(const int8_t *rows, const int16_t *query, size_t n, int32_t *out, const size_t R) {
-    s_vec acc[SCAN_ROWS];
-#pragma GCC unroll 4
-    for (size_t r = 0; r < SCAN_ROWS; r++) {
-        acc[r] = s_zero();
-        for (size_t i = 0; r < R && i < n; i += SCAN_GROUP) {
-#pragma GCC unroll 2
-            for (size_t j = i; j < i + SCAN_GROUP; j += SCAN_STEP)
-                acc[r] = s_madd(w_widen(rows + r * n + j), w_load(query + j), acc[r]);
-        }
-    }
-    store_sums(acc, R, out);
-}
-
-/* R rows against Q queries. */
-INLINE void scan_tile(const int8_t *rows, const int16_t *queries, size_t n, int32_t *out, size_t ldo, const size_t R,
+/* Sums of 4 rows, every `step`-th, and Q queries. */
+INLINE void scan_tile(const int8_t *rows, size_t step, const int16_t *queries, size_t n, int32_t *out, size_t ldo,
                       const size_t Q) {
     s_vec acc[SCAN_QUERIES][SCAN_ROWS];
 #pragma GCC unroll 4
@@ -58,39 +36,38 @@ INLINE void scan_tile(const int8_t *rows, const int16_t *queries, size_t n, int3
     }
     for (size_t i = 0; i < n; i += SCAN_STEP) {
         w_vec row[SCAN_ROWS];
-        for (size_t line = 0; line < R * SCAN_STEP; line += 64)
-            __builtin_prefetch(rows + R * i + line + SCAN_AHEAD, 0, 3);
+        for (size_t line = 0; Q > 1 && line < SCAN_ROWS * SCAN_STEP; line += 64)
+            __builtin_prefetch(rows + SCAN_ROWS * i + line + SCAN_AHEAD, 0, 3);
 #pragma GCC unroll 4
-        for (size_t r = 0; r < R; r++) row[r] = w_widen(rows + r * n + i);
+        for (size_t r = 0; r < SCAN_ROWS; r++) row[r] = w_widen(rows + r * step * n + i);
 #pragma GCC unroll 4
         for (size_t q = 0; q < Q; q++) {
             const w_vec query = w_load(queries + q * n + i);
 #pragma GCC unroll 4
-            for (size_t r = 0; r < R; r++) acc[q][r] = s_madd(row[r], query, acc[q][r]);
+            for (size_t r = 0; r < SCAN_ROWS; r++) acc[q][r] = s_madd(row[r], query, acc[q][r]);
         }
     }
 #pragma GCC unroll 4
-    for (size_t q = 0; q < Q; q++) store_sums(acc[q], R, out + q * ldo);
+    for (size_t q = 0; q < Q; q++) {
+        int32_t sums[SCAN_ROWS];
+        s_sum4(acc[q], sums);
+        for (size_t r = 0; r < SCAN_ROWS; r++) out[q * ldo + r * step] = sums[r];
+    }
 }
 
-static void scan_one_query(const int8_t *rows, size_t n_rows, size_t n, const int16_t *query, int32_t *out) {
-    size_t r = 0;
-    for (; r + SCAN_ROWS <= n_rows; r += SCAN_ROWS) scan_in_order(rows + r * n, query, n, out + r, SCAN_ROWS);
-    for (; r < n_rows; r++) scan_in_order(rows + r * n, query, n, out + r, 1);
+/* Q queries.  Rows that are left are four times the same one. */
+INLINE void scan_rows(const int8_t *rows, size_t n_rows, const int16_t *queries, size_t n, int32_t *out, size_t ldo,
+                      const size_t Q) {
+    const size_t tiles = n_rows / SCAN_ROWS, step = Q == 1 ? tiles : 1, next = Q == 1 ? 1 : SCAN_ROWS;
+    for (size_t t = 0; t < tiles; t++) scan_tile(rows + t * next * n, step, queries, n, out + t * next, ldo, Q);
+    for (size_t r = SCAN_ROWS * tiles; r < n_rows; r++) scan_tile(rows + r * n, 0, queries, n, out + r, ldo, Q);
 }
 
-static void scan_tiles(const int8_t *rows, size_t n_rows, size_t n, const int16_t *queries, int32_t *out, size_t ldo) {
-    size_t r = 0;
-    for (; r + SCAN_ROWS <= n_rows; r += SCAN_ROWS)
-        scan_tile(rows + r * n, queries, n, out + r, ldo, SCAN_ROWS, SCAN_QUERIES);
-    for (; r < n_rows; r++) scan_tile(rows + r * n, queries, n, out + r, ldo, 1, SCAN_QUERIES);
-}
-
-/* Callers hand over as many rows as a cache holds, so all queries find them there. */
+/* Callers that have several queries hand over as many rows as a cache holds, so all queries find them there. */
 static void scan_i8(const int8_t *rows, size_t n_rows, size_t n, const int16_t *queries, size_t n_queries, int32_t *out,
                     size_t ldo) {
     size_t q = 0;
     for (; q + SCAN_QUERIES <= n_queries; q += SCAN_QUERIES)
-        scan_tiles(rows, n_rows, n, queries + q * n, out + q * ldo, ldo);
-    for (; q < n_queries; q++) scan_one_query(rows, n_rows, n, queries + q * n, out + q * ldo);
+        scan_rows(rows, n_rows, queries + q * n, n, out + q * ldo, ldo, SCAN_QUERIES);
+    for (; q < n_queries; q++) scan_rows(rows, n_rows, queries + q * n, n, out + q * ldo, ldo, 1);
 }

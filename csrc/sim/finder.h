@@ -13,7 +13,7 @@
 #include "sim/rows.h"
 
 #define CCH_CANDIDATES 512
-#define CCH_CHUNK 128 /* rows shown at once */
+#define CCH_CHUNK 1024 /* rows shown at once, at most */
 
 typedef struct cch_hit {
     double score;

@@ -12,13 +12,14 @@
 #include "sim/index.h"
 
 #define GROUP_QUERIES 32
-#define GROUP_HITS ((size_t)1 << 16)    /* of a group of queries, per thread */
+#define GROUP_CHUNK 128                  /* rows of which a cache keeps what all queries of a group read */
+#define GROUP_HITS ((size_t)1 << 16)     /* of a group of queries, per thread */
 #define WORTH_A_THREAD ((size_t)2 << 20) /* bytes to scan for which another thread is woken */
 
 typedef struct search {
     cch_hunt hunt;
     const float *queries;    /* borrowed: of the group */
-    size_t n_queries;
+    size_t n_queries, chunk; /* rows scanned at once */
     int n_threads;
     const volatile int *cancel; /* borrowed, NULL for none */
     int16_t *codes;          /* owned [n_queries][stride] */
@@ -26,7 +27,7 @@ typedef struct search {
     cch_hit *hits;           /* owned [n_threads][n_queries][k] */
     float *lows;             /* owned, likewise */
     cch_candidate *waiting;  /* owned [n_threads][n_queries][CCH_CANDIDATES] */
-    int32_t *sums;           /* owned [n_threads][n_queries][CCH_CHUNK] */
+    int32_t *sums;           /* owned [n_threads][n_queries][chunk] */
     float *scratch;          /* owned [n_threads][dimension] */
 } search;
 
@@ -48,7 +49,7 @@ static cch_status search_init(search *s, cch_error *err) {
     CCH_NEW(s->hits, n_finders * s->hunt.k, err);
     CCH_NEW(s->lows, n_finders * s->hunt.k, err);
     CCH_NEW(s->waiting, n_finders * CCH_CANDIDATES, err);
-    CCH_NEW(s->sums, n_finders * CCH_CHUNK, err);
+    CCH_NEW(s->sums, n_finders * s->chunk, err);
     CCH_NEW(s->scratch, (size_t)s->n_threads * s->hunt.shape->dimension, err);
     return CCH_OK;
 done:
@@ -82,9 +83,9 @@ static void scan_span(const search *s, cch_finder *finders, int32_t *sums, size_
     const cch_rows *rows = s->hunt.snapshot->spans[span].rows;
     const size_t stride = s->hunt.shape->stride;
     for (size_t n; first < last && !is_cancelled(s); first += n) {
-        n = last - first < CCH_CHUNK ? last - first : CCH_CHUNK;
-        s->hunt.kern->scan_i8(rows->codes + first * stride, n, stride, s->codes, s->n_queries, sums, CCH_CHUNK);
-        for (size_t q = 0; q < s->n_queries; q++) cch_finder_show(&finders[q], span, first, n, sums + q * CCH_CHUNK);
+        n = last - first < s->chunk ? last - first : s->chunk;
+        s->hunt.kern->scan_i8(rows->codes + first * stride, n, stride, s->codes, s->n_queries, sums, s->chunk);
+        for (size_t q = 0; q < s->n_queries; q++) cch_finder_show(&finders[q], span, first, n, sums + q * s->chunk);
     }
 }
 
@@ -97,7 +98,7 @@ static void scan_part(void *arg, int thread, int n_threads) {
     if (thread >= s->n_threads) return;
     cch_split(snapshot->n_rows, s->n_threads, thread, &first, &last);
     cch_finder *finders = s->finders + (size_t)thread * s->n_queries;
-    int32_t *sums = s->sums + (size_t)thread * s->n_queries * CCH_CHUNK;
+    int32_t *sums = s->sums + (size_t)thread * s->n_queries * s->chunk;
     for (size_t i = 0; i < snapshot->n_spans && before < last; before += snapshot->spans[i++].n) {
         const size_t n = snapshot->spans[i].n;
         if (first >= before + n) continue;
@@ -174,6 +175,7 @@ cch_status cch_index_search(cch_index *index, const float *queries, size_t n, si
     search s = {.hunt = {snapshot, &index->shape, index->kern, most, threshold},
                 .queries = queries,
                 .n_queries = n < group ? n : group,
+                .chunk = n == 1 ? CCH_CHUNK : GROUP_CHUNK,
                 .n_threads = 1,
                 .cancel = cancel};
     const int worth = threads_worth(index, snapshot, s.n_queries);
