@@ -19,7 +19,7 @@ TEST_BIN := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/*/test_*.
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test core ext dev test-c test-py test-isa laws parity slow crash bench \
-        bench-api bench-index lint fmt werror asan ubsan tsan fuzz fuzz-replay sdist clean
+        bench-api bench-index bench-embed lint fmt werror asan ubsan tsan fuzz fuzz-replay sdist clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -107,6 +107,11 @@ bench: ## every ratio against transformers+torch, bandwidth and peak; writes doc
 bench-index: ## the similarity index beside the bandwidth of memory, and faiss where it is installed
 	@tools/setup.sh venv dev
 	@$(PY) benchmarks/index.py
+
+bench-embed: ## embedding with MiniLM beside sentence-transformers, onnxruntime and CTranslate2
+	@tools/setup.sh venv dev
+	@tools/setup.sh embedders
+	@$(PY) benchmarks/embedding.py
 
 bench-api: ## the server: states and streams beside their floors, then load against llama.cpp's with the same weights
 	@tools/setup.sh venv dev

@@ -7,6 +7,7 @@
 #                                    the files of "minilm", too
 #   tools/setup.sh browser           a Chromium, for the tests of pages in the slow suite
 #   tools/setup.sh peer              the server that benchmarks/api.py compares with, in build/peer
+#   tools/setup.sh embedders         what benchmarks/embedding.py compares with, in build/peer-embedding
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
@@ -94,6 +95,18 @@ peer() {
     build/peer/bin/pip install --quiet --disable-pip-version-check "llama-cpp-python[server]==0.3.36" "gguf>=0.17"
 }
 
+# Other engines for MiniLM in an environment of their own, and the model in the forms that they read.
+embedders() {
+    local folder=build/peer-embedding
+    [ -f "$folder/models/ctranslate2/model.bin" ] && return
+    [ -x "$folder/bin/python" ] || "$PYTHON" -m venv "$folder"
+    say "installing sentence-transformers, onnxruntime and CTranslate2, with which embedding is compared"
+    "$folder/bin/pip" install --quiet --disable-pip-version-check ctranslate2==4.8.5 onnx==1.23.2 \
+        onnxruntime==1.31.1 sentence-transformers==6.2.0 torch==2.13.0 transformers==5.23.0
+    "$folder/bin/python" benchmarks/embedders.py export \
+        "$("$VENV/bin/python" -c 'from cacher import hub; print(hub.find("minilm"))')" "$folder/models" 1
+}
+
 case "${1:-}" in
     system) system_packages "" ;;
     venv)
@@ -103,5 +116,6 @@ case "${1:-}" in
         ;;
     browser) browser ;;
     peer) peer ;;
-    *) echo "usage: tools/setup.sh system | venv [EXTRA,...] | browser | peer" >&2; exit 2 ;;
+    embedders) embedders ;;
+    *) echo "usage: tools/setup.sh system | venv [EXTRA,...] | browser | peer | embedders" >&2; exit 2 ;;
 esac
