@@ -7,11 +7,12 @@ cosine of two texts is the product of their vectors, which have the length 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast
 
 from cacher.checks import MAX_INT32, integer
 from cacher.errors import ContextOverflowError, EmptyStateError
+from cacher.progress import MANY_TEXTS, Progress, reading
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +29,7 @@ class Encoding:
         texts: Iterable[Text],
         *,
         batch_size: int = 32,
-        progress: Callable[[int, int], object] | None = None,
+        progress: Progress = None,
     ) -> NDArray[np.float32]:
         """Return the vectors of texts: float32 [texts, hidden_size], each of length 1.
 
@@ -38,7 +39,9 @@ class Encoding:
             texts: Texts, which are cut where the model reads no further; or token ids, special
                 ones included, which are taken as they are.
             batch_size: Texts taken in hand at a time, 1 or more.  Never changes a result.
-            progress: Called with (texts embedded, texts in all); what it raises ends the call.
+            progress: None: a bar for more than 500 texts in a terminal or notebook; True or False:
+                always or never; or a function called with (texts embedded, texts in all), which
+                ends the call by what it raises.
 
         Raises:
             WrongModelTypeError: The model is no encoder.
@@ -64,14 +67,15 @@ class Encoding:
             raise TypeError(f"texts must be several texts, got {type(texts).__name__}")
         several = list(texts)
         vectors = np.empty((len(several), model.info.hidden_size), np.float32)
-        for first in range(0, len(several), batch_size):
-            taken = several[first : first + batch_size]
-            batch = [_ids(model, text, i) for i, text in enumerate(taken, first)]
-            ids = [token_id for text in batch for token_id in text]
-            found = model._core.embed(ids, [len(text) for text in batch])
-            vectors[first : first + len(batch)] = np.asarray(found)
-            if progress is not None:
-                progress(first + len(batch), len(several))
+        with reading(progress, len(several), "text", MANY_TEXTS) as callback:
+            for first in range(0, len(several), batch_size):
+                taken = several[first : first + batch_size]
+                batch = [_ids(model, text, i) for i, text in enumerate(taken, first)]
+                ids = [token_id for text in batch for token_id in text]
+                found = model._core.embed(ids, [len(text) for text in batch])
+                vectors[first : first + len(batch)] = np.asarray(found)
+                if callback is not None:
+                    callback(first + len(batch), len(several))
         return vectors
 
     def embed_tokens(self, text: Text) -> NDArray[np.float32]:

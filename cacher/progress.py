@@ -10,6 +10,7 @@ from typing import Any
 Progress = bool | Callable[[int, int], object] | None
 
 LONG_TEXT = 2000  # tokens to read from which a bar appears by itself
+MANY_TEXTS = 500  # texts to embed from which one does
 
 
 def _watched() -> bool:
@@ -22,20 +23,24 @@ def _watched() -> bool:
 
 
 @contextmanager
-def reading(progress: Progress, total: int) -> Iterator[Callable[[int, int], object] | None]:
+def reading(
+    progress: Progress, total: int, unit: str = "token", much: int = LONG_TEXT
+) -> Iterator[Callable[[int, int], object] | None]:
     """Give the callback for reading `total` tokens, called with the tokens read so far and in all.
 
     Args:
-        progress: None: a bar for long texts when somebody watches; True: always a bar; False:
+        progress: None: a bar for `much` to read when somebody watches; True: always a bar; False:
             nothing; or the callback itself.
         total: Tokens that are about to be read.
+        unit: What is read instead of tokens.
+        much: The least of them for which a bar appears by itself.
     """
     if callable(progress):
         yield progress
         return
     if progress is not None and not isinstance(progress, bool):
         raise TypeError(f"progress must be None, a bool or callable, got {type(progress).__name__}")
-    wanted = progress is True or (progress is None and total > LONG_TEXT and _watched())
+    wanted = progress is True or (progress is None and total > much and _watched())
     try:
         if not wanted:
             raise ImportError
@@ -43,5 +48,5 @@ def reading(progress: Progress, total: int) -> Iterator[Callable[[int, int], obj
     except ImportError:  # not wanted, or a bar is no reason to fail
         yield None
         return
-    with tqdm(total=total, unit="token", desc="reading", leave=False) as bar:
+    with tqdm(total=total, unit=unit, desc="reading", leave=False) as bar:
         yield lambda done, _total: bar.update(done - bar.n)

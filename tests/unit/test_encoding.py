@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -139,6 +140,30 @@ def test_progress_counts_texts(folder: Path) -> None:
 
     with pytest.raises(KeyError):
         model.embed(TEXTS, batch_size=2, progress=stop)
+    with pytest.raises(TypeError, match="progress must be None, a bool or callable, got str"):
+        model.embed(TEXTS, progress="yes")  # type: ignore[arg-type]
+
+
+def test_a_bar_where_it_is_asked_for(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = cacher.load(str(folder))
+    want = model.embed(TEXTS, progress=False)
+    assert capsys.readouterr().err == ""
+    assert np.array_equal(model.embed(TEXTS, progress=True), want)
+    assert "0/5" in capsys.readouterr().err
+
+
+def test_control_c_ends_a_long_call(tmp_path: Path) -> None:
+    code = (
+        "import cacher, os, signal, threading\n"
+        f"model = cacher.load({str(make_tiny('bert', tmp_path))!r}, threads=1)\n"
+        "threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "try: model.embed([[5] * 256] * 100_000, batch_size=10_000)\n"
+        "except KeyboardInterrupt: print(model.embed([[5] * 256]).shape)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "(1, 36)\n"
 
 
 def test_what_cannot_be_embedded_is_refused(folder: Path, model: cacher.Model) -> None:
