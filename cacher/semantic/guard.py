@@ -11,7 +11,11 @@ share an answer when they differ in
 * an opposite: on and off, before and after, buy and sell (a table, `cacher.semantic.opposites`);
 * what is asked for: when and where, how old and how tall;
 * a capitalised name: Paris and Rome;
-* the order of what stands around a relation: "miles to kilometres" and "kilometres to miles".
+* the order of what stands around a relation: "miles to kilometres" and "kilometres to miles";
+* one thing in the same sentence: "get rid of ants" and "get rid of wasps", where the words are not
+  known to mean the same (`cacher.semantic.synonyms`);
+
+and where one has more than 128 words: a question drowns in the embedding of a long text.
 
 Where it errs, an answer is made twice; where it is silent, the similarity decides. It knows
 English; of other texts it compares the digits. The rules look at words only, in one pass over each
@@ -20,11 +24,13 @@ text, so that the time is linear in their lengths.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 from cacher.checks import string
 from cacher.semantic.opposites import KINDS
 from cacher.semantic.reading import Reading, read
+from cacher.semantic.synonyms import alike
 from cacher.semantic.words import (
     COMMUTING,
     DETERMINERS,
@@ -34,10 +40,18 @@ from cacher.semantic.words import (
     NOT_NEGATED,
     RELATIONS,
     stem,
+    words,
 )
 
 _AROUND = 3  # words on each side of a relation that may be what it relates
-_LONGEST_ORDER = 64  # words of a text whose order is compared
+_LONG = 128  # words; of a longer text an embedding is an average in which a question drowns
+_FRAME = 2  # words that stay the same around another thing, at least
+_LONG_FRAME = 6  # around a whole phrase
+_REPLACED = 3  # words that name a thing, at most
+_AUXILIARIES = words("do does did can could will would should may might must is are was were")
+_DO = frozenset(("do", "does", "did"))
+_ADJECTIVE = re.compile("(?:e?an|ian|ic|ish|ese)$")
+_COUNTRY = re.compile("(?:ia|as|[aeoy])$")
 
 
 def guard(query: str, other: str) -> str | None:
@@ -58,9 +72,18 @@ def guard(query: str, other: str) -> str | None:
     a, b = read(string("query", query)), read(string("other", other))
     if a.stems == b.stems:
         return None
+    if max(len(a.words), len(b.words)) > _LONG:
+        return f"length: over {_LONG} words"
     if not (a.english and b.english):
         return _numbers(a, b)
-    return _numbers(a, b) or _negations(a, b) or _contrasts(a, b) or _names(a, b) or _order(a, b)
+    return (
+        _numbers(a, b)
+        or _negations(a, b)
+        or _contrasts(a, b)
+        or _names(a, b)
+        or _order(a, b)
+        or _replaced(a, b)
+    )
 
 
 def _pair(what: str, a: str, b: str) -> str:
@@ -91,10 +114,10 @@ def _contrasts(a: Reading, b: Reading) -> str | None:
     """Compare on every axis: each text has a pole there that the other has not."""
     if not a.poles or not b.poles or a.poles.keys() == b.poles.keys():
         return None
-    theirs = {axis: words for (axis, pole), words in b.poles.items() if (axis, pole) not in a.poles}
-    for (axis, pole), words in a.poles.items():
-        if axis in theirs and (axis, pole) not in b.poles:
-            return _pair(KINDS[axis], words[0], theirs[axis][0])
+    theirs = {key[0]: found for key, found in b.poles.items() if key not in a.poles}
+    for key, found in a.poles.items():
+        if key[0] in theirs and key not in b.poles:
+            return _pair(KINDS[key[0]], found[0], theirs[key[0]][0])
     return None
 
 
@@ -146,17 +169,17 @@ def _names(a: Reading, b: Reading) -> str | None:
 
 def _has(reading: Reading, name: tuple[str, ...]) -> bool:
     """Whether a text has a name, or its other form, or enough of it to mean the same."""
-    words = set(name)
+    wanted = set(name)
     for other in reading.names:
-        if words.issubset(other) or words.issuperset(other):
+        if wanted.issubset(other) or wanted.issuperset(other):
             return True
     if len(name) > 1 and any(name[-1] == other[-1] for other in reading.names):
         return False  # Marie Curie and Pierre Curie
     stems = set(reading.stems)
     if any(stems.issuperset(form) for form in NAMES_OF.get(name, (name,))):
         return True
-    known = len(words & stems)
-    if name[-1] in stems or 2 * known > len(words):
+    known = len(wanted & stems)
+    if name[-1] in stems or 2 * known > len(wanted):
         return True
     joined = "".join(name)
     if joined in stems or (len(joined) > 4 and joined in "".join(reading.stems)):
@@ -164,7 +187,20 @@ def _has(reading: Reading, name: tuple[str, ...]) -> bool:
     initials = "".join(word[0] for word in name)
     if len(name) > 1:
         return initials in stems
-    return _abbreviates(name[0], reading)
+    return _abbreviates(name[0], reading) or any(_belongs(name[0], key) for key in stems)
+
+
+def _belongs(a: str, b: str) -> bool:
+    """Whether one of two stems is the adjective of the other: Mexico and Mexican."""
+    if min(len(a), len(b)) < 5 or a[:4] != b[:4]:
+        return False
+    bases = [_ADJECTIVE.sub("", name) for name in (a, b)]
+    if bases == [a, b]:
+        return False
+    return bases[0] == bases[1] or any(
+        base == name or base == _COUNTRY.sub("", name)
+        for base, name in zip(bases, (b, a), strict=True)
+    )
 
 
 def _abbreviates(name: str, reading: Reading) -> bool:
@@ -175,23 +211,78 @@ def _abbreviates(name: str, reading: Reading) -> bool:
 
 
 def _order(a: Reading, b: Reading) -> str | None:
-    """Compare what stands on the sides of a relation, in texts of much the same words."""
-    if max(len(a.words), len(b.words)) > _LONGEST_ORDER:
-        return None
-    swapped = _mirrored(a, b) or _crossed(_around(a), _around(b))
+    """Compare what stands on the sides of a relation, or is asked for."""
+    swapped = _mirrored(a, b) or _crossed(_around(a), _around(b)) or _counted(a, b) or _roles(a, b)
     if swapped is None:
         return None
-    first, second = (a.words[a.stems.index(key)] for key in swapped)
+    first, second = (
+        min(word for word, stem_ in _spelled(a) + _spelled(b) if stem_ == key) for key in swapped
+    )
     return f"order: {first} and {second}"
+
+
+def _spelled(reading: Reading) -> list[tuple[str, str]]:
+    return list(zip(reading.words, reading.stems, strict=True))
+
+
+def _counted(a: Reading, b: Reading) -> tuple[str, str] | None:
+    """Find "how many euros is a pound" where the other text says "how many pounds is a euro"."""
+    if "many" not in a.words or "many" not in b.words:
+        return None
+    ours, theirs = _behind(a, "many"), _behind(b, "many")
+    if ours and theirs and ours != theirs and ours in b.stems and theirs in a.stems:
+        return ours, theirs
+    return None
+
+
+def _behind(reading: Reading, word: str) -> str:
+    """Return the stem behind a word, or ""."""
+    i = reading.words.index(word) + 1
+    return reading.stems[i] if i < len(reading.stems) else ""
+
+
+def _roles(a: Reading, b: Reading) -> tuple[str, str] | None:
+    """Find "who pays banks" where the other text says "who do banks pay", in the same words."""
+    for asked in ("who", "what"):
+        if asked in a.words and asked in b.words:
+            ours, theirs = _behind(a, asked), _behind(b, asked)
+            done = {ours, theirs} & _DO
+            one_asks_for_who_acts = len(done) == 1 and not {ours, theirs} - done <= FUNCTION
+            if one_asks_for_who_acts and sorted(_content(a)) == sorted(_content(b)):
+                return asked, done.pop()
+    return None
+
+
+def _content(reading: Reading) -> list[str]:
+    return [key for word, key in _spelled(reading) if word not in FUNCTION]
 
 
 def _mirrored(a: Reading, b: Reading) -> tuple[str, str] | None:
     """Find "dog chases cat" where the other text says "cat chases dog"."""
+    for clause in _clauses(a):
+        for other in _clauses(b):
+            if clause != other and sorted(clause) == sorted(other):
+                return clause[0], other[0]  # "does bad sleep cause stress"
     theirs = set(_triples(b))
     for first, verb, second in _triples(a):
         if first != second and (second, verb, first) in theirs:
             return first, second
     return None
+
+
+def _clauses(reading: Reading) -> list[list[str]]:
+    """Return who does what after an auxiliary, three words or more with nothing between them."""
+    found: list[list[str]] = []
+    clause: list[str] | None = None
+    for word, key in _spelled(reading):
+        if word in _AUXILIARIES:
+            clause = []
+            found.append(clause)
+        elif word in COMMUTING or (word in FUNCTION and word not in DETERMINERS):
+            clause = None
+        elif clause is not None and word not in DETERMINERS:
+            clause.append(key)
+    return [clause for clause in found if len(clause) >= 3]
 
 
 def _triples(reading: Reading) -> list[tuple[str, str, str]]:
@@ -242,3 +333,32 @@ def _crossed(a: Sides, b: Sides) -> tuple[str, str] | None:
             if ours and ours != theirs and ours == other_theirs and theirs == other_ours:
                 return ours[0], theirs[0]  # "to Rome from Paris", "from Rome to Paris"
     return None
+
+
+def _replaced(a: Reading, b: Reading) -> str | None:
+    """Find the same sentence about another thing: all but one word, or up to three, are equal."""
+    ours, theirs = (
+        [(word, key) for word, key in _spelled(text) if word not in DETERMINERS] for text in (a, b)
+    )
+    shorter = min(len(ours), len(theirs))
+    start = 0
+    while start < shorter and ours[start][1] == theirs[start][1]:
+        start += 1
+    end = 0
+    while end < shorter - start and ours[-1 - end][1] == theirs[-1 - end][1]:
+        end += 1
+    here, there = ours[start : len(ours) - end], theirs[start : len(theirs) - end]
+    if start + end < _FRAME or not (0 < len(here) <= _REPLACED and 0 < len(there) <= _REPLACED):
+        return None
+    function = any(word in FUNCTION and word != "and" for word, _ in here + there)
+    if function and start + end < _LONG_FRAME:
+        return None
+    keys, others = [key for _, key in here], [key for _, key in there]
+    judged = a.judged | b.judged
+    if not judged.isdisjoint(keys) or not judged.isdisjoint(others):
+        return None  # a number or a name, which has passed
+    if "".join(keys) == "".join(others) or sorted(keys) == sorted(others):
+        return None
+    if len(keys) == len(others) and all(map(alike, keys, others)):
+        return None
+    return _pair("word", " ".join(word for word, _ in here), " ".join(word for word, _ in there))

@@ -75,6 +75,9 @@ teacher | student
 parent | child children
 doctor | patient
 client | server
+string text | list array | dictionary dict map | tuple | integer int | float
+branch | tag | commit
+laptop | tablet | phone smartphone
 frontend | backend
 sender | recipient receiver
 send sent | receive
@@ -128,14 +131,14 @@ odd | even
 numerator | denominator
 ascending asc | descending desc
 before prior | after following
-first | last
+first original | last latest recent newest current
 previous | next
 past | future
 past | present
-today | tomorrow | yesterday
+today tonight | tomorrow | yesterday
 morning | afternoon | evening night
 day daytime | night nighttime
-sunrise dawn | sunset dusk
+rise sunrise dawn | set sunset dusk
 am | pm
 summer | winter | spring | autumn
 breakfast | lunch | dinner supper
@@ -152,6 +155,7 @@ row | column
 landscape | portrait
 clockwise | counterclockwise anticlockwise
 input | output
+into | out
 read reading | write writing written wrote
 public | private
 local | remote
@@ -237,7 +241,8 @@ binary | decimal | hexadecimal hex | octal
 
 # What is asked for; "what" and "which" may ask for any of it.
 QUESTIONS = """
-asks_who asks_whom asks_whose | asks_when | asks_where | asks_why
+asks_who asks_whom asks_whose | asks_when | asks_where | asks_why | how_old | how_tall how_high | \
+how_deep | how_heavy | how_fast | how_hot
 how_old | how_often | how_far | how_tall how_high | how_deep | how_heavy | how_fast | how_long | \
 how_hot
 """

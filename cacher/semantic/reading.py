@@ -59,6 +59,7 @@ class Reading:
     poles: dict[tuple[int, int], list[str]] = field(default_factory=dict)  # and the words there
     names: list[tuple[str, ...]] = field(default_factory=list)  # each the stems of its words
     shown: dict[tuple[str, ...], str] = field(default_factory=dict)  # the names as written
+    judged: set[str] = field(default_factory=set)  # stems of numbers and names
     english: bool = False
 
 
@@ -94,6 +95,7 @@ class Reader:
         reading.numerals.end()
         if self._high > self._low:  # headings and shouting: capitals say nothing
             reading.names = [name for name in reading.names if name[0] in _KNOWN]
+        reading.judged.update(*reading.names)
         known = set(reading.words)
         reading.english = bool(known & ENGLISH) or (
             not known & FOREIGN and all(word.isascii() for word in reading.words)
@@ -119,6 +121,7 @@ class Reader:
             self.reading.numerals.add(number)
             self.reading.words.append(number)
             self.reading.stems.append(number)
+            self.reading.judged.add(number)
 
     def _word(self, i: int, token: str) -> None:
         starts, self._starts = self._starts, False
@@ -148,6 +151,7 @@ class Reader:
         if reading.numerals.word(word) or (word in ORDINAL_ENDINGS and reading.numerals.follows):
             reading.words.append(word)
             reading.stems.append(key)
+            reading.judged.add(key)
             return
         reading.words.append(word)
         reading.stems.append(key)

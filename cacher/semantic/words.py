@@ -14,6 +14,15 @@ def words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+_IRREGULAR = {
+    "feet": "foot", "men": "man", "women": "woman", "children": "child", "teeth": "tooth",
+    "mice": "mouse", "geese": "goose", "wives": "wife", "lives": "life", "knives": "knife",
+    "leaves": "leaf", "spoke": "speak", "spoken": "speak", "wrote": "writ", "written": "writ",
+    "ate": "eat", "eaten": "eat", "bought": "buy", "sold": "sell", "paid": "pay", "made": "mak",
+    "died": "die", "dying": "die", "built": "build", "won": "win", "lost": "los", "sent": "send",
+}  # fmt: skip
+
+
 @lru_cache(maxsize=8192)
 def stem(word: str) -> str:
     """Return what the forms of a lower-case word have in common.
@@ -21,6 +30,8 @@ def stem(word: str) -> str:
     >>> [stem(word) for word in ("stops", "stopped", "stopping", "cities", "city", "increasing")]
     ['stop', 'stop', 'stop', 'city', 'city', 'increas']
     """
+    if word in _IRREGULAR:
+        return _IRREGULAR[word]
     if word.endswith("ies") and len(word) > 4:
         return word[:-3] + "y"
     if word.endswith(("sses", "xes", "ches", "shes", "zes")):

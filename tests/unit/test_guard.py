@@ -69,6 +69,13 @@ REFUSED = [
     ("How to convert miles to feet", "How to convert feet to miles", "order: miles and feet"),
     ("Is tin lighter than zinc?", "Is zinc lighter than tin?", "order: tin and zinc"),
     ("Can a fox eat a hen?", "Can a hen eat a fox?", "order: fox and hen"),
+    ("How many inches is a foot?", "How many feet is an inch?", "order"),
+    ("Who pays the banks?", "Who do the banks pay?", "order: who and do"),
+    ("Does stress cause bad sleep?", "Does bad sleep cause stress?", "order"),
+    # another thing in the same sentence
+    ("How do I get rid of ants?", "How do I get rid of wasps?", "word: ants and wasps"),
+    ("How do I fix a tap?", "How do I fix a tyre?", "word: tap and tyre"),
+    ("How do I say I love you in Basque?", "How do I say thank you in Basque?", "word"),
     ("Flights to Rome from Paris", "Flights from Rome to Paris", "order"),
 ]
 
@@ -107,6 +114,12 @@ PASSED = [
     ("Is GitHub down?", "Is Git Hub down?"),
     ("From Paris to Rome, how far is it?", "How far is Rome from Paris?"),
     ("How do I get to Rome from Paris?", "How do I get from Paris to Rome?"),
+    ("How do I fix a tap?", "How do I repair a tap?"),
+    ("Where can I buy a movie ticket?", "Where can I purchase a film ticket?"),
+    ("Is it safe to recieve mail?", "Is it safe to receive mail?"),
+    ("My website is slow", "My web site is slow"),
+    ("Who was Napoleon?", "the Napoleonic wars: who was it"),
+    ("What is Mexican food?", "Is the food of Mexico spicy? What is it?"),
     ("I turned it on, why is it off?", "Why is it off when I turned it on?"),
     ("What is the difference between tin and zinc?", "How do zinc and tin differ?"),
 ]
@@ -206,6 +219,12 @@ def test_what_is_read_grows_with_the_text_only() -> None:
     """The work is in tokens: each leaves at most three words."""
     text = "Why doesn't Anna's 2.5 million dollar plan to turn it off not work? " * 400
     assert len(read(text).words) <= 3 * len(text.split())
+
+
+def test_long_texts_share_no_answer_unless_they_are_equal() -> None:
+    document = "The lease begins in spring and the rent is due at the end of each month. " * 20
+    assert guard(f"{document} Who signs?", f"{document} Who pays?") == "length: over 128 words"
+    assert guard(f"{document} Who signs?", f"{document} who signs") is None
 
 
 def test_only_strings_are_compared() -> None:
