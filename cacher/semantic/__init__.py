@@ -6,7 +6,6 @@ if typing.TYPE_CHECKING:
     from cacher.semantic.cache import SemanticCache
     from cacher.semantic.embedder import Embedder
     from cacher.semantic.entry import Answer, Entry, Hit, Listed, Look, SemanticStats, Warmed
-    from cacher.semantic.guard import guard
 
 __all__ = [
     "Answer",
@@ -18,7 +17,6 @@ __all__ = [
     "SemanticCache",
     "SemanticStats",
     "Warmed",
-    "guard",
 ]
 
 # What is imported when it is first used, since it is slow to import.
@@ -32,7 +30,6 @@ _LATE = {
     "Look": "entry",
     "SemanticStats": "entry",
     "Warmed": "entry",
-    "guard": "guard",
 }
 
 

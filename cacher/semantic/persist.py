@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from cacher.checks import shown
@@ -70,13 +70,7 @@ class Persisting:
             for record, hits in shelf.records()
         ]
         lines.sort(key=lambda line: line.record.entry.timestamp)
-        folder = os.path.dirname(name) or "."
-        try:
-            with new_file(folder, _written(cache, lines)) as temporary:
-                os.replace(temporary, name)
-            sync_folder(folder)
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{name!r} cannot be written: {reason(error)}") from error
+        write(name, cache.embedder.name, cache.embedder.dimension, lines)
         return len(lines)
 
     def load(self, path: str | os.PathLike[str]) -> int:
@@ -99,10 +93,23 @@ class Persisting:
         return sum(cache._fresh(tenant).merge(records) for tenant, records in tenants.items())
 
 
-def _written(cache: SemanticCache, lines: list[Line]) -> Iterator[bytes]:
-    embedder = cache.embedder
-    header = {"format": FORMAT, "version": VERSION, "embedder": embedder.name,
-              "dimension": embedder.dimension}  # fmt: skip
+def write(name: str, embedder: str, dimension: int, lines: Iterable[Line]) -> None:
+    """Write a file; it is on disk, under its name, when this returns.
+
+    Raises:
+        StoreError: It cannot be written.
+    """
+    folder = os.path.dirname(name) or "."
+    try:
+        with new_file(folder, _written(embedder, dimension, lines)) as temporary:
+            os.replace(temporary, name)
+        sync_folder(folder)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{name!r} cannot be written: {reason(error)}") from error
+
+
+def _written(embedder: str, dimension: int, lines: Iterable[Line]) -> Iterator[bytes]:
+    header = {"format": FORMAT, "version": VERSION, "embedder": embedder, "dimension": dimension}
     yield json.dumps(header).encode() + b"\n"
     for tenant, (entry, vector), hits in lines:
         item: dict[str, Any] = {
@@ -112,8 +119,9 @@ def _written(cache: SemanticCache, lines: list[Line]) -> Iterator[bytes]:
             "timestamp": entry.timestamp,
             "hits": hits,
             "source": entry.source,
-            "embedding": base64.b64encode(vector).decode(),
         }
+        if entry.embedder == embedder:
+            item["embedding"] = base64.b64encode(vector).decode()
         if tenant:
             item["tenant"] = tenant
         yield json.dumps(item).encode() + b"\n"

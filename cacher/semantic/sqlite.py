@@ -48,7 +48,8 @@ CREATE TABLE tenants (
 CREATE TABLE entries (
     tenant INTEGER NOT NULL, revision INTEGER NOT NULL, text_key BLOB NOT NULL,
     entry_id TEXT NOT NULL, query TEXT NOT NULL, response TEXT NOT NULL, timestamp REAL NOT NULL,
-    source TEXT NOT NULL, embedder TEXT NOT NULL, vector BLOB NOT NULL, checksum INTEGER NOT NULL
+    source TEXT NOT NULL, embedder TEXT NOT NULL, vector BLOB NOT NULL,
+    text_checksum INTEGER NOT NULL, vector_checksum INTEGER NOT NULL
 );
 CREATE UNIQUE INDEX entries_by_revision ON entries (tenant, revision);
 CREATE UNIQUE INDEX entries_by_text ON entries (tenant, text_key);
@@ -69,7 +70,9 @@ CREATE TABLE claims (
 ) WITHOUT ROWID;
 CREATE INDEX claims_by_end ON claims (until);
 """
-COLUMNS = "entry_id, query, response, timestamp, source, embedder, vector, checksum"
+COLUMNS = (
+    "entry_id, query, response, timestamp, source, embedder, vector, text_checksum, vector_checksum"
+)
 
 
 class SqliteEntryStore(EntryStore):
@@ -165,7 +168,7 @@ class SqliteEntryStore(EntryStore):
                     (number, row[2], row[3]),
                 ):
                     removed.append(entry_id)
-            db.run_all(f"INSERT INTO entries VALUES ({', '.join('?' * 11)})", rows)
+            db.run_all(f"INSERT INTO entries VALUES ({', '.join('?' * 12)})", rows)
             revision = before + max(1, len(rows))
             self._note_removed(number, removed, revision)
             db.run("UPDATE tenants SET revision = ? WHERE id = ?", (revision, number))
@@ -196,10 +199,12 @@ class SqliteEntryStore(EntryStore):
                        dict(used))  # fmt: skip
 
     def _record(self, row: tuple[Any, ...]) -> Record:
-        *plain, vector, checksum = row
-        record = Record(Entry(*plain), vector)
-        if _checksum(record) != checksum:
-            raise StoreError(f"{self._path!r} is damaged: entry {plain[0]} is not as it was stored")
+        record, text_whole, vector_whole = checked(row)
+        if not (text_whole and vector_whole):
+            raise StoreError(
+                f"{self._path!r} is damaged: entry {record.entry.entry_id} is not as it was "
+                "stored; `cacher semantic rescue` saves what is whole"
+            )
         return record
 
     # ---- uses and claims
@@ -299,13 +304,23 @@ def _row(number: int, revision: int, record: Record) -> tuple[object, ...]:
     entry = record.entry
     return (
         number, revision, text_key(entry.query), entry.entry_id, entry.query, entry.response,
-        entry.timestamp, entry.source, entry.embedder, record.vector, _checksum(record),
+        entry.timestamp, entry.source, entry.embedder, record.vector,
+        _checksum(entry), zlib.crc32(record.vector),
     )  # fmt: skip
 
 
-def _checksum(record: Record) -> int:
-    entry = record.entry
-    value = zlib.crc32(record.vector)
+def checked(row: tuple[Any, ...]) -> tuple[Record, bool, bool]:
+    """Return the entry of a row of `COLUMNS`, and whether its texts and its vector are whole."""
+    *plain, vector, text_checksum, vector_checksum = row
+    entry = Entry(*plain)
+    return (
+        Record(entry, vector), _checksum(entry) == text_checksum,
+        zlib.crc32(vector) == vector_checksum,
+    )  # fmt: skip
+
+
+def _checksum(entry: Entry) -> int:
+    value = zlib.crc32(struct.pack("<d", entry.timestamp))
     for text in (entry.entry_id, entry.query, entry.response, entry.source, entry.embedder):
         value = zlib.crc32(utf8(text), value)
-    return zlib.crc32(struct.pack("<d", entry.timestamp), value)
+    return value

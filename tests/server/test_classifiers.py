@@ -45,7 +45,8 @@ def made(judge: Api, model_id: str, text: str = TEXT) -> str:
 
 def test_models_tell_their_type_and_labels(judge: Api) -> None:
     listed = {model["model_id"]: model["model_type"] for model in judge.get("/models")}
-    assert listed == dict.fromkeys(CLASSIFIERS, "sequence_classification") | {"tales": "causal_lm"}
+    built_in = {"tales": "causal_lm", "minilm": "encoder"}
+    assert listed == dict.fromkeys(CLASSIFIERS, "sequence_classification") | built_in
     config = judge.get("/models/gpt2-labels")["config"]
     assert config["id2label"] == {"0": "bad", "1": "so so", "2": "good"}
     assert judge.get("/models/mistral-labels")["config"]["id2label"]["19"] == "LABEL_19"

@@ -524,7 +524,7 @@ def test_a_lost_lease_overwrites_nothing(model: Model, folder: Path) -> None:
                 async with slow.change("a") as state:
                     state.append([301])
                     index = slow._keeper.store._index  # type: ignore[attr-defined]
-                    index._run("UPDATE leases SET until = 0", ())
+                    index._db.run("UPDATE leases SET until = 0")
                     async with quick.change("a") as winner:
                         winner.append([302])
 
