@@ -1,5 +1,5 @@
-/* sentence: the files that sentence-transformers writes beside a model, one behind the other with a NUL between them;
- * an empty one is missing.  Written to a folder in memory, since loading maps files. */
+/* sentence: the files that sentence-transformers writes beside a model, one behind the other with NULs between them; an
+ * empty one is missing.  Written to a folder in memory, since loading maps files. */
 #include "io/sentence.h"
 
 #include <stdint.h>
