@@ -13,6 +13,7 @@ A message holds the value that was wrong, where it came from and what is allowed
     │   ├── ModelNotFoundError             no built-in model, folder or hub id of that name
     │   ├── ModelFormatError(ValueError)   a model file is damaged or of another format
     │   ├── UnsupportedModelError          an option of the model is not supported
+    │   ├── EmbedderError                  the model that embeds queries is not available
     │   └── WrongModelTypeError            the model is of another type than the operation needs
     ├── TokenizerError(ValueError)         a tokenizer file is damaged, or missing
     │   └── EncodingError                  a text is not valid Unicode
@@ -97,6 +98,10 @@ class ModelFormatError(ModelError, ValueError):
 
 class UnsupportedModelError(ModelError):
     """A model or tokenizer option is not supported; the message names it."""
+
+
+class EmbedderError(ModelError):
+    """The model that embeds queries is not available."""
 
 
 class WrongModelTypeError(ModelError):

@@ -145,6 +145,17 @@ class Registry:
         folder = hub.cached(model_id)
         return None if folder is None else Source(model_id, "in the hub's cache", folder)
 
+    def is_here(self, model_id: str) -> bool:
+        """Whether a model can be had without the network.
+
+        Example:
+            >>> from cacher.config import Settings
+            >>> from cacher.registry import Registry
+            >>> Registry(Settings()).is_here("tales")
+            True
+        """
+        return self._here(self._alias(model_id)) is not None
+
     def _in_models_dir(self, model_id: str) -> Path | None:
         from pathlib import Path
 

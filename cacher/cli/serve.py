@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from cacher.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from cacher.config import Settings
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 KEEP_ALIVE_SECONDS = 30
@@ -31,46 +35,69 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal; 0 when it ended as asked."""
     import os
-    from tempfile import TemporaryDirectory
 
     if arguments.log_level is not None:
         os.environ["CACHER_LOG_LEVEL"] = arguments.log_level  # for processes it starts, too
     if arguments.workers is not None:
         os.environ["CACHER_WORKERS"] = str(arguments.workers)
+    require_server()
+    from cacher.config import settings  # a wrong value ends here, in one line
+    from cacher.semantic.settings import SemanticSettings
+    from cacher.server.services import settings_store
+
+    SemanticSettings.from_env()
+    settings_store(settings).close()  # and so does a store that cannot be opened
+    serve("cacher.main:app", settings, arguments.host, arguments.port, reload=arguments.reload)
+    return 0
+
+
+def require_server() -> None:
+    """Check that what a server needs is installed.
+
+    Raises:
+        MissingExtraError: It is not.
+    """
     try:
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(
             f"the server needs {error.name}, which is not installed: pip install 'cacher[server]'"
         ) from None
-    from cacher.config import settings  # a wrong value ends here, in one line
+
+
+def serve(application: str, settings: Settings, host: str, port: int, *, reload: bool) -> None:
+    """Serve an application until a signal.
+
+    Args:
+        application: ``module:name``; each process imports it.
+        settings: Its workers and its log.
+        host: Address to listen at.
+        port: Port to listen at; 0 is any.
+        reload: Start again when a file changes.
+    """
+    import os
+    from tempfile import TemporaryDirectory
+
+    import uvicorn
+
     from cacher.server.journal import configure_logging
-    from cacher.server.services import settings_store
 
     configure_logging(settings)
-    settings_store(settings).close()  # and so does a store that cannot be opened
     with TemporaryDirectory(prefix="cacher-") as folder:
         if settings.WORKERS > 1:
             os.environ.setdefault("CACHER_RUN_DIR", folder)
-        _serve(arguments, settings.WORKERS)
-    return 0
-
-
-def _serve(arguments: argparse.Namespace, workers: int) -> None:
-    import uvicorn
-
-    uvicorn.run(
-        "cacher.main:app",
-        host=arguments.host,
-        port=arguments.port,
-        reload=arguments.reload,
-        workers=None if arguments.reload else workers,
-        loop="uvloop",
-        http="cacher.server.protocol:DeadlineProtocol",
-        ws="none",
-        access_log=False,
-        log_config=None,  # the application's log takes uvicorn's, too
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=GRACEFUL_SECONDS,
-        server_header=False,
-    )
+        uvicorn.run(
+            application,
+            host=host,
+            port=port,
+            reload=reload,
+            workers=None if reload else settings.WORKERS,
+            loop="uvloop",
+            http="cacher.server.protocol:DeadlineProtocol",
+            ws="none",
+            access_log=False,
+            log_config=None,  # the application's log takes uvicorn's, too
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=GRACEFUL_SECONDS,
+            server_header=False,
+        )

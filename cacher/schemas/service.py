@@ -22,9 +22,13 @@ class TestAnswer(Answer):
 class Health(Answer):
     """The server is alive."""
 
-    model_config = example({"status": "healthy", "timestamp": 1741079727.25})
+    model_config = example(
+        {"status": "healthy", "timestamp": 1741079727.25, "ok": True, "model_ready": True}
+    )
     status: Literal["healthy"] = Field(description="Always healthy, as long as it answers.")
     timestamp: float = Field(description="Unix seconds.")
+    ok: Literal[True] = Field(description="Always true, as long as it answers.")
+    model_ready: bool = Field(description="Whether the default model is loaded.")
 
 
 class ModelEntry(Answer):

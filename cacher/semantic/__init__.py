@@ -4,32 +4,53 @@ import typing
 
 if typing.TYPE_CHECKING:
     from cacher.semantic.cache import SemanticCache
+    from cacher.semantic.client import SemanticCacheClient
     from cacher.semantic.embedder import Embedder
-    from cacher.semantic.entry import Answer, Entry, Hit, Listed, Look, SemanticStats, Warmed
+    from cacher.semantic.entry import (
+        Answer,
+        Entry,
+        Hit,
+        Listed,
+        Look,
+        Response,
+        SemanticStats,
+        Warmed,
+    )
+    from cacher.semantic.responder import FunctionResponder, LmResponder, TemplateResponder
 
 __all__ = [
     "Answer",
     "Embedder",
     "Entry",
+    "FunctionResponder",
     "Hit",
     "Listed",
+    "LmResponder",
     "Look",
+    "Response",
     "SemanticCache",
+    "SemanticCacheClient",
     "SemanticStats",
+    "TemplateResponder",
     "Warmed",
 ]
 
 # What is imported when it is first used, since it is slow to import.
 _LATE = {
     "SemanticCache": "cache",
+    "SemanticCacheClient": "client",
     "Embedder": "embedder",
     "Answer": "entry",
     "Entry": "entry",
     "Hit": "entry",
     "Listed": "entry",
     "Look": "entry",
+    "Response": "entry",
     "SemanticStats": "entry",
     "Warmed": "entry",
+    "FunctionResponder": "responder",
+    "LmResponder": "responder",
+    "TemplateResponder": "responder",
 }
 
 

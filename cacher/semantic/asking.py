@@ -12,7 +12,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from cacher.checks import boolean, string
-from cacher.semantic.entry import Answer, Entry, Hit, check_query
+from cacher.semantic.entry import Answer, Entry, Hit, check_query, source_of
 
 if TYPE_CHECKING:
     from cacher.semantic.cache import SemanticCache
@@ -73,8 +73,9 @@ class Question(NamedTuple):
         """Remember what was generated."""
         if not isinstance(response, str):
             raise TypeError(f"{self.source} returned {type(response).__name__}, allowed: str")
+        source = source_of(response, self.source)
         return self.cache.put(
-            self.query, response, source=self.source, vector=vector, tenant=self.tenant
+            self.query, str(response), source=source, vector=vector, tenant=self.tenant
         )
 
 
@@ -104,6 +105,7 @@ class Asking:
             similarity_threshold: The least cosine of a hit, 0 to 1; None: the cache's.
             tenant: Whose entries.
             source: Stored with the answer as where it comes from; None: the name of `generate`.
+                A `Response` brings its own.
 
         Raises:
             ParameterError: An argument is outside its range.
@@ -279,7 +281,7 @@ async def generated(generate: Generate, query: str) -> object:
 def _response(asked: Question, response: object) -> str:
     if not isinstance(response, str):
         raise TypeError(f"{asked.source} returned {type(response).__name__}, allowed: str")
-    return response
+    return str(response)
 
 
 def _landed(entry: Entry | None) -> Hit | None:

@@ -46,7 +46,7 @@ class SemanticCacheClient:
             reached, or went away.
 
     Example:
-        >>> from cacher.semantic.client import SemanticCacheClient
+        >>> from cacher.semantic import SemanticCacheClient
         >>> with SemanticCacheClient("http://127.0.0.1:9") as client:
         ...     answer = client.query("Is anybody there?")
         no response: [Errno 111] Connection refused

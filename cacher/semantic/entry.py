@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from cacher.checks import shown, string
 from cacher.errors import EncodingError, ParameterError
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+MAX_RESPONSE = 65_536  # characters of an answer; a `Response` that is longer is cut
 MAX_QUERY = 32_768  # characters
 
 
@@ -34,6 +35,34 @@ class Entry:
     timestamp: float
     source: str = ""
     embedder: str = ""
+
+
+class Response(str):
+    """An answer that says where it comes from, for functions that have more than one way to answer.
+
+    Args:
+        text: The answer; it is cut after 65,536 characters.
+        source: Stored with it: ``"lm:tales"``, ``"template"``, the name of a function.
+
+    Example:
+        >>> from cacher.semantic import Response
+        >>> Response("Because.", "a book").source
+        'a book'
+    """
+
+    __slots__ = ("source",)
+    source: str
+
+    def __new__(cls, text: str, source: str) -> Self:
+        """Cut what is too long."""
+        made = super().__new__(cls, text[:MAX_RESPONSE])
+        made.source = source
+        return made
+
+
+def source_of(response: str, function: str) -> str:
+    """Return where an answer comes from, if it does not say so itself: from that function."""
+    return response.source if isinstance(response, Response) else function
 
 
 class Hit(NamedTuple):

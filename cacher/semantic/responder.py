@@ -10,10 +10,11 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cacher.checks import integer, shown
 from cacher.errors import EngineClosedError, ParameterError
+from cacher.semantic.entry import Response
 
 if TYPE_CHECKING:
     from cacher.engine import Engine
@@ -21,26 +22,8 @@ if TYPE_CHECKING:
     from cacher.state import State
     from cacher.types import Generation
 
-MAX_RESPONSE = 65_536  # characters; what is longer is cut
 MAX_TOKENS = 4096
 LONG_QUESTION = 2000  # characters that take longer to encode than to hand to a thread
-
-
-class Response(str):
-    """An answer that knows where it comes from.
-
-    Attributes:
-        source: ``"lm:tales"``, ``"template"``, the name of a function.
-    """
-
-    __slots__ = ("source",)
-    source: str
-
-    def __new__(cls, text: str, source: str) -> Self:
-        """Cut the text where it is too long."""
-        made = super().__new__(cls, text[:MAX_RESPONSE])
-        made.source = source
-        return made
 
 
 class Responder(Protocol):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from cacher.checks import boolean
 from cacher.errors import ParameterError
 from cacher.semantic.asking import Generate, generated, name_of
-from cacher.semantic.entry import Warmed, check_query, check_text
+from cacher.semantic.entry import Warmed, check_query, check_text, source_of
 
 if TYPE_CHECKING:
     from cacher.semantic.cache import SemanticCache
@@ -108,10 +108,10 @@ class _Warming(NamedTuple):
         return [query for query, answer in self.answers.items() if answer is None]
 
     def stored(self) -> Warmed:
-        items = [
-            (query, check_text("response", answer), self.sources[query])
-            for query, answer in self.answers.items()
-        ]
+        items = []
+        for query, answer in self.answers.items():
+            text = check_text("response", answer)
+            items.append((query, str(text), source_of(text, self.sources[query])))
         self.cache._store_all(items, None, self.tenant)
         size = len(self.cache._shelf(self.tenant).partition)
         return Warmed(len(items), self.skipped, size)

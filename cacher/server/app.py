@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
@@ -17,13 +17,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cacher.config import Settings
 from cacher.errors import CacherError, DeviceError, ModelError
+from cacher.semantic.settings import SemanticSettings
 from cacher.server import errors
 from cacher.server.errors import Answer
 from cacher.server.gate import Gate
 from cacher.server.guard import Guard
 from cacher.server.journal import Faults, Journal, log
-from cacher.server.operations import add, document
-from cacher.server.routes import analysis, bookkeeping, generation, models, service, states
+from cacher.server.operations import Operation, add, document
+from cacher.server.routes import (
+    analysis,
+    bookkeeping,
+    generation,
+    models,
+    semantic,
+    service,
+    states,
+)
 from cacher.server.services import Services
 
 OPERATIONS = (
@@ -32,6 +41,7 @@ OPERATIONS = (
     *states.OPERATIONS,
     *analysis.OPERATIONS,
     *models.OPERATIONS,
+    *semantic.OPERATIONS,
     *service.OPERATIONS,
 )
 DESCRIPTION = """Language-model states that live on the server: create one, continue it, branch it,
@@ -71,14 +81,16 @@ class Start:
         await self.app(scope, receive, saying if scope["type"] == "lifespan" else send)
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """Return an application.
+def create_app(settings: Settings, semantic: SemanticSettings | None = None) -> FastAPI:
+    """Return the application that serves everything.
 
     Args:
         settings: What it serves, and to whom.
+        semantic: Of the semantic cache; None: the defaults.
 
     Raises:
         DeviceError: The settings ask for a device that is not there.
+        ParameterError: Settings do not go together.
 
     Example:
         >>> from cacher.config import Settings
@@ -86,12 +98,27 @@ def create_app(settings: Settings) -> FastAPI:
         >>> create_app(Settings()).title
         'Cacher API v3'
     """
+    services = Services(settings, semantic or SemanticSettings())
+    return assemble(services, OPERATIONS, DESCRIPTION)
+
+
+def assemble(services: Services, operations: Iterable[Operation], description: str) -> FastAPI:
+    """Return an application.
+
+    Args:
+        services: What its requests share.
+        operations: What it serves.
+        description: For people who read its document.
+
+    Raises:
+        DeviceError: The settings ask for a device that is not there.
+    """
+    settings = services.settings
     if settings.DEVICE != "cpu":
         raise DeviceError(
             f"CACHER_DEVICE is {settings.DEVICE!r}, which is not available: this version computes "
             "on the CPU, allowed: 'cpu'"
         )
-    services = Services(settings)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -104,7 +131,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         title=settings.API_TITLE,
         version=settings.API_VERSION,
-        description=DESCRIPTION,
+        description=description,
         openapi_url=None,  # the routes of these are ours
         docs_url=None,
         redoc_url=None,
@@ -119,7 +146,7 @@ def create_app(settings: Settings) -> FastAPI:
         strict_content_type=False,
     )
     app.state.services = services
-    for operation in OPERATIONS:
+    for operation in operations:
         add(app, services, operation)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
     return app

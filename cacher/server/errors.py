@@ -63,6 +63,7 @@ STOPPING = Answer(503, "busy", "The server is stopping", None, RETRY)
 
 # An exception is answered by the first class that it is an instance of.
 _TABLE: list[tuple[type[Exception], int, str]] = [
+    (errors.EmbedderError, 503, "embedder_unavailable"),
     (errors.ModelNotFoundError, 400, "model_not_found"),
     (errors.WrongModelTypeError, 400, "wrong_model_type"),
     (errors.ContextOverflowError, 400, "context_overflow"),
@@ -130,7 +131,7 @@ def answer(error: Exception) -> Answer | None:
     if isinstance(error, (errors.FileError, errors.StoreError)):
         number = getattr(error.__cause__, "errno", None)  # its own text may name a path
         reason = os.strerror(number) if number else "it cannot be read or written"
-        return Answer(503, "storage_failed", f"The state could not be kept: {reason}")
+        return Answer(503, "storage_failed", f"The store cannot be used: {reason}")
     if isinstance(error, (errors.ModelError, errors.TokenizerError)) and not isinstance(
         error, errors.EncodingError
     ):

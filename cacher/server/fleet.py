@@ -29,10 +29,12 @@ class Fleet(Collector):
     Args:
         own: What this worker counts.
         folder: Where the workers tell each other.
+        same: Gauges of what they share: the largest is shown, not the sum.
     """
 
-    def __init__(self, own: Collector, folder: str) -> None:
+    def __init__(self, own: Collector, folder: str, same: frozenset[str] = frozenset()) -> None:
         self._own = own
+        self._same = same
         self._folder = Path(folder)
         self._file = self._folder / f"{os.getpid()}.json"
 
@@ -50,7 +52,7 @@ class Fleet(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the sums."""
-        yield from _summed([_families(self._own), *self._others()])
+        yield from _summed([_families(self._own), *self._others()], self._same)
 
     def _others(self) -> Iterator[list[Family]]:
         for file in sorted(self._folder.glob("*.json")):
@@ -80,7 +82,7 @@ def _families(own: Collector) -> list[Family]:
     ]  # fmt: skip
 
 
-def _summed(workers: Iterable[list[Family]]) -> Iterator[Metric]:
+def _summed(workers: Iterable[list[Family]], same: frozenset[str]) -> Iterator[Metric]:
     metrics: dict[str, tuple[str, str]] = {}
     sums: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
     for families in workers:
@@ -89,7 +91,8 @@ def _summed(workers: Iterable[list[Family]]) -> Iterator[Metric]:
             known = sums.setdefault(name, {})
             for sample, labels, value in samples:
                 key = sample, tuple(labels.items())
-                known[key] = known.get(key, 0.0) + value
+                before = known.get(key, 0.0)
+                known[key] = max(before, value) if name in same else before + value
     for name, (documentation, kind) in metrics.items():
         metric = Metric(name, documentation, kind)
         for (sample, labels), value in sums[name].items():

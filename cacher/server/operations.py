@@ -51,6 +51,7 @@ BOUNDS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"
 PATH_PARAMETERS = {
     "state_id": "Id of the state.",
     "model_id": "Id of the model; it may contain slashes.",
+    "entry_id": "Id of the entry of the semantic cache.",
 }
 STATUS_TEXTS = {
     400: "The request is well formed and cannot be carried out.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 from cacher.checks import shown
 from cacher.config import PREFIX, Settings
 from cacher.engine import Engine, EngineStream
-from cacher.errors import CacherError, StoreError
+from cacher.errors import CacherError, ModelNotFoundError, StoreError
 from cacher.registry import Registry
+from cacher.semantic.service import SemanticService
+from cacher.semantic.settings import SemanticSettings
 from cacher.server.journal import Visitors
-from cacher.server.metrics import Metrics
+from cacher.server.metrics import SIZES, Metrics
 from cacher.states import States
-from cacher.stores import open_store
+from cacher.stores import open_store, without_password
 from cacher.types import EngineStats, ModelStats
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from cacher.stores.base import StateStore
 
 CLOSING_SECONDS = 10.0  # for requests to save what they have, once the engines have ended
-
-_PASSWORD = re.compile(r"(?<=//)[^/]*@")
 
 log = logging.getLogger("cacher.server")
 
@@ -43,31 +42,43 @@ def settings_store(settings: Settings) -> StateStore:
         return open_store(where, settings.CACHE_DIR)
     except StoreError as error:
         name, value = ("CACHE_DIR", settings.CACHE_DIR) if where == "files" else (
-            "STATE_STORE", _PASSWORD.sub("***@", where)
+            "STATE_STORE", without_password(where)
         )  # fmt: skip
         raise StoreError(f"{PREFIX}{name} is {shown(value)}: {error}") from error
 
 
 class Services:
-    """The shared parts: settings, models, engines, states, counters.
+    """The shared parts: settings, models, engines, states, the semantic cache, counters.
 
     Opened and closed with the application; states are there between the two.
     """
 
     states: States
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, semantic: SemanticSettings) -> None:
         self.settings = settings
         self.registry = Registry(settings)
+        self.semantic = SemanticService(
+            semantic, self.registry, self.engine, shared_files=settings.WORKERS > 1
+        )
         self.metrics = Metrics()
         self.visitors = Visitors()
         self.metrics.watch(self._stats)
+        self.metrics.watch_semantic(self.semantic.totals, self.semantic.note)
         self._engines: dict[str, Engine] = {}
         self._running: dict[tuple[str, str], EngineStream] = {}
         self._background: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        """Begin: the store is opened, the default model is loaded behind the scenes."""
+        """Begin: stores are opened, the default model is loaded behind the scenes."""
+        await self._open_states()
+        await self._open_semantic()
+        self._begin(self._load_default())
+        if self.settings.RUN_DIR:
+            same = SIZES if self.semantic.settings.STORE != "memory" else frozenset[str]()
+            self._begin(self.metrics.among(self.settings.RUN_DIR, same).publish())
+
+    async def _open_states(self) -> None:
         settings = self.settings
         self.states = States(
             self.registry.load,
@@ -80,9 +91,21 @@ class Services:
             clean_up_interval_s=settings.CACHE_CLEANUP_INTERVAL,
         )
         await self.states.__aenter__()
-        self._begin(self._load_default())
-        if settings.RUN_DIR:
-            self._begin(self.metrics.among(settings.RUN_DIR).publish())
+
+    async def _open_semantic(self) -> None:
+        try:
+            await self.semantic.open()
+        except ModelNotFoundError as error:  # the server serves the rest
+            log.warning("queries cannot be answered: %s", error)
+        else:
+            if self.semantic.prepares:
+                self._begin(self._prepare_semantic())
+
+    async def _prepare_semantic(self) -> None:
+        try:
+            await self.semantic.begin()
+        except CacherError as error:  # the first query tries again
+            log.error("%s", error)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -97,6 +120,10 @@ class Services:
         for task in list(self._background):
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+        await self.semantic.close()
+        await self._close_states()
+
+    async def _close_states(self) -> None:
         await self.states.aclose()
 
     async def _load_default(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 from cacher.checks import shown, string
@@ -10,6 +11,20 @@ from cacher.errors import ParameterError
 
 if TYPE_CHECKING:
     from cacher.stores.base import StateStore
+
+
+_PASSWORD = re.compile(r"(?<=//)[^/]*@")
+
+
+def without_password(where: str) -> str:
+    """Return the address of a store as it may be shown.
+
+    Example:
+        >>> from cacher.stores import without_password
+        >>> without_password("redis://ann:secret@localhost:6379/0")
+        'redis://***@localhost:6379/0'
+    """
+    return _PASSWORD.sub("***@", where)
 
 
 def open_store(where: str, folder: str | os.PathLike[str]) -> StateStore:

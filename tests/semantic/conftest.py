@@ -1,4 +1,4 @@
-"""Caches for tests, on the real MiniLM."""
+"""Caches and services for tests, on the real MiniLM."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ import pytest
 
 import cacher
 from cacher import SemanticCache
+from tests.semantic.service import Service, alone
+from tests.server.conftest import dead_port
+
+__all__ = ["dead_port"]
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +35,10 @@ def make(minilm: cacher.Model) -> Iterator[Callable[..., SemanticCache]]:
 @pytest.fixture
 def cache(make: Callable[..., SemanticCache]) -> SemanticCache:
     return make()
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    """A service that was just started."""
+    with alone() as found:
+        yield found

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from fastapi import FastAPI
 
 from cacher.config import Settings
 from cacher.server.app import create_app
@@ -46,9 +47,17 @@ class Server(uvicorn.Server):
 @contextmanager
 def over_socket(graceful_s: int = 5, **settings: Any) -> Iterator[str]:
     """The address of an application behind a socket."""
-    folder = TemporaryDirectory()
+    with TemporaryDirectory() as folder:
+        app = create_app(Settings(**{"CACHE_DIR": folder, **settings}))
+        with serving(app, graceful_s) as address:
+            yield address
+
+
+@contextmanager
+def serving(app: FastAPI, graceful_s: int = 5) -> Iterator[str]:
+    """The address of an application, made before, behind a socket."""
     config = uvicorn.Config(
-        create_app(Settings(**{"CACHE_DIR": folder.name, **settings})),
+        app,
         port=0,
         loop="uvloop",
         http="cacher.server.protocol:DeadlineProtocol",
@@ -65,7 +74,6 @@ def over_socket(graceful_s: int = 5, **settings: Any) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(30)
-        folder.cleanup()
         assert not thread.is_alive()
 
 

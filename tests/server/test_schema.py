@@ -134,6 +134,24 @@ FIELDS: list[tuple[str, str, dict[str, Any], dict[str, str]]] = [
     ("POST", "/detokenize", {"tokens": [5]}, {"": "text count model_id"}),
     ("GET", "/models", {}, {"0": "model_id description model_type default"}),
     ("GET", "/models/tales", {}, {"": "model_id description model_type loaded config"}),
+    ("GET", "/health", {}, {"": "status timestamp ok model_ready"}),
+    ("POST", "/query", {"query": "What is rain?"}, {
+        "": "query response cache_hit cached_data embedding_dimension processing_time entry_id",
+    }),
+    ("POST", "/query", {"query": "What is rain?"}, {
+        "cached_data": "cached_response similarity_score cached_query cache_timestamp entry_id "
+        "source embedder",
+    }),
+    ("GET", "/cache/stats", {}, {
+        "": "cache_size max_cache_size current_threshold hits misses bypasses guarded hit_rate "
+        "evictions errors error_rate alert memory_bytes embedder embedding_dimension uptime",
+    }),
+    ("GET", "/cache/entries", {}, {
+        "": "entries total",
+        "entries.0": "entry_id query response timestamp hits source embedder",
+    }),
+    ("POST", "/cache/warmup", {"queries": ["What is snow?"]}, {"": "added skipped cache_size"}),
+    ("DELETE", "/cache", {}, {"": "cleared"}),
     ("POST", "/generate/token", {"state_id": "{id}", "stream": True}, {
         "": RECORD, "token_info": INFO, "progress": "generated max_tokens",
     }),
@@ -175,6 +193,8 @@ NEEDED: dict[str, dict[str, Any]] = {
     "/generate": {"text_input": "Hello"},
     "/generate/cancel": {"request_id": "x"},
     "/forward": {"text_input": "Hello"},
+    "/query": {"query": "x"},
+    "/cache/warmup": {"queries": ["x"]},
     "/tokenize": {"text": "x"},
     "/detokenize": {"tokens": [5]},
     "/analysis/classify": {"state_id": "{id}", "labels": ["good", "bad"]},
@@ -188,6 +208,8 @@ def test_48_52_null_is_the_default_and_unknown_fields_are_ignored(
         if path.startswith(("/v1", "/analyze")) or path == "/states/import":
             continue
         for method in methods.keys() & {"post", "patch"}:
+            if "requestBody" not in methods[method]:
+                continue
             content = methods[method]["requestBody"]["content"]["application/json"]
             (name,) = re.findall(r"#/components/schemas/(\w+)", str(content["schema"]))
             fields = document["components"]["schemas"][name]["properties"]

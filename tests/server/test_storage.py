@@ -41,7 +41,7 @@ def test_a_disk_that_fails_is_told_to_the_caller(
         ):
             status, answer = server.ask(method, path, body)
             assert (status, answer["code"]) == (503, "storage_failed"), path
-            assert answer["detail"] == f"The state could not be kept: {reason}"
+            assert answer["detail"] == f"The store cannot be used: {reason}"
         if fault == "full":  # a state goes when that can be noted, or it stays
             status, answer = server.ask("DELETE", "/states/a")
             assert (status, answer["code"]) == (503, "storage_failed")

@@ -24,9 +24,15 @@ async def test(_call: Call) -> object:
     return {"message": "Test endpoint works!"}
 
 
-async def health(_call: Call) -> object:
+async def health(call: Call) -> object:
     """Tell that the server is alive; needs no key."""
-    return {"status": "healthy", "timestamp": time.time()}
+    registry = call.services.registry
+    return {
+        "status": "healthy",
+        "timestamp": time.time(),
+        "ok": True,
+        "model_ready": registry.get(registry.default) is not None,
+    }
 
 
 async def metrics(call: Call) -> object:
