@@ -381,8 +381,9 @@ class SemanticCache(Asking, Warming, Persisting):
         return await asyncio.to_thread(function, *args, **kwargs)
 
     def tenants(self) -> list[str]:
-        """Return the tenants that were served since the cache was opened."""
-        return list(self._shelves)
+        """Return the tenants that were served since the cache was opened, or are in its store."""
+        stored = [] if self._store is None else self._store.tenants()
+        return list(dict.fromkeys([*self._shelves, *stored]))
 
     def _fresh(self, tenant: str) -> Shelf:
         """A shelf that is up to date, without what is too old."""

@@ -50,7 +50,7 @@ class Persisting:
     def dump(self, path: str | os.PathLike[str]) -> int:
         """Write the entries to a file; it is on disk, under its name, when this returns.
 
-        Written are those of all tenants that were served since the cache was opened.
+        Written are those of all tenants.
 
         Args:
             path: The file; what is there stays until the new one is whole.

@@ -1,7 +1,7 @@
 """Entries in Redis: for processes on several machines.
 
-Keys of a tenant, under a prefix (``cacher``), ``T`` its quoted name; the braces keep them on one
-node of a cluster::
+``cacher:semantic`` is the set of tenants.  Keys of a tenant, under a prefix (``cacher``), ``T`` its
+quoted name; the braces keep them on one node of a cluster::
 
     cacher:{semantic:T}:head      hash    born, revision
     cacher:{semantic:T}:rows      zset    row by its revision, the row being that number
@@ -148,6 +148,7 @@ class RedisEntryStore(EntryStore):
             StoreError: The server cannot be reached.
         """
         self._prefix = prefix
+        self._tenants = f"{prefix}:semantic"
         server = RedisServer(url, "remembered answers")
         self._redis, self._trouble = server.client, server.trouble
         self._find_changes = self._redis.register_script(CHANGES)
@@ -182,6 +183,8 @@ class RedisEntryStore(EntryStore):
                     return Changes(after, False, [], [], {})
                 arguments, revision = self._arguments(write, puts, after, token)
                 with self._trouble("written"):
+                    if not after:  # known before it has entries, whenever this process dies
+                        self._redis.sadd(self._tenants, utf8(tenant))
                     outcome = self._write(keys=keys, args=arguments)
                 if isinstance(outcome, list):
                     return Changes(revision, False, puts, [i.decode() for i in outcome], {})
@@ -257,6 +260,15 @@ class RedisEntryStore(EntryStore):
                     if data is not None and vector is not None:
                         found.append(_record(row, data, vector))
         return found
+
+    def tenants(self) -> list[str]:
+        """Return the names of those who have entries, in no order."""
+        with self._trouble("read"):
+            names = [name.decode() for name in self._redis.smembers(self._tenants)]
+            with self._redis.pipeline(transaction=False) as pipe:
+                for name in names:
+                    pipe.exists(self._key(name, "rows"))
+                return [name for name, there in zip(names, pipe.execute(), strict=True) if there]
 
     # ---- uses and claims
 

@@ -207,6 +207,15 @@ class SqliteEntryStore(EntryStore):
             )
         return record
 
+    def tenants(self) -> list[str]:
+        """Return the names of those who have entries, in no order."""
+        with self._trouble("read"):
+            self._stay()
+            rows = self._reader.all(
+                "SELECT name FROM tenants WHERE EXISTS (SELECT 1 FROM entries WHERE tenant = id)"
+            )
+        return [row[0].decode() for row in rows]
+
     # ---- uses and claims
 
     def use(self, tenant: str, used: Mapping[str, tuple[int, float]]) -> None:

@@ -105,6 +105,10 @@ class EntryStore(ABC):
         """
 
     @abstractmethod
+    def tenants(self) -> list[str]:
+        """Return the names of those who have entries, in no order."""
+
+    @abstractmethod
     def use(self, tenant: str, used: Mapping[str, tuple[int, float]]) -> None:
         """Note uses of entries: id -> number of hits, and seconds since 1970 of the last one.
 

@@ -385,6 +385,8 @@ def test_tenants_never_meet(open_entries: OpenEntries) -> None:
     mirrors["a"].remove(record(1).entry.entry_id)
     mirrors["*"].remove(*mirrors["*"].records)
     other = open_entries()
+    assert store.claim("asks only", "text", 60)
+    assert sorted(other.tenants()) == sorted(set(TENANTS) - {"*"})
     for n, (tenant, mirror) in enumerate(mirrors.items()):
         mirror.sync()
         found = contents(other, tenant)
