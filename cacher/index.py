@@ -222,7 +222,8 @@ class Index:
 
         The vectors stay in the file: of one with dtype ``"f32"``, a search reads the 8-bit codes
         and few others. All bytes are read once, to compare them with their digest. What is changed
-        is changed in memory; saving to the same path is safe, changing the file in place is not.
+        is changed in memory. Saving to the same path is safe, for that replaces the file; changing
+        it in place is not, and cutting it short ends the process (``SIGBUS``).
 
         Raises:
             FileError: The file could not be read.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,8 +17,6 @@ import cacher
 from cacher import _core
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
 DTYPES = ["f32", "bf16", "int8"]
@@ -341,3 +340,26 @@ def test_memory_is_given_back() -> None:
     assert index.memory_bytes < 100_000
     del index
     assert _core.live_bytes() == before
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.slow
+def test_a_million_rows_of_384_take_less_than_450_million_bytes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    before = resident_bytes()
+    index = cacher.Index(384, dtype="int8")
+    for _ in range(100):
+        index.add(rng.standard_normal((10_000, 384), dtype=np.float32))
+    assert len(index) == 1_000_000
+    assert index.memory_bytes <= 450_000_000
+    assert resident_bytes() - before <= 500_000_000  # numpy's rows, and what was freed, included
+    query = rng.standard_normal(384, dtype=np.float32)
+    found = index.search(query, 10)
+    index.save(tmp_path / "index")
+    del index
+    mapped = cacher.Index.open(tmp_path / "index")
+    assert mapped.memory_bytes <= 10_000_000
+    assert mapped.search(query, 10) == found

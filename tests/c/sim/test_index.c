@@ -4,6 +4,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "sim/index.h"
+
 static cch_index *open_index(int32_t dimension, cch_index_dtype dtype, int32_t n_threads) {
     const cch_index_options options = {dtype, n_threads, NULL};
     cch_index *index = NULL;
@@ -152,6 +154,29 @@ TEST(a_million_rows_take_little_more_than_their_codes) {
 }
 
 /* ---------------------------------------------------------------------------------------------- readers ---- */
+
+/* A reader that waited for the writer would wait for ever. */
+TEST(readers_do_not_wait_for_a_writer) {
+    cch_index *index = open_index(4, CCH_ROWS_F32, 1);
+    float *rows = draw_rows(20, 4);
+    int64_t hits[2 * 5], *keys = NULL;
+    double scores[2 * 5];
+    size_t n[2];
+    cch_index_info info;
+    cch_error err;
+    CHECK_OK(cch_index_add(index, rows, 20, NULL, NULL, &err), err);
+    pthread_mutex_lock(&index->writing);
+    cch_index_get_info(index, &info);
+    CHECK_EQ(info.n_rows, 20);
+    CHECK_OK(cch_index_search(index, rows, 2, 5, -1.0, NULL, hits, scores, n, &err), err);
+    CHECK(n[0] == 5 && n[1] == 5);
+    CHECK_OK(cch_index_keys(index, &keys, &n[0], &err), err);
+    CHECK_EQ(n[0], 20);
+    pthread_mutex_unlock(&index->writing);
+    cch_free(keys);
+    free(rows);
+    cch_index_unref(index);
+}
 
 #define PAIR 2 /* rows are added and removed in pairs (x, -x): a search sees both, or neither */
 
