@@ -3,9 +3,9 @@
  * A copy cannot change any more: that is how all small files are read.  A map costs no memory of ours, which is what
  * weights need: its bytes are pages of the system's file cache, and a page that was given back (cch_filemap_drop) is
  * read again when touched.  The price: when someone shortens the file in place, reading the lost part of its map raises
- * SIGBUS.  So a model's map lives only while the model is loaded, and an index's as long as its rows are searched; and
- * whoever replaces such a file writes another one and renames it, as downloads and base/filesave do, for a map keeps the
- * file that it was made of.
+ * SIGBUS.  So a model's map lives only while the model is loaded, an index's as long as its rows are searched; and
+ * whoever replaces such a file writes another one and renames it, as downloads and base/filesave do, for a map keeps
+ * the file that it was made of.
  * Threads: a map is read-only and may be shared; open and close are the owner's.
  */
 #ifndef CCH_BASE_FILEMAP_H

@@ -86,8 +86,9 @@ CCH_API cch_status cch_index_search(cch_index *index, const float *queries, size
  *   E_IO, E_MEMORY. */
 CCH_API cch_status cch_index_save(cch_index *index, const char *path, cch_error *err);
 /* An index whose rows lie in a file that cch_index_save wrote and that is mapped: its bytes are checked against their
- * digest, and all that a search relies on is looked at; what is stored behind is in memory.  Saving to its path replaces
- * the file, which does no harm; changing it in place changes rows under searches, and what is cut off raises SIGBUS.
+ * digest, and all that a search relies on is looked at; what is stored behind is in memory.  Saving to its path
+ * replaces the file, which does no harm; changing it in place changes rows under searches, and what is cut off raises
+ * SIGBUS.
  *   options: dtype is not read.
  *   E_IO, E_FORMAT (what is wrong, and where: position is a byte), E_UNSUPPORTED (a version to come), E_ARGUMENT. */
 CCH_API cch_status cch_index_open(const char *path, const cch_index_options *options, cch_index **out, cch_error *err);
