@@ -12,8 +12,9 @@ import cacher
 from cacher import SemanticCache
 from tests.semantic.service import Service, alone
 from tests.server.conftest import dead_port
+from tests.stores.conftest import entries_at, redis_url
 
-__all__ = ["dead_port"]
+__all__ = ["dead_port", "entries_at", "redis_url"]
 
 
 @pytest.fixture(scope="session")
