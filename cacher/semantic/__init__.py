@@ -4,6 +4,7 @@ import typing
 
 if typing.TYPE_CHECKING:
     from cacher.semantic.cache import SemanticCache
+    from cacher.semantic.calibrate import Calibration
     from cacher.semantic.client import SemanticCacheClient
     from cacher.semantic.embedder import Embedder
     from cacher.semantic.entry import (
@@ -20,6 +21,7 @@ if typing.TYPE_CHECKING:
 
 __all__ = [
     "Answer",
+    "Calibration",
     "Embedder",
     "Entry",
     "FunctionResponder",
@@ -37,6 +39,7 @@ __all__ = [
 
 # What is imported when it is first used, since it is slow to import.
 _LATE = {
+    "Calibration": "calibrate",
     "SemanticCache": "cache",
     "SemanticCacheClient": "client",
     "Embedder": "embedder",
