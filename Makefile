@@ -19,7 +19,8 @@ TEST_BIN := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/*/test_*.
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test core ext dev test-c test-py test-isa laws parity slow crash bench \
-        bench-api bench-index bench-embed lint fmt werror asan ubsan tsan fuzz fuzz-replay sdist clean
+        bench-api bench-index bench-embed bench-semantic \
+        lint fmt werror asan ubsan tsan fuzz fuzz-replay sdist clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -112,6 +113,12 @@ bench-embed: ## embedding with MiniLM beside sentence-transformers, onnxruntime 
 	@tools/setup.sh venv dev
 	@tools/setup.sh embedders
 	@$(PY) benchmarks/embedding.py
+
+bench-semantic: ## all of embedding, index and semantic cache beside their peers; writes docs/benchmarks-semantic.md
+	@tools/setup.sh venv dev
+	@tools/setup.sh embedders
+	@tools/setup.sh caches
+	@$(PY) benchmarks/semantic.py
 
 bench-api: ## the server: states and streams beside their floors, then load against llama.cpp's with the same weights
 	@tools/setup.sh venv dev

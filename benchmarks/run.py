@@ -15,7 +15,6 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -24,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import models
 import report
 from forks import measure_forks
+from processes import Process
 from startup import measure_startup
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,34 +34,6 @@ CELLS = {
     "decode B32": {"op": "decode", "tokens": 128, "batch": 32},
     "beam 4": {"op": "beam", "tokens": 64, "batch": 4},
 }
-SETTLE_S = 0.1  # lets the other engine's spinning threads go to sleep
-
-
-class Process:
-    """A process that answers each line it is sent with one line."""
-
-    def __init__(self, *command: str | Path) -> None:
-        self._process = subprocess.Popen(
-            list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def read(self) -> str:
-        line = self._process.stdout.readline() if self._process.stdout else ""
-        if not line:
-            raise RuntimeError(f"this process died: {self._process.args}")
-        return line.strip()
-
-    def ask(self, line: str) -> str:
-        time.sleep(SETTLE_S)
-        if self._process.stdin:
-            self._process.stdin.write(line + "\n")
-            self._process.stdin.flush()
-        return self.read()
-
-    def close(self) -> None:
-        if self._process.stdin:
-            self._process.stdin.close()
-        self._process.wait()
 
 
 class Engine(Process):

