@@ -71,11 +71,8 @@ def _good(answer: httpx.Response) -> Any:
 
 
 @contextmanager
-def alone(headers: dict[str, str] | None = None, **settings: Any) -> Iterator[Service]:
+def alone(server: Settings | None = None, **settings: Any) -> Iterator[Service]:
     """A service that was just started, with these settings."""
-    app = create_app(Settings(), SemanticSettings(**settings))
-    with (
-        serving(app) as address,
-        httpx.Client(base_url=address, timeout=60, headers=headers) as http,
-    ):
+    app = create_app(server or Settings(), SemanticSettings(**settings))
+    with serving(app) as address, httpx.Client(base_url=address, timeout=60) as http:
         yield Service(http)

@@ -6,9 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,55 +16,18 @@ import httpx
 import pytest
 
 import cacher
+from tests.server.workers import Workers
 from tests.stores.conftest import RedisServer
 
 
-class Workers:
-    """A server of two processes; one of them can be put to sleep."""
+class StateWorkers(Workers):
+    """A server of states."""
 
     def __init__(self, folder: Path, store: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.address = f"http://127.0.0.1:{port}"
-        self.log = folder / "server.log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "cacher", "serve", "--port", str(port), "--workers", "2"],
-                env={
-                    **os.environ, "CACHER_CACHE_DIR": str(folder / "states"),
-                    "CACHER_STATE_STORE": store, "CACHER_OFFLINE": "True",
-                    "CACHER_MAX_TOKENS_PER_REQUEST": "1000",
-                },
-                stdout=log, stderr=log,
-            )  # fmt: skip
-        until = time.monotonic() + 60
-        while self.log.read_text().count("Application startup complete") < 2:
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < until, self.log.read_text()
-            time.sleep(0.02)
-
-    @property
-    def pids(self) -> list[int]:
-        """The workers: children that are not multiprocessing's own helper."""
-        pid = self.process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        names = {int(c): Path(f"/proc/{c}/cmdline").read_text() for c in children}
-        return sorted(c for c, name in names.items() if "resource_tracker" not in name)
-
-    @contextmanager
-    def only(self, index: int) -> Iterator[None]:
-        """While the block lasts, that worker alone is awake."""
-        sleeper = self.pids[1 - index]
-        os.kill(sleeper, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            os.kill(sleeper, signal.SIGCONT)
-
-    def ask(self, method: str, path: str, body: object = None) -> httpx.Response:
-        """On a connection of its own: whoever is awake takes it."""
-        return httpx.request(method, self.address + path, json=body, timeout=60)
+        super().__init__(
+            folder, "-m", "cacher", "serve", CACHER_CACHE_DIR=str(folder / "states"),
+            CACHER_STATE_STORE=store, CACHER_MAX_TOKENS_PER_REQUEST="1000",
+        )  # fmt: skip
 
     @contextmanager
     def stream(self, state_id: str) -> Iterator[Iterator[str]]:
@@ -77,15 +37,11 @@ class Workers:
         with httpx.stream("POST", address, json=body, timeout=60) as answer:
             yield answer.iter_lines()
 
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(60)
-
 
 @pytest.fixture(params=["files", "redis"])
-def workers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Workers]:
+def workers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StateWorkers]:
     redis = RedisServer(tmp_path) if request.param == "redis" else None
-    found = Workers(tmp_path, "files" if redis is None else redis.url)
+    found = StateWorkers(tmp_path, "files" if redis is None else redis.url)
     try:
         yield found
     finally:
@@ -94,7 +50,7 @@ def workers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Workers]
             redis.kill()
 
 
-def test_any_worker_serves_any_state(workers: Workers, model: cacher.Model) -> None:
+def test_any_worker_serves_any_state(workers: StateWorkers, model: cacher.Model) -> None:
     assert len(workers.pids) == 2
     text = "Once upon a time there was"
     want = model.state(text)
@@ -133,14 +89,14 @@ def test_any_worker_serves_any_state(workers: Workers, model: cacher.Model) -> N
     assert workers.ask("GET", "/states").json()["total"] == 3
 
 
-def count(workers: Workers) -> float:
+def count(workers: StateWorkers) -> float:
     """How often `/test` was asked, as the worker says that answers."""
     text = workers.ask("GET", "/metrics").text
     found = re.search(r'cacher_requests_total{method="GET",route="/test",status="200"} (.*)', text)
     return float(found[1]) if found else 0.0
 
 
-def test_metrics_are_of_all_workers(workers: Workers) -> None:
+def test_metrics_are_of_all_workers(workers: StateWorkers) -> None:
     for index, n in ((0, 3), (1, 4)):
         with workers.only(index):
             for _ in range(n):
@@ -162,7 +118,7 @@ def test_metrics_are_of_all_workers(workers: Workers) -> None:
     assert count(workers) == 7
 
 
-def test_a_worker_that_dies_leaves_its_states_to_the_other(workers: Workers) -> None:
+def test_a_worker_that_dies_leaves_its_states_to_the_other(workers: StateWorkers) -> None:
     workers.ask("POST", "/states", {"model_id": "tales", "text": "The", "state_id": "a"})
     with workers.only(0):
         body = {"state_id": "a", "max_tokens": 3}
@@ -174,7 +130,7 @@ def test_a_worker_that_dies_leaves_its_states_to_the_other(workers: Workers) -> 
     assert workers.ask("POST", "/generate/token", body).status_code == 200
 
 
-def test_a_run_is_cancelled_through_the_other_worker(workers: Workers) -> None:
+def test_a_run_is_cancelled_through_the_other_worker(workers: StateWorkers) -> None:
     workers.ask("POST", "/states", {"model_id": "tales", "text": "The", "state_id": "a"})
     with ExitStack() as ending:
         with workers.only(0):
@@ -189,7 +145,7 @@ def test_a_run_is_cancelled_through_the_other_worker(workers: Workers) -> None:
 
 
 @pytest.mark.slow  # a lease is for ten seconds
-def test_a_writer_that_dies_leaves_its_state_to_the_other(workers: Workers) -> None:
+def test_a_writer_that_dies_leaves_its_state_to_the_other(workers: StateWorkers) -> None:
     workers.ask("POST", "/states", {"model_id": "tales", "text": "The", "state_id": "a"})
     with ExitStack() as ending, workers.only(0):
         dead = workers.pids[0]
