@@ -30,36 +30,23 @@ typedef struct header {
 } header;
 _Static_assert(sizeof(header) == 128, "the header of an index file is 128 bytes");
 
-/* Where the planes begin, and where the last one ends. */
-typedef struct layout {
-    size_t keys, weight, error, codes, values, end;
-} layout;
+enum { KEYS, WEIGHT, ERROR, CODES, VALUES, N_PLANES };
 
-static size_t value_bytes(const cch_shape *shape) {
-    return shape->dtype == CCH_ROWS_F32 ? 4 : shape->dtype == CCH_ROWS_BF16 ? 2 : 0;
+/* Bytes of a row in a plane. */
+static size_t row_bytes(const cch_shape *shape, int plane) {
+    const size_t bytes[] = {sizeof(int64_t), sizeof(float), sizeof(float), shape->stride, cch_value_bytes(shape)};
+    return bytes[plane];
 }
 
-/* *at becomes the beginning of the plane behind one of n rows of `bytes`; false: no such file is possible. */
-static bool next_plane(size_t *at, size_t n, size_t bytes) {
-    size_t plane, end;
-    if (!cch_mul(n, bytes, &plane) || !cch_add(*at, plane, &end) || !cch_add(end, ALIGNMENT - 1, &end)) return false;
-    *at = end / ALIGNMENT * ALIGNMENT;
-    return true;
-}
-
-static bool plan(const cch_shape *shape, size_t n, layout *out) {
-    size_t at = sizeof(header);
-    out->keys = at;
-    if (!next_plane(&at, n, sizeof(int64_t))) return false;
-    out->weight = at;
-    if (!next_plane(&at, n, sizeof(float))) return false;
-    out->error = at;
-    if (!next_plane(&at, n, sizeof(float))) return false;
-    out->codes = at;
-    if (!next_plane(&at, n, shape->stride)) return false;
-    out->values = at;
-    if (!next_plane(&at, n, shape->dimension * value_bytes(shape))) return false;
-    out->end = at;
+/* Where the planes of n rows begin, and where the last one ends.  False: there is no such file. */
+static bool plan(const cch_shape *shape, size_t n, size_t at[N_PLANES + 1]) {
+    size_t bytes;
+    at[0] = sizeof(header);
+    for (int plane = 0; plane < N_PLANES; plane++) {
+        if (!cch_mul(n, row_bytes(shape, plane), &bytes) || !cch_add(at[plane], bytes, &bytes)) return false;
+        if (!cch_add(bytes, ALIGNMENT - 1, &bytes)) return false;
+        at[plane + 1] = bytes / ALIGNMENT * ALIGNMENT;
+    }
     return true;
 }
 
@@ -72,22 +59,14 @@ static void digest_header(const header *h, uint8_t digest[CCH_HASH_BYTES]) {
 
 /* ------------------------------------------------------------------------------------------------- saving ---- */
 
-/* A plane of the block: its first byte and the bytes of a row. */
-static const char *plane_of(const cch_rows *rows, const cch_shape *shape, int plane, size_t *bytes) {
-    const void *first[] = {rows->keys, rows->weight, rows->error, rows->codes, rows->values};
-    const size_t sizes[] = {sizeof *rows->keys, sizeof *rows->weight, sizeof *rows->error, shape->stride,
-                            shape->dimension * value_bytes(shape)};
-    *bytes = sizes[plane];
-    return first[plane];
-}
-
 static cch_status write_plane(cch_filesave *save, const cch_snapshot *s, const cch_shape *shape, int plane,
                               cch_error *err) {
-    for (size_t i = 0; i < s->n_spans; i++) {
+    const size_t bytes = row_bytes(shape, plane);
+    for (size_t i = 0; i < s->n_spans && bytes > 0; i++) {
         const cch_span *span = &s->spans[i];
-        size_t bytes;
-        const char *first = plane_of(span->rows, shape, plane, &bytes);
-        if (bytes == 0) continue;
+        const cch_rows *rows = span->rows;
+        const void *planes[] = {rows->keys, rows->weight, rows->error, rows->codes, rows->values};
+        const char *first = planes[plane];
         if (span->n_dead == 0) {
             CCH_RETURN_IF(cch_filesave_write(save, first, span->n * bytes, err));
             continue;
@@ -110,7 +89,7 @@ cch_status cch_index_save(cch_index *index, const char *path, cch_error *err) {
                 .n_rows = now->n_live,
                 .next_key = now->next_key};
     CCH_TRY(cch_filesave_begin(&save, path, sizeof h, err));
-    for (int plane = 0; plane < 5; plane++) CCH_TRY(write_plane(&save, now, &index->shape, plane, err));
+    for (int plane = 0; plane < N_PLANES; plane++) CCH_TRY(write_plane(&save, now, &index->shape, plane, err));
     h.n_bytes = save.written;
     cch_filesave_digest(&save, h.digest);
     digest_header(&h, h.header_digest);
@@ -124,136 +103,147 @@ done:
 
 /* ------------------------------------------------------------------------------------------------ opening ---- */
 
-/* Reads the header of `path` and finds that the planes fill the file. */
-static cch_status read_header(const cch_filemap *map, const char *path, header *h, layout *out, cch_error *err) {
+/* A file that is being opened. */
+typedef struct source {
+    const char *path;     /* borrowed */
+    cch_mapping *mapping; /* shared */
+    header h;
+    cch_shape shape;
+    size_t at[N_PLANES + 1];
+} source;
+
+/* Reads the header and finds that the planes fill the file. */
+static cch_status read_header(source *s, cch_error *err) {
+    const cch_filemap *map = &s->mapping->map;
+    header *h = &s->h;
     uint8_t digest[CCH_HASH_BYTES];
     if (map->size < sizeof *h)
-        CCH_FAIL(err, CCH_E_FORMAT, map->size, "%s: ends at byte %zu, in the header of %zu bytes", path, map->size,
+        CCH_FAIL(err, CCH_E_FORMAT, map->size, "%s: ends at byte %zu, in the header of %zu bytes", s->path, map->size,
                  sizeof *h);
     memcpy(h, map->data, sizeof *h);
     if (h->magic != MAGIC)
-        CCH_FAIL(err, CCH_E_FORMAT, 0, "%s: is no index file: it does not begin with CCINDEX1", path);
+        CCH_FAIL(err, CCH_E_FORMAT, 0, "%s: is no index file: it does not begin with CCINDEX1", s->path);
     if (h->version != VERSION)
-        CCH_FAIL(err, CCH_E_UNSUPPORTED, 8, "%s: is an index file of version %u, allowed: %d", path, h->version,
+        CCH_FAIL(err, CCH_E_UNSUPPORTED, 8, "%s: is an index file of version %u, allowed: %d", s->path, h->version,
                  VERSION);
     digest_header(h, digest);
     if (memcmp(digest, h->header_digest, sizeof digest) != 0)
-        CCH_FAIL(err, CCH_E_FORMAT, 0, "%s: the header is damaged: its digest is another", path);
-    if (h->dtype > CCH_ROWS_INT8) CCH_FAIL(err, CCH_E_FORMAT, 12, "%s: dtype is %u, allowed: 0 to 2", path, h->dtype);
+        CCH_FAIL(err, CCH_E_FORMAT, 0, "%s: the header is damaged: its digest is another", s->path);
+    if (h->dtype > CCH_ROWS_INT8)
+        CCH_FAIL(err, CCH_E_FORMAT, 12, "%s: dtype is %u, allowed: 0 to 2", s->path, h->dtype);
     if (h->dimension < 1 || h->dimension > CCH_INDEX_MAX_DIMENSION)
-        CCH_FAIL(err, CCH_E_FORMAT, 16, "%s: dimension is %u, allowed: 1 to %d", path, h->dimension,
+        CCH_FAIL(err, CCH_E_FORMAT, 16, "%s: dimension is %u, allowed: 1 to %d", s->path, h->dimension,
                  CCH_INDEX_MAX_DIMENSION);
     if (h->next_key > (uint64_t)INT64_MAX + 1)
-        CCH_FAIL(err, CCH_E_FORMAT, 32, "%s: the next key is %llu, allowed: at most 2^63", path,
+        CCH_FAIL(err, CCH_E_FORMAT, 32, "%s: the next key is %llu, allowed: at most 2^63", s->path,
                  (unsigned long long)h->next_key);
-    const cch_shape shape = {h->dimension, cch_codes_stride(h->dimension), (cch_index_dtype)h->dtype};
-    if (!plan(&shape, h->n_rows, out) || out->end != h->n_bytes)
-        CCH_FAIL(err, CCH_E_FORMAT, 24, "%s: %llu rows of %u numbers do not make %llu bytes", path,
+    s->shape = (cch_shape){h->dimension, cch_codes_stride(h->dimension), (cch_index_dtype)h->dtype};
+    if (!plan(&s->shape, h->n_rows, s->at) || s->at[N_PLANES] != h->n_bytes)
+        CCH_FAIL(err, CCH_E_FORMAT, 24, "%s: %llu rows of %u numbers do not make %llu bytes", s->path,
                  (unsigned long long)h->n_rows, h->dimension, (unsigned long long)h->n_bytes);
     if (h->n_bytes != map->size)
-        CCH_FAIL(err, CCH_E_FORMAT, 40, "%s: has %zu bytes, its header says %llu", path, map->size,
+        CCH_FAIL(err, CCH_E_FORMAT, 40, "%s: has %zu bytes, its header says %llu", s->path, map->size,
                  (unsigned long long)h->n_bytes);
     return CCH_OK;
 }
 
-static cch_status check_digest(const cch_filemap *map, const char *path, const header *h, cch_error *err) {
+static cch_status check_digest(const source *s, cch_error *err) {
     uint8_t digest[CCH_HASH_BYTES];
     cch_hash hash;
     cch_hash_init(&hash);
-    cch_hash_update(&hash, map->data + sizeof *h, map->size - sizeof *h);
+    cch_hash_update(&hash, s->mapping->map.data + sizeof s->h, s->mapping->map.size - sizeof s->h);
     cch_hash_digest(&hash, digest);
-    if (memcmp(digest, h->digest, sizeof digest) != 0)
-        CCH_FAIL(err, CCH_E_FORMAT, sizeof *h, "%s: is damaged behind its header: the digest is another", path);
+    if (memcmp(digest, s->h.digest, sizeof digest) != 0)
+        CCH_FAIL(err, CCH_E_FORMAT, sizeof s->h, "%s: is damaged behind its header: the digest is another", s->path);
     return CCH_OK;
 }
 
 /* Of each row: a weight is at most that of a row of one code, an error that of codes which tell nothing. */
-static cch_status check_numbers(const cch_filemap *map, const char *path, const layout *at, size_t n, cch_error *err) {
-    const float *weight = (const float *)(const void *)(map->data + at->weight);
-    const float *error = (const float *)(const void *)(map->data + at->error);
-    const unsigned char *lowest = memchr(map->data + at->codes, 0x80, at->values - at->codes);
-    for (size_t i = 0; i < n; i++) {
+static cch_status check_numbers(const source *s, cch_error *err) {
+    const unsigned char *data = s->mapping->map.data;
+    const float *weight = (const float *)(const void *)(data + s->at[WEIGHT]);
+    const float *error = (const float *)(const void *)(data + s->at[ERROR]);
+    const unsigned char *lowest = memchr(data + s->at[CODES], 0x80, s->at[VALUES] - s->at[CODES]);
+    for (size_t i = 0; i < s->h.n_rows; i++) {
         if (!(weight[i] >= 0.0f && weight[i] <= 1.0f))
-            CCH_FAIL(err, CCH_E_FORMAT, at->weight + i * sizeof *weight,
-                     "%s: the weight of row %zu is %g, allowed: 0 to 1", path, i, (double)weight[i]);
+            CCH_FAIL(err, CCH_E_FORMAT, s->at[WEIGHT] + i * sizeof *weight,
+                     "%s: the weight of row %zu is %g, allowed: 0 to 1", s->path, i, (double)weight[i]);
         if (!(error[i] >= 0.0f && error[i] <= 2.0f))
-            CCH_FAIL(err, CCH_E_FORMAT, at->error + i * sizeof *error,
-                     "%s: the error of row %zu is %g, allowed: 0 to 2", path, i, (double)error[i]);
+            CCH_FAIL(err, CCH_E_FORMAT, s->at[ERROR] + i * sizeof *error,
+                     "%s: the error of row %zu is %g, allowed: 0 to 2", s->path, i, (double)error[i]);
     }
     if (lowest != NULL)
-        CCH_FAIL(err, CCH_E_FORMAT, lowest - map->data, "%s: a code is -128, allowed: -127 to 127", path);
+        CCH_FAIL(err, CCH_E_FORMAT, lowest - data, "%s: a code is -128, allowed: -127 to 127", s->path);
     return CCH_OK;
 }
 
-static cch_status check_values(const cch_filemap *map, const char *path, const layout *at, const cch_shape *shape,
-                               size_t n, cch_error *err) {
-    const unsigned char *values = map->data + at->values;
-    const size_t bytes = value_bytes(shape), count = bytes > 0 ? n * shape->dimension : 0;
-    for (size_t i = 0; i < count; i++) {
+static cch_status check_values(const source *s, cch_error *err) {
+    const unsigned char *values = s->mapping->map.data + s->at[VALUES];
+    const size_t d = s->shape.dimension, bytes = row_bytes(&s->shape, VALUES) / d;
+    for (size_t i = 0; bytes > 0 && i < s->h.n_rows * d; i++) {
         uint16_t high; /* sign, exponent and more are in the last two bytes of either form */
         memcpy(&high, values + i * bytes + bytes - sizeof high, sizeof high);
         if ((high & 0x7F80) != 0x7F80) continue;
-        CCH_FAIL(err, CCH_E_FORMAT, at->values + i * bytes, "%s: number %zu of row %zu is not finite", path,
-                 i % shape->dimension, i / shape->dimension);
+        CCH_FAIL(err, CCH_E_FORMAT, s->at[VALUES] + i * bytes, "%s: number %zu of row %zu is not finite", s->path,
+                 i % d, i / d);
     }
     return CCH_OK;
 }
 
 /* Rows [first, first + n) of the file as a block: views. */
-static cch_status view_rows(cch_mapping *mapping, const layout *at, const cch_shape *shape, size_t first, size_t n,
-                            cch_rows **out, cch_error *err) {
+static cch_status view_rows(const source *s, size_t first, size_t n, cch_rows **out, cch_error *err) {
+    char *planes[N_PLANES], *data = (char *)(uintptr_t)s->mapping->map.data; /* never written: full blocks are not */
     cch_rows *rows = *out = cch_zalloc(1, sizeof *rows);
-    char *file = (char *)(uintptr_t)mapping->map.data; /* never written: the writer changes memory of its own only */
-    const size_t value_row = shape->dimension * value_bytes(shape);
     if (rows == NULL) CCH_FAIL(err, CCH_E_MEMORY, -1, "could not allocate %zu bytes for a block", sizeof *rows);
+    for (int plane = 0; plane < N_PLANES; plane++) {
+        planes[plane] = data + s->at[plane] + first * row_bytes(&s->shape, plane);
+        rows->bytes += n * row_bytes(&s->shape, plane);
+    }
     atomic_init(&rows->refs, 1);
-    atomic_fetch_add_explicit(&mapping->refs, 1, memory_order_relaxed);
-    rows->mapping = mapping;
+    atomic_fetch_add_explicit(&s->mapping->refs, 1, memory_order_relaxed);
+    rows->mapping = s->mapping;
     rows->capacity = n;
-    rows->bytes = n * (sizeof *rows->keys + sizeof *rows->weight + sizeof *rows->error + shape->stride + value_row);
-    rows->keys = (int64_t *)(void *)(file + at->keys) + first;
-    rows->weight = (float *)(void *)(file + at->weight) + first;
-    rows->error = (float *)(void *)(file + at->error) + first;
-    rows->codes = (int8_t *)(file + at->codes) + first * shape->stride;
-    rows->values = value_row > 0 ? file + at->values + first * value_row : NULL;
+    rows->keys = (int64_t *)(void *)planes[KEYS];
+    rows->weight = (float *)(void *)planes[WEIGHT];
+    rows->error = (float *)(void *)planes[ERROR];
+    rows->codes = (int8_t *)planes[CODES];
+    rows->values = row_bytes(&s->shape, VALUES) > 0 ? planes[VALUES] : NULL;
     return CCH_OK;
 }
 
-static cch_status enter_rows(cch_index *index, const char *path, const layout *at, cch_rows *rows, size_t first,
-                             uint64_t next_key, cch_error *err) {
+static cch_status enter_rows(cch_index *index, const source *s, cch_rows *rows, size_t first, cch_error *err) {
     for (size_t i = 0; i < rows->capacity; i++) {
         const int64_t key = rows->keys[i];
-        const size_t byte = at->keys + (first + i) * sizeof key;
-        if (key < 0 || (uint64_t)key >= next_key)
-            CCH_FAIL(err, CCH_E_FORMAT, byte, "%s: the key of row %zu is %lld, allowed: 0 and more, below %llu", path,
-                     first + i, (long long)key, (unsigned long long)next_key);
+        const size_t byte = s->at[KEYS] + (first + i) * sizeof key;
+        if (key < 0 || (uint64_t)key >= s->h.next_key)
+            CCH_FAIL(err, CCH_E_FORMAT, byte, "%s: the key of row %zu is %lld, allowed: 0 and more, below %llu",
+                     s->path, first + i, (long long)key, (unsigned long long)s->h.next_key);
         if (cch_keymap_find(&index->map, key) != CCH_NO_PLACE)
-            CCH_FAIL(err, CCH_E_FORMAT, byte, "%s: two rows have the key %lld", path, (long long)key);
+            CCH_FAIL(err, CCH_E_FORMAT, byte, "%s: two rows have the key %lld", s->path, (long long)key);
         cch_keymap_put(&index->map, rows, i);
     }
     return CCH_OK;
 }
 
 /* Makes the rows of the file those of an empty index. */
-static cch_status take_rows(cch_index *index, cch_mapping *mapping, const char *path, const header *h,
-                            const layout *at, cch_error *err) {
+static cch_status take_rows(cch_index *index, const source *s, cch_error *err) {
     cch_status status = CCH_OK;
-    const size_t n = h->n_rows, n_blocks = (n + CCH_BLOCK_ROWS - 1) / CCH_BLOCK_ROWS;
+    const size_t n = s->h.n_rows, n_blocks = (n + CCH_BLOCK_ROWS - 1) / CCH_BLOCK_ROWS;
     cch_snapshot *next = NULL;
     cch_rows *rows = NULL;
     CCH_TRY(cch_snapshot_copy(NULL, n_blocks, &next, err));
     CCH_TRY(cch_keymap_reserve(&index->map, n, err));
     for (size_t first = 0; first < n; first += CCH_BLOCK_ROWS) {
         const size_t here = n - first < CCH_BLOCK_ROWS ? n - first : CCH_BLOCK_ROWS;
-        CCH_TRY(view_rows(mapping, at, &index->shape, first, here, &rows, err));
+        CCH_TRY(view_rows(s, first, here, &rows, err));
         CCH_TRY(cch_keymap_add_block(&index->map, rows, err));
-        CCH_TRY(enter_rows(index, path, at, rows, first, h->next_key, err));
+        CCH_TRY(enter_rows(index, s, rows, first, err));
         cch_snapshot_append(next, rows);
         next->spans[next->n_spans - 1].n = here;
         rows = NULL;
     }
     next->n_live = next->n_rows = n;
-    next->next_key = h->next_key;
+    next->next_key = s->h.next_key;
     cch_index_publish(index, next);
     next = NULL;
 done:
@@ -265,27 +255,25 @@ done:
 cch_status cch_index_open(const char *path, const cch_index_options *options, cch_index **out, cch_error *err) {
     cch_status status = CCH_OK;
     cch_index_options own = CCH_INDEX_OPTIONS_INIT;
-    cch_mapping *mapping = NULL;
+    source s = {.path = path};
     cch_index *index = NULL;
-    header h;
-    layout at = {0};
     *out = NULL;
     if (options != NULL) own = *options;
-    CCH_ZNEW(mapping, 1, err);
-    atomic_init(&mapping->refs, 1);
-    CCH_TRY(cch_filemap_open(path, &mapping->map, err));
-    CCH_TRY(read_header(&mapping->map, path, &h, &at, err));
-    CCH_TRY(check_digest(&mapping->map, path, &h, err));
-    own.dtype = (cch_index_dtype)h.dtype;
-    CCH_TRY(cch_index_new((int32_t)h.dimension, &own, &index, err));
-    CCH_TRY(check_numbers(&mapping->map, path, &at, h.n_rows, err));
-    CCH_TRY(check_values(&mapping->map, path, &at, &index->shape, h.n_rows, err));
-    CCH_TRY(take_rows(index, mapping, path, &h, &at, err));
-    cch_filemap_drop(&mapping->map, at.values, at.end - at.values); /* searches read few of them */
+    CCH_ZNEW(s.mapping, 1, err);
+    atomic_init(&s.mapping->refs, 1);
+    CCH_TRY(cch_filemap_open(path, &s.mapping->map, err));
+    CCH_TRY(read_header(&s, err));
+    CCH_TRY(check_digest(&s, err));
+    own.dtype = s.shape.dtype;
+    CCH_TRY(cch_index_new((int32_t)s.shape.dimension, &own, &index, err));
+    CCH_TRY(check_numbers(&s, err));
+    CCH_TRY(check_values(&s, err));
+    CCH_TRY(take_rows(index, &s, err));
+    cch_filemap_drop(&s.mapping->map, s.at[VALUES], s.at[N_PLANES] - s.at[VALUES]); /* searches read few of them */
     *out = index;
     index = NULL;
 done:
     cch_index_unref(index);
-    cch_mapping_unref(mapping);
+    cch_mapping_unref(s.mapping);
     return status;
 }

@@ -7,16 +7,12 @@
 
 /* ------------------------------------------------------------------------------------------------- blocks ---- */
 
-static size_t value_bytes(const cch_shape *shape) {
-    return shape->dtype == CCH_ROWS_F32 ? sizeof(float) : shape->dtype == CCH_ROWS_BF16 ? sizeof(uint16_t) : 0;
-}
-
 static size_t lines(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 cch_status cch_rows_new(const cch_shape *shape, size_t capacity, cch_rows **out, cch_error *err) {
     cch_status status = CCH_OK;
     const size_t keys = lines(capacity * sizeof(int64_t)), numbers = lines(capacity * sizeof(float));
-    const size_t codes = lines(capacity * shape->stride), values = capacity * shape->dimension * value_bytes(shape);
+    const size_t codes = lines(capacity * shape->stride), values = capacity * cch_value_bytes(shape);
     const size_t bytes = keys + 2 * numbers + codes + values;
     cch_rows *rows = NULL;
     char *planes = NULL;
@@ -78,7 +74,7 @@ void cch_rows_put(cch_rows *rows, const cch_shape *shape, const cch_kernels *ker
 }
 
 void cch_rows_move(cch_rows *rows, const cch_shape *shape, size_t i, const cch_rows *from, size_t j) {
-    const size_t bytes = shape->dimension * value_bytes(shape);
+    const size_t bytes = cch_value_bytes(shape);
     rows->keys[i] = from->keys[j];
     rows->weight[i] = from->weight[j];
     rows->error[i] = from->error[j];

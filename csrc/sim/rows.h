@@ -29,6 +29,11 @@ typedef struct cch_shape {
     cch_index_dtype dtype;
 } cch_shape;
 
+/* Bytes of a row besides its codes. */
+static inline size_t cch_value_bytes(const cch_shape *shape) {
+    return shape->dtype == CCH_ROWS_INT8 ? 0 : shape->dimension * (shape->dtype == CCH_ROWS_F32 ? 4 : 2);
+}
+
 /* A mapped file, shared by the blocks that lie in it. */
 typedef struct cch_mapping {
     atomic_int refs;

@@ -19,7 +19,7 @@
 typedef struct search {
     cch_hunt hunt;
     const float *queries;    /* borrowed: of the group */
-    size_t n_queries, chunk; /* rows scanned at once */
+    size_t n_queries, chunk; /* chunk: rows scanned at once */
     int n_threads;
     const volatile int *cancel; /* borrowed, NULL for none */
     int16_t *codes;          /* owned [n_queries][stride] */
