@@ -215,7 +215,8 @@ class Analysis(Looking):
         found = self.analyze_attention(
             layer, head, position_range=position_range, max_tokens=max_tokens
         )
-        return page(found, self.model.name, number("threshold", threshold, 0.0, 1.0))
+        both_ways = self.model.model_type == "encoder"
+        return page(found, self.model.name, number("threshold", threshold, 0.0, 1.0), both_ways)
 
     def inspect_cache(
         self,

@@ -53,8 +53,8 @@ class AttentionAnalysis:
         attention_pattern: float64 [tokens, tokens]: row = attending token, column = attended token.
         attention_patterns: The same again, or what ``per_layer`` and ``per_head`` asked for.
         threshold: As asked for.
-        max_attention: Largest of the permitted entries (on and below the diagonal), before the
-            threshold.
+        max_attention: Largest of the permitted entries (on and below the diagonal; all of an
+            encoder's), before the threshold.
         min_attention: Smallest of them.
         n_layers: Of the model.
         n_heads: Of the model.
@@ -85,7 +85,8 @@ class HeadImportance:
         layer: Its layer.
         head: Its index.
         importance: 1 - the mean over rows i >= 1 of (row entropy / ln(i + 1)), from 0 (spread
-            evenly, or a state of one token) to 1 (each token attends to a single one).
+            evenly, or a state of one token) to 1 (each token attends to a single one).  Of an
+            encoder, over all rows of (row entropy / ln(tokens)), rows divided by their sums.
         mean_entropy: The mean over the same rows of the row entropy, in nats.
     """
 
@@ -132,7 +133,7 @@ def analyze(
         return _cut(_divided(part) if normalize else part, threshold, renormalize)
 
     mean = sums.mean
-    permitted = (_divided(mean) if normalize else mean)[_permitted(len(chosen))]
+    permitted = (_divided(mean) if normalize else mean)[_permitted(state, len(chosen))]
     shown = finished(mean)
     listed = [[shown]]
     if n_layers * n_heads > 1:
@@ -163,18 +164,19 @@ def importances(state: Looking, layer: int | None) -> list[HeadImportance]:
     info = state.model.info
     relative = np.zeros((info.n_layers, info.n_heads))
     absolute = np.zeros_like(relative)
+    both_ways = _both_ways(state)
+    seen = np.full(length, length) if both_ways else np.arange(length) + 1  # by each token
 
     def add(at_layer: int, at: int, weights: NDArray[np.float32]) -> None:
-        skipped = 1 if at == 0 else 0  # the first token attends to itself alone
-        end = at + weights.shape[1]  # what follows is zero
-        entropy = _entropy(weights[:, skipped:, :end])
-        ranks = np.arange(at + skipped, end) + 1.0
+        keys = seen[at : at + weights.shape[1]]
+        rows = weights[:, keys > 1, : keys.max()]  # what follows is zero
+        entropy = _entropy(_divided(rows) if both_ways else rows)
         absolute[at_layer] += entropy.sum(axis=1)
-        relative[at_layer] += (entropy / np.log(ranks)).sum(axis=1)
+        relative[at_layer] += (entropy / np.log(keys[keys > 1])).sum(axis=1)
 
     rows = max(1, min(PASS_ROWS, BLOCK_VALUES // (info.n_heads * length)))
     _visit(state, layer, None, range(length), add, rows)
-    n = max(1, length - 1)
+    n = max(1, int((seen > 1).sum()))
     importance = np.clip(1.0 - relative / n, 0.0, 1.0) if length > 1 else relative
     absolute /= n
     return [
@@ -236,9 +238,8 @@ class _Sums:
 
     def add(self, layer: int, at: int, weights: NDArray[np.float32]) -> None:
         """Take the rows of one layer: [heads, rows, keys], from row `at` of those chosen."""
-        end = at + weights.shape[1]  # what follows is zero
-        keys = weights[:, :, self._chosen.start : self._chosen.start + end]
-        rows, width = slice(at, end), slice(end)
+        keys = weights[:, :, self._chosen.start : self._chosen.stop]
+        rows, width = slice(at, at + weights.shape[1]), slice(keys.shape[2])
         mean = keys.mean(axis=0, dtype=float)
         self._all[rows, width] += mean
         n_layers, n_heads = self.parts.shape[:2]
@@ -256,15 +257,20 @@ class _Sums:
         return self._all / self._of_layers
 
 
-def _permitted(n: int) -> NDArray[np.bool_]:
+def _both_ways(state: Looking) -> bool:
+    """Whether a token attends to those behind it, too; what it gives the template is not shown."""
+    return state.model.model_type == "encoder"
+
+
+def _permitted(state: Looking, n: int) -> NDArray[np.bool_]:
     import numpy as np
 
-    return np.tri(n, dtype=bool)
+    return np.ones((n, n), dtype=bool) if _both_ways(state) else np.tri(n, dtype=bool)
 
 
-def _divided(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+def _divided(rows: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return rows divided by their sums; rows of zeros stay."""
-    sums = rows.sum(axis=-1, keepdims=True)
+    sums = rows.sum(axis=-1, keepdims=True, dtype=float)
     sums[sums == 0.0] = 1.0
     divided: NDArray[np.float64] = rows / sums
     return divided
@@ -277,7 +283,7 @@ def _cut(rows: NDArray[np.float64], threshold: float, renormalize: bool) -> NDAr
     return _divided(kept) if renormalize else kept
 
 
-def _entropy(weights: NDArray[np.float32]) -> NDArray[np.float64]:
+def _entropy(weights: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the entropy of each row [..., keys], in nats."""
     import numpy as np
 

@@ -163,6 +163,7 @@ def attention_picture(state: Inspection, layer: int, head: int) -> Picture:
     tokenizer = state.model._tokenizer
     labels = (tokenizer.pieces(ids) if tokenizer else list(map(str, ids)))[first:]
     shown = [label.replace("\n", "\u21b5").translate(PICTURES)[:LABEL] for label in labels]
+    both_ways = state.model.model_type == "encoder"
     margin = 8 + 7 * max(map(len, shown))
     side = margin + CELL * len(shown) + 4
     parts = [
@@ -176,7 +177,7 @@ def attention_picture(state: Inspection, layer: int, head: int) -> Picture:
         parts.append(
             f'<text transform="translate({at + 9},{margin - 4}) rotate(-90)">{text}</text>'
         )
-        for j in range(i + 1):
+        for j in range(len(shown) if both_ways else i + 1):
             weight = weights[i][j]
             title = escape(f"{label!r} attends to {shown[j]!r}: {weight:.3f}")
             parts.append(

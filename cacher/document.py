@@ -7,7 +7,7 @@ a default is given)::
     version          1
     state_id         the state's id (fresh)
     model_id         name of the model
-    model_type       of the model: "causal_lm" or "sequence_classification"
+    model_type       of the model: "causal_lm", "sequence_classification" or "encoder"
     fingerprint      the model's hash (model_id alone is checked)
     text             the text; equal to what token_ids decode to
     config           see StateConfig ({})

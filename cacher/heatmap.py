@@ -21,13 +21,14 @@ MARK = re.compile(r"\{\{(\w+)\}\}")
 STEPS = 65535  # of a weight
 
 
-def page(found: AttentionAnalysis, model: str, threshold: float) -> str:
+def page(found: AttentionAnalysis, model: str, threshold: float, both_ways: bool) -> str:
     """Return the page.
 
     Args:
         found: What it shows: weights before a threshold.
         model: Name of the model.
         threshold: Where the slider begins.
+        both_ways: Whether tokens attend to those behind them, too.
     """
     import json  # not needed to import the package
 
@@ -37,6 +38,7 @@ def page(found: AttentionAnalysis, model: str, threshold: float) -> str:
     data = {
         "tokens": [token.replace("\n", "\u21b5").translate(PICTURES) for token in found.tokens],
         "first": found.first,
+        "both_ways": both_ways,
         "threshold": threshold,
         "weights": b64encode(steps.tobytes()).decode("ascii"),
     }

@@ -171,7 +171,9 @@ class Inspection(Analysis):
 
         Returns:
             float32 [n_heads, n, first + n], or with `head` [n, first + n]: row = attending token,
-            column = attended token, zero above the diagonal, each row summing to 1.
+            column = attended token, zero above the diagonal, each row summing to 1.  An encoder's
+            tokens attend to all of them, [n_heads, n, tokens], and to the special tokens that it
+            reads around them: what a row lacks to 1.
 
         Raises:
             EmptyStateError: The state holds no tokens.

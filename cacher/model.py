@@ -73,6 +73,10 @@ class Model(Encoding):
         self.n_ctx: int = facts["n_ctx"]
         #: What it is for: ``"causal_lm"``, ``"sequence_classification"`` or ``"encoder"``.
         self.model_type: ModelType = facts["model_type"]
+        # Tokens that an encoder reads around those of a state.
+        self._around = 0
+        if self.model_type == "encoder" and self._tokenizer is not None:
+            self._around = len(self._tokenizer.encode("", add_special=True))
         #: Of a classifier, one for each output.
         self.labels: tuple[str, ...] = facts["labels"]
         #: Tokens the model knows.
@@ -126,6 +130,9 @@ class Model(Encoding):
     ) -> State:
         """Return a new state.  Nothing is computed before something is asked of it.
 
+        An encoder's is there to be looked into: its attention, `State.hidden`, `State.embedding`.
+        It reads the special tokens of its template around the state's, which are never among them.
+
         Args:
             text: A text, token ids, or None for an empty state.
             config: Defaults of its generations and what it stores; see `StateConfig`.
@@ -138,7 +145,6 @@ class Model(Encoding):
             ContextOverflowError: More tokens than the context holds.
             TokenIdError: An id is outside the vocabulary.
             EncodingError: The text holds half of a surrogate pair.
-            WrongModelTypeError: An encoder reads no text from left to right.
 
         Example:
             >>> import cacher

@@ -75,7 +75,7 @@ class Windowed:
 
         With ``context_strategy`` "slide": most tokens of it that the model sees at a time.
         """
-        return min(self._config.context_size, self.model.n_ctx)
+        return min(self._config.context_size, self.model.n_ctx - self.model._around)
 
     @property
     def dropped_tokens(self) -> int:

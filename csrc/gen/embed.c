@@ -40,7 +40,8 @@ static cch_status run_pass(const job *j, size_t first, size_t n, int64_t at, cch
     const size_t dim = (size_t)j->model->config.hidden_size;
     const float *hidden = NULL;
     size_t ld = 0;
-    CCH_RETURN_IF(cch_encode(j->model, j->ids + at, j->lengths + first, n, j->options->cancel, &hidden, &ld, err));
+    CCH_RETURN_IF(cch_encode(j->model, j->ids + at, j->lengths + first, n, NULL, j->options->cancel,
+                             &hidden, &ld, err));
     for (size_t i = first; i < first + n; i++) {
         const size_t rows = (size_t)j->lengths[i];
         float *dst = j->dst + i * dim;

@@ -5,10 +5,7 @@
 /* ---- states and their model ---- */
 
 cch_status cch_state_new(cch_model *model, cch_state **out, cch_error *err) {
-    *out = NULL;
-    if (model->config.model_type == CCH_ENCODER) return cch_model_expect(model, CCH_CAUSAL_LM, "a state", err);
-    return cch_state_make(model, model->pool, model->config.vocab_size, model->config.max_position_embeddings, out,
-                          err);
+    return cch_state_make(model, model->pool, model->config.vocab_size, cch_model_room(model), out, err);
 }
 
 cch_status cch_state_evict(cch_state *state, cch_error *err) {
@@ -132,7 +129,7 @@ cch_status cch_eval(cch_model *model, cch_state *const *states, size_t n, const 
                     float *logits, cch_error *err) {
     static const cch_eval_options defaults = CCH_EVAL_OPTIONS_INIT;
     if (options == NULL) options = &defaults;
-    if (logits != NULL || options->store_top_k > 0)
+    if (logits != NULL || options->store_top_k > 0 || model->config.model_type == CCH_ENCODER)
         CCH_RETURN_IF(cch_model_expect(model, CCH_CAUSAL_LM, "predicting tokens", err));
     return eval_states(model, states, n, options, logits, err);
 }

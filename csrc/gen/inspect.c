@@ -5,11 +5,15 @@
  * By the laws it is what generation saw, bit for bit.  Like evaluations, inspections of different threads take turns
  * after each pass, so that looking at a long state does not stop those who generate.  KV entries that were evicted in
  * between are computed again at the start of a pass, under the run lock that the pass keeps.
+ *
+ * An encoder keeps nothing of a state's tokens: each pass reads all of them, its template around them, and shows the
+ * rows that are looked at.
  */
 #include <math.h>
 #include <string.h>
 
 #include "gen/eval.h"
+#include "model/encode.h"
 
 typedef struct inspection {
     cch_state *state;
@@ -52,12 +56,17 @@ static cch_status compute(inspection *in, int32_t out_first, int32_t upto, float
     return cch_eval_asks(&in->work, &ask, 1, in->options, false, in->err);
 }
 
+static bool encodes(const inspection *in) { return in->state->model->config.model_type == CCH_ENCODER; }
+
+/* Keys that the positions are shown with. */
+static int32_t context(const inspection *in) { return encodes(in) ? cch_state_len(in->state) : in->first + in->n; }
+
 /* Holds, and brings the KV entries of all positions up to date. */
 static cch_status begin(inspection *in) {
     int32_t upto = in->first + in->n;
     CCH_RETURN_IF(hold(in));
     CCH_RETURN_IF(check_positions(in));
-    return in->n > 0 ? compute(in, upto, upto, NULL) : CCH_OK;
+    return in->n > 0 && !encodes(in) ? compute(in, upto, upto, NULL) : CCH_OK;
 }
 
 /* Takes the run lock with the KV entries of positions [0, upto) in memory.  The caller gives it back. */
@@ -71,17 +80,50 @@ static cch_status lock_ready(inspection *in, int32_t upto) {
     return status;
 }
 
+/* A pass over the rows of a decoder. */
+static cch_status decode_rows(inspection *in, const cch_probe *probe) {
+    cch_model *model = in->state->model;
+    CCH_RETURN_IF(lock_ready(in, in->first + in->at + in->rows));
+    cch_span span = {in->state->pages, in->first + in->at, in->rows, false, 0};
+    cch_status status = cch_forward(model, &span, 1, NULL, probe, in->options->cancel, in->err);
+    cch_run_unlock(model);
+    return status;
+}
+
+/* A pass over the whole text of an encoder, which shows the rows. */
+static cch_status encode_rows(inspection *in, const cch_probe *probe) {
+    cch_status status = CCH_OK;
+    cch_error *err = in->err;
+    cch_model *model = in->state->model;
+    const int32_t len = cch_state_len(in->state), before = (int32_t)model->n_before;
+    const int32_t n = before + len + (int32_t)model->n_after; /* fits: cch_model_room */
+    cch_probe shown = *probe;
+    const float *hidden;
+    int32_t *ids = NULL;
+    size_t ld;
+    shown.first_row = before + in->first + in->at;
+    shown.n_rows = in->rows;
+    shown.first_key = before;
+    CCH_NEW(ids, (size_t)n, err);
+    if (before > 0) memcpy(ids, model->before, model->n_before * sizeof *ids);
+    for (int32_t i = 0; i < len; i++)
+        ids[before + i] = in->state->pages[i / CCH_PAGE_TOKENS]->tokens[i % CCH_PAGE_TOKENS];
+    if (model->n_after > 0) memcpy(ids + before + len, model->after, model->n_after * sizeof *ids);
+    CCH_TRY(cch_run_lock(model, err));
+    status = cch_encode(model, ids, &n, 1, &shown, in->options->cancel, &hidden, &ld, err);
+    cch_run_unlock(model);
+done:
+    cch_free(ids);
+    return status;
+}
+
 /* Passes over the positions with a probe; visit (may be NULL) takes the results of each. */
 static cch_status probe_positions(inspection *in, const cch_probe *probe,
                                   void (*visit)(void *arg, int32_t at, int32_t n), void *arg) {
     int32_t most = in->work.chunk_tokens;
     for (in->at = 0; in->at < in->n; in->at += in->rows) {
         in->rows = in->n - in->at < most ? in->n - in->at : most;
-        CCH_RETURN_IF(lock_ready(in, in->first + in->at + in->rows));
-        cch_span span = {in->state->pages, in->first + in->at, in->rows, false, 0};
-        cch_status status = cch_forward(in->state->model, &span, 1, NULL, probe, in->options->cancel, in->err);
-        cch_run_unlock(in->state->model);
-        CCH_RETURN_IF(status);
+        CCH_RETURN_IF(encodes(in) ? encode_rows(in, probe) : decode_rows(in, probe));
         if (visit != NULL) visit(arg, in->at, in->rows);
     }
     return CCH_OK;
@@ -222,9 +264,9 @@ static cch_status attention_block(const inspection *in, int32_t head, float **ou
     cch_status status = CCH_OK;
     size_t heads = head >= 0 ? 1 : (size_t)in->state->model->config.n_heads, floats;
     size_t rows = (size_t)(in->n < in->work.chunk_tokens ? in->n : in->work.chunk_tokens);
-    size_t context = (size_t)(in->first + in->n);
-    if (!cch_mul(heads * rows, context, &floats))
-        CCH_FAIL(err, CCH_E_MEMORY, -1, "attention of %zu x %zu positions does not fit memory", rows, context);
+    size_t keys = (size_t)context(in);
+    if (!cch_mul(heads * rows, keys, &floats))
+        CCH_FAIL(err, CCH_E_MEMORY, -1, "attention of %zu x %zu positions does not fit memory", rows, keys);
     CCH_NEW(*out, floats, err);
 done:
     return status;
@@ -233,7 +275,7 @@ done:
 static cch_status attend(inspection *in, int32_t layer, int32_t head, float *dst) {
     float *block = NULL;
     const cch_config *c = &in->state->model->config;
-    attention_visit v = {NULL, dst, head >= 0 ? 1 : (size_t)c->n_heads, (size_t)in->n, (size_t)(in->first + in->n)};
+    attention_visit v = {NULL, dst, head >= 0 ? 1 : (size_t)c->n_heads, (size_t)in->n, (size_t)context(in)};
     cch_probe probe = {.attention_layer = layer, .attention_head = head, .ld_attention = v.context, .stop_early = true};
     CCH_RETURN_IF(attention_block(in, head, &block, in->err));
     v.src = probe.attention = block;
@@ -270,7 +312,7 @@ static void show_layer(void *arg, int32_t layer) {
 static cch_status attend_layers(inspection *in, int32_t head, cch_attention_visit visit, void *arg) {
     float *block = NULL;
     layers_visit v = {in, visit, arg, NULL};
-    cch_probe probe = {.attention_layer = -1, .attention_head = head, .ld_attention = (size_t)(in->first + in->n),
+    cch_probe probe = {.attention_layer = -1, .attention_head = head, .ld_attention = (size_t)context(in),
                        .stop_early = true, .attended = show_layer, .arg = &v};
     CCH_RETURN_IF(attention_block(in, head, &block, in->err));
     v.src = probe.attention = block;
@@ -352,6 +394,7 @@ cch_status cch_state_kv(cch_state *state, int32_t layer, int32_t first, int32_t 
     const cch_config *c = &state->model->config;
     if (layer < 0 || layer >= c->n_layers)
         CCH_FAIL(err, CCH_E_ARGUMENT, -1, "layer is %d, allowed: 0 to %d", layer, c->n_layers - 1);
+    if (encodes(&in)) return cch_model_expect(state->model, CCH_CAUSAL_LM, "keys and values", err);
     cch_status status = begin(&in);
     if (status == CCH_OK && n > 0) {
         status = lock_ready(&in, first + n);

@@ -253,7 +253,8 @@ CCH_API cch_status cch_model_check(cch_model *model, cch_error *err);
 
 typedef struct cch_state cch_state;
 
-/* An empty state.   E_MODEL_TYPE: an encoder reads no text from left to right. */
+/* An empty state.  An encoder's holds a text without the template that is read around it, and is there to be looked
+ * into: its attention and hidden states; what else a state is asked gives E_MODEL_TYPE. */
 CCH_API cch_status cch_state_new(cch_model *model, cch_state **out, cch_error *err);
 /* A second state with the same tokens that shares all pages: constant time and space. */
 CCH_API cch_status cch_state_fork(cch_state *state, cch_state **out, cch_error *err);
@@ -368,7 +369,9 @@ CCH_API cch_status cch_state_classify(cch_state *state, int32_t first, int32_t n
 CCH_API cch_status cch_state_analyze(cch_state *state, int32_t first, int32_t n, const cch_predictions *out,
                                      const cch_eval_options *options, cch_error *err);
 /* Softmax attention of query positions [first, first + n) over keys [0, first + n): dst [n_heads, n, first + n] f32
- * (head >= 0: only that head, dst [1, n, first + n]), zero above the diagonal.  layer 0..n_layers-1. */
+ * (head >= 0: only that head, dst [1, n, first + n]), zero above the diagonal.  layer 0..n_layers-1.
+ *   Of an encoder's state over all of its keys, dst [.., n, length of the state]; what a row lacks to a sum of 1 went
+ * to the template. */
 CCH_API cch_status cch_state_attention(cch_state *state, int32_t layer, int32_t head, int32_t first, int32_t n,
                                        float *dst, const cch_eval_options *options, cch_error *err);
 /* Called with the attention of one layer for rows [at, at + n) of those asked for: weights [n_heads or 1, n, context]

@@ -53,19 +53,26 @@ static void copy_rows(const float *src, size_t lds, float *dst, size_t ldd, size
     for (size_t i = 0; i < n; i++) memcpy(dst + i * ldd, src + i * lds, floats * sizeof *dst);
 }
 
-/* Row i of a task is query head i % group at position first + i / group.  Writes zeros outside the visible range. */
+/* dst [n]: weights of the keys [first, first + n), of which scores has [first_seen, last_seen); zeros elsewhere. */
+static void show_row(const float *scores, int64_t first_seen, int64_t last_seen, int64_t first, int64_t n, float *dst) {
+    const int64_t begin = first_seen > first ? first_seen : first;
+    const int64_t end = last_seen < first + n ? last_seen : first + n;
+    memset(dst, 0, (size_t)n * sizeof *dst);
+    if (begin < end) memcpy(dst + begin - first, scores + begin, (size_t)(end - begin) * sizeof *dst);
+}
+
+/* Row i of a task is query head i % group at position first + i / group. */
 static void probe_rows(const job *j, const cch_queries *b, int32_t kv_head, const cch_attention_work *w, size_t lds,
                        int32_t skipped) {
     const cch_probe *p = j->probe;
     int32_t group = group_of(&j->model->config);
     for (int32_t i = 0; i < b->n * group; i++) {
         int32_t head = kv_head * group + i % group;
-        if (p->attention_head >= 0 && head != p->attention_head) continue;
+        size_t row = b->row + (size_t)(i / group) - (size_t)p->first_row; /* wraps for rows before the first */
+        if ((p->attention_head >= 0 && head != p->attention_head) || row >= j->probe_rows) continue;
         size_t plane = p->attention_head >= 0 ? 0 : (size_t)head;
-        float *dst = p->attention + (plane * j->probe_rows + b->row + (size_t)(i / group)) * p->ld_attention;
-        memset(dst, 0, p->ld_attention * sizeof *dst);
-        memcpy(dst + skipped + w->first[i], w->scores + (size_t)i * lds + w->first[i],
-               (size_t)(w->last[i] - w->first[i]) * sizeof *dst);
+        show_row(w->scores + (size_t)i * lds, w->first[i], w->last[i], (int64_t)p->first_key - skipped,
+                 (int64_t)p->ld_attention, p->attention + (plane * j->probe_rows + row) * p->ld_attention);
     }
 }
 

@@ -9,6 +9,7 @@
 typedef struct pass {
     cch_model *model;
     const int32_t *ids, *lengths;
+    const cch_probe *probe;
     size_t n_texts, rows, n_pages, max_blocks;
     int32_t longest;
     cch_row *batch;               /* [rows] */
@@ -142,7 +143,9 @@ static void attend(pass *p, int32_t l, const float *x) {
     matmul(p, &layer->qkv, x, p->ld, p->qkv, p->ld_qkv);
     cch_op_store_kv(m, l, p->runs, p->n_runs, p->qkv, p->ld_qkv, local ? p->local_cos : p->cos,
                     local ? p->local_sin : p->sin);
-    cch_attention(m, l, p->blocks, p->n_blocks, p->qkv, p->ld_qkv, p->att, p->ld_att, p->work, NULL, 0);
+    cch_attention(m, l, p->blocks, p->n_blocks, p->qkv, p->ld_qkv, p->att, p->ld_att, p->work, p->probe,
+                  p->probe == NULL ? 0 : (size_t)p->probe->n_rows);
+    if (cch_probes_attention(p->probe, l) && p->probe->attended != NULL) p->probe->attended(p->probe->arg, l);
     matmul(p, &layer->o, p->att, p->ld_att, p->delta, p->ld);
 }
 
@@ -153,11 +156,25 @@ static void feed_forward(pass *p, int32_t l, const float *x) {
     matmul(p, &layer->down, p->mlp, p->ld_mlp, p->delta, p->ld);
 }
 
+/* What stands before layer `layer`, delta included; layer -1: the final hidden states. */
+static void probe_hidden(const pass *p, int32_t layer) {
+    const cch_probe *probe = p->probe;
+    const size_t n = (size_t)p->model->config.hidden_size;
+    if (probe == NULL || probe->hidden == NULL || probe->hidden_layer != layer) return;
+    for (size_t r = 0; r < (size_t)probe->n_rows; r++) {
+        const size_t at = ((size_t)probe->first_row + r) * p->ld;
+        float *dst = probe->hidden + r * n;
+        memcpy(dst, p->x + at, n * sizeof *dst);
+        if (p->pending) p->model->kern->add(dst, p->delta + at, n);
+    }
+}
+
 cch_status cch_encode(cch_model *model, const int32_t *ids, const int32_t *lengths, size_t n_texts,
-                      const volatile int *cancel, const float **out_hidden, size_t *out_ld, cch_error *err) {
+                      const cch_probe *probe, const volatile int *cancel, const float **out_hidden, size_t *out_ld,
+                      cch_error *err) {
     const cch_weights *w = &model->weights;
-    const int32_t n_layers = model->config.n_layers;
-    pass p = {.model = model, .ids = ids, .lengths = lengths, .n_texts = n_texts};
+    const int32_t n_layers = model->config.n_layers, stop = cch_probe_last_stage(probe, n_layers);
+    pass p = {.model = model, .ids = ids, .lengths = lengths, .n_texts = n_texts, .probe = probe};
     CCH_RETURN_IF(plan(&p, err));
 
     cch_op_embed(model, p.batch, p.rows, p.x, p.ld, p.cos, p.sin);
@@ -168,12 +185,17 @@ cch_status cch_encode(cch_model *model, const int32_t *ids, const int32_t *lengt
         const cch_layer *layer = &w->layers[l];
         if (cancel != NULL && *cancel != 0)
             CCH_FAIL(err, CCH_E_CANCELLED, l, "cancelled before layer %d of %d", l, n_layers);
+        probe_hidden(&p, l);
+        if (stop <= 2 * l) return CCH_OK;
         attend(&p, l, enter(&p, &layer->attention_norm));
+        if (stop <= 2 * l + 1) return CCH_OK;
         leave(&p, &layer->attention_norm);
         feed_forward(&p, l, enter(&p, &layer->mlp_norm));
         leave(&p, &layer->mlp_norm);
     }
+    probe_hidden(&p, n_layers);
     if (w->final_norm.w != NULL) add_norm(&p, &w->final_norm, p.x);
+    probe_hidden(&p, -1);
     *out_hidden = p.x;
     *out_ld = p.ld;
     return CCH_OK;

@@ -13,13 +13,17 @@
 #define CCH_MODEL_ENCODE_H
 
 #include "base/status.h"
+#include "model/forward.h"
 #include "model/model.h"
 
 /* Reads the texts: ids, one text behind the other, of lengths [n_texts], each 1 to max_position_embeddings; ids are in
  * the vocabulary.
- *   *out_hidden: [sum of lengths, *out_ld] f32, the final hidden states: a view of the scratch, until the next pass.
- *   cancel: read per layer, E_CANCELLED.   E_MEMORY.   Threads: the caller holds the model's run lock. */
+ *   *out_hidden: [sum of lengths, *out_ld] f32, the final hidden states: a view of the scratch, until the next pass;
+ * unspecified when a probe stopped it early.
+ *   probe: NULL but for a single text.   cancel: read per layer, E_CANCELLED.   E_MEMORY.
+ * Threads: the caller holds the model's run lock. */
 cch_status cch_encode(cch_model *model, const int32_t *ids, const int32_t *lengths, size_t n_texts,
-                      const volatile int *cancel, const float **out_hidden, size_t *out_ld, cch_error *err);
+                      const cch_probe *probe, const volatile int *cancel, const float **out_hidden, size_t *out_ld,
+                      cch_error *err);
 
 #endif

@@ -179,13 +179,10 @@ static void probe_hidden(const pass *p, int32_t layer, const float *matrix) {
     for (size_t r = 0; r < p->rows; r++) memcpy(probe->hidden + r * n, matrix + r * p->ld, n * sizeof *matrix);
 }
 
-/* The stage after which a probe that stops early has seen everything: 2 l = before layer l, 2 l + 1 = after its
- * attention; INT32_MAX: never. */
-static int32_t last_stage(const pass *p) {
-    const cch_probe *probe = p->probe;
+int32_t cch_probe_last_stage(const cch_probe *probe, int32_t n_layers) {
     int32_t stage = -1;
     if (probe == NULL || !probe->stop_early) return INT32_MAX;
-    int32_t attended = probe->attention_layer < 0 ? p->model->config.n_layers - 1 : probe->attention_layer;
+    int32_t attended = probe->attention_layer < 0 ? n_layers - 1 : probe->attention_layer;
     if (probe->attention != NULL) stage = 2 * attended + 1;
     if (probe->hidden != NULL && probe->hidden_layer < 0) return INT32_MAX;
     if (probe->hidden != NULL && 2 * probe->hidden_layer > stage) stage = 2 * probe->hidden_layer;
@@ -199,7 +196,7 @@ cch_status cch_forward(cch_model *model, const cch_span *spans, size_t n_spans, 
     pass p = {.model = model, .spans = spans, .n_spans = n_spans, .probe = probe};
     CCH_RETURN_IF(plan(&p, err));
     size_t batch_rows = p.rows;
-    int32_t stop = last_stage(&p);
+    int32_t stop = cch_probe_last_stage(probe, n_layers);
 
     cch_op_embed(model, p.batch, p.rows, p.x, p.ld, p.cos, p.sin);
     for (int32_t l = 0; l < n_layers; l++) {

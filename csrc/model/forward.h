@@ -33,6 +33,8 @@ typedef struct cch_probe {
     int32_t hidden_layer;    /* 0 = input of the first layer .. n_layers = output of the last; -1 = after final norm */
     float *hidden;           /* [rows, hidden_size] */
     bool stop_early;         /* nothing after the probed layer is needed */
+    int32_t first_row, n_rows, first_key; /* of an encoder, which reads its text whole: the rows that are shown, and the
+                                             key of their first column (ld_attention: how many); else 0 */
 } cch_probe;
 
 static inline bool cch_probes_attention(const cch_probe *probe, int32_t layer) {
@@ -46,6 +48,10 @@ static inline bool cch_probes_attention(const cch_probe *probe, int32_t layer) {
  * Threads: one call at a time per model (the model's run lock is held by the caller). */
 cch_status cch_forward(cch_model *model, const cch_span *spans, size_t n_spans, float *hidden_out,
                        const cch_probe *probe, const volatile int *cancel, cch_error *err);
+
+/* The stage after which a probe that stops early has seen everything: 2 l = before layer l, 2 l + 1 = after its
+ * attention; INT32_MAX: never.   probe may be NULL. */
+int32_t cch_probe_last_stage(const cch_probe *probe, int32_t n_layers);
 
 /* logits [rows, n_outputs rounded up to 16] = hidden [rows, hidden_size] times the output matrix; n_outputs: the
  * vocabulary, or the labels of a classifier. */

@@ -24,6 +24,8 @@ struct cch_model {
     cch_weights weights;             /* owned, immutable after load */
     cch_rope rope, local_rope;       /* owned, immutable after load; local_rope: of layers with a window */
     cch_sentence sentence;           /* of an encoder: what becomes of a text's hidden states */
+    const int32_t *before, *after;   /* of an encoder: what its tokenizer puts around a text; views, lengths below */
+    size_t n_before, n_after;
     const cch_kernels *kern;         /* static */
     cch_threads *threads;            /* owned, used and exchanged under run_lock */
     atomic_int n_threads;            /* of `threads`, for readers without the lock */
@@ -35,6 +37,13 @@ struct cch_model {
     char fingerprint[65];
     atomic_llong tokens_computed, forwards;
 };
+
+/* Most tokens of a state: an encoder reads its template around them. */
+static inline int32_t cch_model_room(const cch_model *model) {
+    if (model->config.model_type != CCH_ENCODER) return model->config.max_position_embeddings;
+    const int64_t room = (int64_t)model->sentence.max_tokens - (int64_t)(model->n_before + model->n_after);
+    return room < 0 ? 0 : (int32_t)room;
+}
 
 /* Waits for the caller's turn at the run lock.  E_BUSY when the calling thread holds it: it is in a progress callback
  * of a call that keeps its turn (gen/eval.h). */

@@ -103,6 +103,12 @@ static cch_status open_tokenizer(const char *folder, cch_model *m, cch_error *er
         CCH_FAIL(err, CCH_E_FORMAT, -1, "the tokenizer in %s has %d ids, but the model's vocab_size is %d", folder,
                  size, m->config.vocab_size);
     cch_tokenizer_widen(m->tokenizer, m->config.vocab_size);
+    if (m->config.model_type == CCH_ENCODER) {
+        m->before = m->tokenizer->prefix;
+        m->after = m->tokenizer->suffix;
+        m->n_before = m->tokenizer->n_prefix;
+        m->n_after = m->tokenizer->n_suffix;
+    }
     return CCH_OK;
 }
 

@@ -13,6 +13,11 @@ static cch_model_info info_of(const cch_py_state *self) {
     return info;
 }
 
+/* Keys that rows before `upto` are shown with: those up to it, or all that an encoder sees. */
+static Py_ssize_t context(const cch_py_state *self, Py_ssize_t upto) {
+    return info_of(self).model_type == CCH_ENCODER ? cch_state_len(self->state) : upto;
+}
+
 static PyObject *finish(cch_py_call *call, PyObject *object, cch_status status, const cch_error *err,
                         PyObject *result) {
     if (!cch_py_call_end(call, cch_py_module_of(object), status, err)) Py_CLEAR(result);
@@ -75,7 +80,7 @@ PyObject *cch_py_state_attention(PyObject *object, PyObject *args) {
         !cch_py_range(module, self->state, first, n))
         return NULL;
     float *data = NULL;
-    Py_ssize_t shape[3] = {head >= 0 ? 1 : info_of(self).n_heads, n, (Py_ssize_t)first + n};
+    Py_ssize_t shape[3] = {head >= 0 ? 1 : info_of(self).n_heads, n, context(self, (Py_ssize_t)first + n)};
     PyObject *result = cch_py_array_new(module, 'f', 3, shape, &data);
     if (result == NULL) return NULL;
     cch_py_call call;
@@ -166,7 +171,7 @@ PyObject *cch_py_state_attention_layers(PyObject *object, PyObject *args) {
         return NULL;
     cch_py_call call;
     cch_error err = {0};
-    layers_call v = {&call, module, visit, head >= 0 ? 1 : info_of(self).n_heads, (Py_ssize_t)first + n};
+    layers_call v = {&call, module, visit, head >= 0 ? 1 : info_of(self).n_heads, context(self, (Py_ssize_t)first + n)};
     cch_py_call_begin(&call, &self->cancel, NULL);
     cch_eval_options options = cch_py_eval_options(&call, chunk_tokens, 0);
     cch_status status = cch_state_attention_layers(self->state, head, first, n, show_layer, &v, &options, &err);

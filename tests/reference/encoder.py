@@ -29,19 +29,29 @@ from reference.decoder import (
 )
 
 
-def attention(q: Array, k: Array, v: Array, reach: int | None) -> Array:
-    """Attend to both sides, at most `reach` away: [heads, n, dim] gives [n, heads * dim]."""
-    heads, n, dim = q.shape
-    distance = np.abs(np.arange(n)[:, None] - np.arange(n)[None, :])
-    hidden = distance > (n if reach is None else reach)
-    out = np.empty((n, heads, dim))
-    for head in range(heads):
-        scores = q[head] @ k[head].T / math.sqrt(dim)
-        out[:, head] = softmax(np.where(hidden, -np.inf, scores)) @ v[head]
-    return out.reshape(n, heads * dim)
+class Trace:
+    """What went through the layers: `states` [layers + 2] before each, behind the last, and behind
+    the final norm; `weights` [layers] of their heads, [heads, n, n]."""
+
+    def __init__(self) -> None:
+        self.states: list[Array] = []
+        self.weights: list[Array] = []
+
+    def attention(self, q: Array, k: Array, v: Array, reach: int | None) -> Array:
+        """Attend to both sides, at most `reach` away: [heads, n, dim] gives [n, heads * dim]."""
+        heads, n, dim = q.shape
+        distance = np.abs(np.arange(n)[:, None] - np.arange(n)[None, :])
+        hidden = distance > (n if reach is None else reach)
+        out, weights = np.empty((n, heads, dim)), np.empty((heads, n, n))
+        for head in range(heads):
+            scores = q[head] @ k[head].T / math.sqrt(dim)
+            weights[head] = softmax(np.where(hidden, -np.inf, scores))
+            out[:, head] = weights[head] @ v[head]
+        self.weights.append(weights)
+        return out.reshape(n, heads * dim)
 
 
-def bert_hidden(config: dict[str, Any], t: Tensors, ids: list[int]) -> Array:
+def bert(config: dict[str, Any], t: Tensors, ids: list[int], trace: Trace) -> None:
     eps, dim = config["layer_norm_eps"], config["hidden_size"] // config["num_attention_heads"]
     act = ACTIVATIONS[config["hidden_act"]]
 
@@ -55,19 +65,20 @@ def bert_hidden(config: dict[str, Any], t: Tensors, ids: list[int]) -> Array:
     x = x + t["embeddings.position_embeddings.weight"][: len(ids)]
     x = norm(x + t["embeddings.token_type_embeddings.weight"][0], "embeddings")
     for layer in range(config["num_hidden_layers"]):
+        trace.states.append(x)
         at = f"encoder.layer.{layer}."
         q, k, v = (
             split_heads(linear(x, f"{at}attention.self.{name}"), dim)
             for name in ("query", "key", "value")
         )
-        mixed = linear(attention(q, k, v, None), f"{at}attention.output.dense")
+        mixed = linear(trace.attention(q, k, v, None), f"{at}attention.output.dense")
         x = norm(x + mixed, f"{at}attention.output")
         inner = act(linear(x, f"{at}intermediate.dense"))
         x = norm(x + linear(inner, f"{at}output.dense"), f"{at}output")
-    return x
+    trace.states += [x, x]
 
 
-def modernbert_hidden(config: dict[str, Any], t: Tensors, ids: list[int]) -> Array:
+def modernbert(config: dict[str, Any], t: Tensors, ids: list[int], trace: Trace) -> None:
     eps, dim = config["norm_eps"], config["hidden_size"] // config["num_attention_heads"]
     act = ACTIVATIONS[config["hidden_activation"]]
 
@@ -76,6 +87,7 @@ def modernbert_hidden(config: dict[str, Any], t: Tensors, ids: list[int]) -> Arr
 
     x = norm(t["embeddings.tok_embeddings.weight"][ids], "embeddings.norm")
     for layer in range(config["num_hidden_layers"]):
+        trace.states.append(x)
         at = f"layers.{layer}."
         everywhere = layer % config["global_attn_every_n_layers"] == 0
         theta = config["global_rope_theta" if everywhere else "local_rope_theta"]
@@ -85,18 +97,24 @@ def modernbert_hidden(config: dict[str, Any], t: Tensors, ids: list[int]) -> Arr
             split_heads(part, dim) for part in np.split(h @ t[f"{at}attn.Wqkv.weight"].T, 3, -1)
         )
         reach = None if everywhere else config["local_attention"] // 2
-        mixed = attention(rotate(q, freq), rotate(k, freq), v, reach)
+        mixed = trace.attention(rotate(q, freq), rotate(k, freq), v, reach)
         x = x + mixed @ t[f"{at}attn.Wo.weight"].T
         gate, up = np.split(norm(x, f"{at}mlp_norm") @ t[f"{at}mlp.Wi.weight"].T, 2, -1)
         x = x + (act(gate) * up) @ t[f"{at}mlp.Wo.weight"].T
-    return norm(x, "final_norm")
+    trace.states += [x, norm(x, "final_norm")]
+
+
+def traced(folder: Path, ids: list[int]) -> Trace:
+    """Return all that goes through the layers for ``ids``."""
+    config, tensors = load(folder)
+    trace = Trace()
+    (bert if config["model_type"] == "bert" else modernbert)(config, tensors, ids, trace)
+    return trace
 
 
 def hidden(folder: Path, ids: list[int]) -> Array:
     """Return the final hidden states of ``ids``: float64 [n, hidden_size]."""
-    config, tensors = load(folder)
-    family = bert_hidden if config["model_type"] == "bert" else modernbert_hidden
-    return family(config, tensors, ids)
+    return traced(folder, ids).states[-1]
 
 
 def vector(folder: Path, ids: list[int], pooling: str = "mean") -> Array:

@@ -191,13 +191,84 @@ def test_what_cannot_be_embedded_is_refused(folder: Path, model: cacher.Model) -
     assert np.isfinite(ours.embed(["\x00", "\ufffd"])).all()
 
 
+def test_a_state_shows_attention_and_hidden_states(folder: Path) -> None:
+    model = cacher.load(str(folder), threads=2)
+    (ids,) = some_ids((40,))
+    before, after = np.split(np.array(model.tokenizer.encode("", add_special=True)), [1])
+    want = encoder.traced(folder, [*before, *ids, *after])
+    state = model.state(ids)
+    assert state.token_ids == ids
+    own = slice(1, 41)  # without the template
+    n_layers = model.info.n_layers
+    for layer in range(n_layers):
+        weights = state.attention(layer)
+        assert np.abs(weights - want.weights[layer][:, own, own]).max() < TOLERANCE
+        assert np.array_equal(state.attention(layer, 1, first=7, n=20), weights[1, 7:27])
+    for layer in (*range(n_layers + 1), -1):
+        rows = state.hidden(None if layer < 0 else layer)
+        assert np.abs(rows - want.states[layer][own]).max() < TOLERANCE * 10
+        assert np.array_equal(state.hidden(None if layer < 0 else layer, first=39), rows[39:])
+    assert np.array_equal(state.hidden(), model.embed_tokens([*before, *ids, *after])[own])
+    mean = np.mean(want.weights, axis=(0, 1))[own, own]
+    found = state.analyze_attention(normalize=False)
+    assert np.abs(found.attention_pattern - mean).max() < TOLERANCE
+    assert found.max_attention == pytest.approx(mean.max(), abs=TOLERANCE)
+    assert np.abs(state.embedding().embedding - want.states[-1][own].mean(0)).max() < TOLERANCE * 10
+    assert state.embedding(3, kind="input").dimension == model.info.hidden_size
+    assert "svg" in state.show_attention(0).html
+    assert '"both_ways": true' in state.attention_heatmap()
+
+
+def test_focus_of_heads_counts_all_tokens(folder: Path) -> None:
+    model = cacher.load(str(folder))
+    state = model.state(some_ids((9,))[0])
+    rows = state.attention(1, 0).astype(np.float64)
+    rows /= rows.sum(axis=1, keepdims=True)
+    entropy = -(rows * np.log(rows, out=np.zeros_like(rows), where=rows > 0)).sum(axis=1).mean()
+    head = state.head_importance(1)[0]
+    assert head.mean_entropy == pytest.approx(entropy, rel=1e-9)
+    assert head.importance == pytest.approx(1 - entropy / np.log(9), rel=1e-9)
+    assert all(h.importance == h.mean_entropy == 0 for h in model.state([5]).head_importance())
+
+
+def test_a_state_is_kept_like_any_other(folder: Path, tmp_path: Path) -> None:
+    model = cacher.load(str(folder))
+    state = model.state("a fox")
+    fork = state.fork().append(" sleeps")
+    fork.save(tmp_path / "state.json")
+    again = model.restore(tmp_path / "state.json")
+    assert again.token_ids == fork.token_ids
+    assert np.array_equal(again.hidden(), fork.hidden())
+    assert not np.array_equal(fork.hidden(n=1), state.hidden(n=1)), "it reads both ways"
+    room = model.n_ctx - len(model.tokenizer.encode("", add_special=True))
+    assert state.context_limit == min(room, state.config.context_size)
+    full = model.state([5] * room)
+    assert full.hidden().shape == (room, model.info.hidden_size)
+    with pytest.raises(cacher.ContextOverflowError):
+        full.append([5])
+    with pytest.raises(cacher.EmptyStateError):
+        model.state().hidden()
+
+
 def test_what_predicts_or_judges_is_refused_of_an_encoder(folder: Path) -> None:
     model = cacher.load(str(folder))
     assert model.model_type == model.info.model_type == "encoder"
     assert model.info.page_bytes == 0
-    for call in (model.state, lambda: model.generate("a"), lambda: model.state("a")):
-        with pytest.raises(cacher.WrongModelTypeError, match="this is an encoder model"):
+    state = model.state("a fox")
+    calls = (
+        state.forward, state.generate, state.beam, state.top_tokens, state.logits, state.logprobs,
+        state.entropy, state.ranks, state.analyze_tokens, state.inspect_cache, state.token_info,
+        state.classify, lambda: state.kv(0), lambda: list(state), lambda: model.generate("a"),
+        lambda: model.forward_all([state]), lambda: model.generate_all([state]),
+    )  # fmt: skip
+    for call in calls:
+        with pytest.raises(cacher.WrongModelTypeError, match="is an encoder"):
             call()
+    for core in (lambda: state._core.eval(0), lambda: state._core.kv(0, 0, 1)):
+        with pytest.raises(cacher.WrongModelTypeError, match="this is an encoder model"):
+            core()
+    assert (state.head_position, state.cached_tokens) == (0, 0)
+    assert "a fox" in state._repr_html_()
 
 
 def test_the_fingerprint_tells_poolings_and_limits_apart(folder: Path) -> None:

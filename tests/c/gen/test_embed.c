@@ -79,7 +79,6 @@ TEST(what_cannot_be_embedded_is_refused) {
     const int cancel = 1;
     cch_error err;
     cch_model m;
-    cch_state *state = NULL;
     encoder_open(&m, NULL, 1);
     CHECK_STATUS(cch_embed(&m, ids, (int32_t[]){2, 0}, 2, NULL, got, &err), CCH_E_EMPTY, err, "text 1 holds no tokens");
     CHECK_EQ(err.position, 1);
@@ -100,12 +99,80 @@ TEST(what_cannot_be_embedded_is_refused) {
     m.weights.embedding_norm.b[3] = 3e38f;
     m.weights.layers[2].mlp_norm.w[3] = 3e38f;
     CHECK_STATUS(cch_embed(&m, ids, (int32_t[]){3}, 1, NULL, got, &err), CCH_E_ARGUMENT, err, "text 0 is no numbers");
-    CHECK_STATUS(cch_state_new(&m, &state, &err), CCH_E_MODEL_TYPE, err, "this is an encoder model");
-    CHECK(state == NULL);
     small_close(&m);
     small_open(&m, 1, 10, -1);
     CHECK_STATUS(cch_embed(&m, ids, (int32_t[]){3}, 1, NULL, got, &err), CCH_E_MODEL_TYPE, err,
                  "embedding needs an encoder model, this is a causal_lm model");
+    small_close(&m);
+}
+
+static const int32_t around[] = {9, 8, 7};
+
+/* Two tokens before a text and one behind it. */
+static void templated_open(cch_model *m) {
+    encoder_open(m, NULL, 2);
+    m->before = around;
+    m->after = around + 2;
+    m->n_before = 2;
+    m->n_after = 1;
+}
+
+static cch_state *state_of(cch_model *m, const int32_t *ids, int32_t n) {
+    cch_state *state = NULL;
+    cch_error err;
+    CHECK_OK(cch_state_new(m, &state, &err), err);
+    CHECK_OK(cch_state_append(state, ids, n, &err), err);
+    return state;
+}
+
+TEST(a_state_is_looked_at_with_the_template_around_it) {
+    enum { N = 40, ALL = N + 3, HEADS = 3 };
+    static float want[ALL * WIDTH], got[N * WIDTH], whole[HEADS * N * N], part[N * N];
+    int32_t ids[TOKENS], all[ALL] = {9, 8};
+    cch_error err;
+    cch_model m;
+    some_ids(ids);
+    memcpy(all + 2, ids, N * sizeof *ids);
+    all[ALL - 1] = 7;
+    templated_open(&m);
+    CHECK_EQ(m.config.n_heads, HEADS);
+    cch_state *state = state_of(&m, ids, N);
+    CHECK_OK(cch_embed_tokens(&m, all, ALL, NULL, want, &err), err);
+    for (int32_t chunk = 1; chunk < 60; chunk += 13) {
+        cch_eval_options o = {.chunk_tokens = chunk};
+        CHECK_OK(cch_state_hidden(state, -1, 0, N, got, &o, &err), err);
+        CHECK(memcmp(got, want + 2 * WIDTH, sizeof got) == 0);
+        CHECK_OK(cch_state_hidden(state, m.config.n_layers, 7, 5, got, &o, &err), err);
+        CHECK(memcmp(got, want + 9 * WIDTH, 5 * WIDTH * sizeof *got) == 0); /* BERT has no norm behind the last layer */
+        CHECK_OK(cch_state_attention(state, 1, -1, 0, N, whole, &o, &err), err);
+        CHECK_OK(cch_state_attention(state, 1, -1, 7, 5, part, &o, &err), err);
+        for (int h = 0; h < HEADS; h++)
+            CHECK(memcmp(part + h * 5 * N, whole + (h * N + 7) * N, 5 * N * sizeof *part) == 0);
+        CHECK_OK(cch_state_attention(state, 1, 2, 0, N, part, &(cch_eval_options){.chunk_tokens = N}, &err), err);
+        CHECK(memcmp(part, whole + 2 * N * N, N * sizeof *part) == 0);
+    }
+    for (int row = 0; row < HEADS * N; row++) {
+        float sum = 0;
+        for (int i = 0; i < N; i++) sum += whole[row * N + i];
+        CHECK(sum > 0.5f && sum < 1.0f); /* the rest went to the template */
+    }
+    cch_state_free(state);
+    small_close(&m);
+}
+
+TEST(what_an_encoder_s_state_cannot_do_is_refused) {
+    float got[WIDTH * 4];
+    int32_t ids[300] = {0};
+    cch_error err;
+    cch_model m;
+    templated_open(&m);
+    cch_state *state = state_of(&m, ids, 253);
+    CHECK_STATUS(cch_state_append(state, ids, 1, &err), CCH_E_CONTEXT, err, "253");
+    CHECK_STATUS(cch_eval(&m, &state, 1, NULL, NULL, &err), CCH_E_MODEL_TYPE, err, "this is an encoder model");
+    CHECK_STATUS(cch_state_kv(state, 0, 0, 1, got, got, NULL, &err), CCH_E_MODEL_TYPE, err, "keys and values");
+    CHECK_STATUS(cch_state_logits(state, 0, 1, got, NULL, &err), CCH_E_MODEL_TYPE, err, NULL);
+    CHECK_STATUS(cch_state_hidden(state, 0, 250, 4, got, NULL, &err), CCH_E_ARGUMENT, err, "holds 253 tokens");
+    cch_state_free(state);
     small_close(&m);
 }
 
@@ -117,10 +184,24 @@ static cch_status embed_once(cch_model *m) {
     return status;
 }
 
+static cch_status look_once(cch_model *m) {
+    static float weights[3 * 20 * 20];
+    const int32_t ids[20] = {0};
+    cch_state *state = NULL;
+    cch_status status = cch_state_new(m, &state, NULL);
+    if (status == CCH_OK) status = cch_state_append(state, ids, 20, NULL);
+    if (status == CCH_OK) status = cch_state_attention(state, 0, -1, 0, 20, weights, NULL, NULL);
+    cch_state_free(state);
+    cch_pool_set_budget(m->pool, 0, true);
+    cch_scratch_deinit(&m->scratch);
+    return status;
+}
+
 TEST(no_memory) {
     cch_model m;
-    encoder_open(&m, NULL, 1);
+    templated_open(&m);
     CHECK_OOM(embed_once(&m));
+    CHECK_OOM(look_once(&m));
     small_close(&m);
 }
 

@@ -19,7 +19,7 @@ static void encode(cch_model *m, const int32_t *ids, const int32_t *n, size_t n_
     const float *found = NULL;
     size_t ld = 0, rows = 0, width = (size_t)m->config.hidden_size;
     cch_error err;
-    CHECK_OK(cch_encode(m, ids, n, n_texts, NULL, &found, &ld, &err), err);
+    CHECK_OK(cch_encode(m, ids, n, n_texts, NULL, NULL, &found, &ld, &err), err);
     for (size_t i = 0; i < n_texts; i++) rows += (size_t)n[i];
     for (size_t r = 0; r < rows; r++) memcpy(hidden + r * width, found + r * ld, width * sizeof *hidden);
 }
@@ -106,7 +106,8 @@ TEST(a_pass_can_be_cancelled) {
     cch_error err;
     cch_model m;
     toy_open(&m, toy_bert(), NULL, 1);
-    CHECK_STATUS(cch_encode(&m, ids, &n, 1, &cancel, &hidden, &ld, &err), CCH_E_CANCELLED, err, "before layer 0 of 3");
+    CHECK_STATUS(cch_encode(&m, ids, &n, 1, NULL, &cancel, &hidden, &ld, &err), CCH_E_CANCELLED, err,
+                 "before layer 0 of 3");
     toy_close(&m);
 }
 
@@ -114,7 +115,7 @@ static cch_status encode_once(cch_model *m) {
     const float *hidden = NULL;
     int32_t ids[20] = {0}, n = 20;
     size_t ld;
-    cch_status status = cch_encode(m, ids, &n, 1, NULL, &hidden, &ld, NULL);
+    cch_status status = cch_encode(m, ids, &n, 1, NULL, NULL, &hidden, &ld, NULL);
     cch_scratch_deinit(&m->scratch);
     return status;
 }
