@@ -19,7 +19,7 @@ TEST_BIN := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/*/test_*.
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test core ext dev test-c test-py test-isa laws parity slow crash bench \
-        bench-api bench-index bench-embed bench-semantic \
+        bench-api bench-index bench-embed bench-semantic false-hits \
         lint fmt werror asan ubsan tsan fuzz fuzz-replay sdist clean
 
 help: ## this list
@@ -119,6 +119,10 @@ bench-semantic: ## all of embedding, index and semantic cache beside their peers
 	@tools/setup.sh embedders
 	@tools/setup.sh caches
 	@$(PY) benchmarks/semantic.py
+
+false-hits: ## how often the semantic cache is wrong, by threshold; writes into docs/semantic-cache.md
+	@tools/setup.sh venv dev
+	@$(PY) benchmarks/false_hits.py
 
 bench-api: ## the server: states and streams beside their floors, then load against llama.cpp's with the same weights
 	@tools/setup.sh venv dev

@@ -49,6 +49,7 @@ _FRAME = 2  # words that stay the same around another thing, at least
 _LONG_FRAME = 6  # around a whole phrase
 _REPLACED = 3  # words that name a thing, at most
 _AUXILIARIES = words("do does did can could will would should may might must is are was were")
+_FUNCTION_STEMS = frozenset(stem(word) for word in FUNCTION)
 _DO = frozenset(("do", "does", "did"))
 _ADJECTIVE = re.compile("(?:e?an|ian|ic|ish|ese)$")
 _COUNTRY = re.compile("(?:ia|as|[aeoy])$")
@@ -111,13 +112,20 @@ def _numbers(a: Reading, b: Reading) -> str | None:
 
 
 def _contrasts(a: Reading, b: Reading) -> str | None:
-    """Compare on every axis: each text has a pole there that the other has not."""
+    """Compare on every axis: each text has a pole there that the other has not.
+
+    Dates are compared over all axes: "yesterday" and "on Sunday" are two days.
+    """
     if not a.poles or not b.poles or a.poles.keys() == b.poles.keys():
         return None
     theirs = {key[0]: found for key, found in b.poles.items() if key not in a.poles}
-    for key, found in a.poles.items():
-        if key[0] in theirs and key not in b.poles:
-            return _pair(KINDS[key[0]], found[0], theirs[key[0]][0])
+    ours = {key[0]: found for key, found in a.poles.items() if key not in b.poles}
+    if axes := ours.keys() & theirs.keys():
+        axis = min(axes)
+        return _pair(KINDS[axis], ours[axis][0], theirs[axis][0])
+    dates = [[key for key in text.poles if KINDS[key[0]] == "date"] for text in (a, b)]
+    if all(dates) and set(dates[0]).isdisjoint(dates[1]):
+        return _pair("date", a.poles[dates[0][0]][0], b.poles[dates[1][0]][0])
     return None
 
 
@@ -212,7 +220,13 @@ def _abbreviates(name: str, reading: Reading) -> bool:
 
 def _order(a: Reading, b: Reading) -> str | None:
     """Compare what stands on the sides of a relation, or is asked for."""
-    swapped = _mirrored(a, b) or _crossed(_around(a), _around(b)) or _counted(a, b) or _roles(a, b)
+    swapped = (
+        _mirrored(a, b)
+        or _crossed(_around(a), _around(b))
+        or _counted(a, b)
+        or _roles(a, b)
+        or _acts(a, b)
+    )
     if swapped is None:
         return None
     first, second = (
@@ -239,6 +253,16 @@ def _behind(reading: Reading, word: str) -> str:
     """Return the stem behind a word, or ""."""
     i = reading.words.index(word) + 1
     return reading.stems[i] if i < len(reading.stems) else ""
+
+
+def _acts(a: Reading, b: Reading) -> tuple[str, str] | None:
+    """Find "who designed" where the other text says "who paid for"."""
+    if "who" not in a.words or "who" not in b.words:
+        return None
+    ours, theirs = _behind(a, "who"), _behind(b, "who")
+    if not ours or not theirs or alike(ours, theirs) or ours == theirs:
+        return None
+    return None if ours in _FUNCTION_STEMS or theirs in _FUNCTION_STEMS else (ours, theirs)
 
 
 def _roles(a: Reading, b: Reading) -> tuple[str, str] | None:

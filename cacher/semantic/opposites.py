@@ -57,6 +57,8 @@ true | false fake
 correct right | wrong
 same identical | different
 alive living | dead
+sleep asleep sleepy | wake awake woke
+invite | kick remove
 birth born | death die died dies dying dead
 win won winning winner | lose lost losing loser
 gain | lose lost loss
@@ -96,7 +98,7 @@ pair | unpair
 join | leave left quit
 enter entering entrance entry | exit leave
 arrive arrival arriving | depart departure leave
-start started begin began beginning launch | stop stopped end ended ending finish quit
+start started begin began beginning launch | stop stopped end ended ending finish quit close
 open opened | close closed shut
 lock | unlock
 add added adding insert | remove delete removed deleting subtract
@@ -135,7 +137,6 @@ first original | last latest recent newest current
 previous | next
 past | future
 past | present
-today tonight | tomorrow | yesterday
 morning | afternoon | evening night
 day daytime | night nighttime
 rise sunrise dawn | set sunset dusk
@@ -216,8 +217,9 @@ january jan | february feb | march_month | april apr | may_month | june jun | ju
 aug | september sep sept | october oct | november nov | december dec
 monday mon | tuesday tue tues | wednesday wed | thursday thu thur thurs | friday fri | saturday | \
 sunday
-this_time | next_time | last_time
+this_time tonight | next_time | last_time
 weekday | weekend
+today tonight | tomorrow | yesterday
 bc bce | ad
 """
 
