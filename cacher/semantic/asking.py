@@ -9,10 +9,13 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from functools import wraps
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from cacher.checks import boolean, string
+from cacher.errors import ParameterError
 from cacher.semantic.entry import Answer, Entry, Hit, check_query, source_of
+from cacher.stores.base import check_tenant
 
 if TYPE_CHECKING:
     from cacher.semantic.cache import SemanticCache
@@ -82,6 +85,8 @@ class Question(NamedTuple):
 class Asking:
     """The asking part of `cacher.SemanticCache`."""
 
+    _functions: dict[str, Callable[..., Any]]  # that `cached` was given, by their tenants
+
     def query(
         self,
         query: str,
@@ -111,6 +116,7 @@ class Asking:
             ParameterError: An argument is outside its range.
             EncodingError: A text holds half of a surrogate pair.
             StoreError: The store cannot be read, or the answer not be stored.
+            RuntimeError: `generate` asks for the answer that it is to make.
 
         Example:
             >>> import cacher
@@ -126,7 +132,7 @@ class Asking:
         asked = self._asked(query, generate, use_cache, similarity_threshold, tenant, source)
         cache, shelf = asked.cache, asked.shelf
         if not use_cache:
-            return asked.passed(_response(asked, generate(query)))
+            return asked.passed(_response(asked, called(generate, query)))
         vector = None
         while True:
             look = cache.look(
@@ -146,7 +152,7 @@ class Asking:
                 landed.append(claim.entry)
                 return asked.answered(claim)
             try:
-                landed.append(asked.store(generate(query), look.vector))
+                landed.append(asked.store(called(generate, query), look.vector))
             finally:
                 shelf.release(query, claim)
         return asked.missed(landed[0], look.guarded)
@@ -222,6 +228,14 @@ class Asking:
         cache = cast("SemanticCache", self)
         return Question(cache, check_query(query), threshold, tenant, name, time.perf_counter())
 
+    def _place(self, function: Callable[..., Any]) -> str:
+        """The tenant of a function's entries."""
+        place = place_of(function)
+        first = self._functions.setdefault(place, function)
+        if first is not function and "<locals>" in name_of(function):
+            raise ParameterError(f"{name_of(function)} names two functions: name a tenant")
+        return place
+
     def cached(
         self,
         function: F | None = None,
@@ -234,9 +248,15 @@ class Asking:
         A coroutine function stays one.  Functions do not share answers.
 
         Args:
-            function: Takes one text and returns a text.
+            function: Takes one text and returns a text.  What else it takes keeps its default,
+                since nothing but the text decides what is found.
             similarity_threshold: The least cosine of a hit, 0 to 1; None: the cache's.
             tenant: Where its entries are; None: under its module's name and its own.
+
+        Raises:
+            TypeError: It takes something else: a method takes its object, too.
+            ParameterError: It has no name of its own, as a lambda, a bound method, or the second
+                of functions that one piece of code makes; then a tenant must be named.
 
         Example:
             >>> import cacher
@@ -247,34 +267,48 @@ class Asking:
             ...         return text.upper()
             ...     assert shout("What is a fox?") == shout("What's a fox?")
         """
+        cache = cast("SemanticCache", self)
 
         def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
-            place = _place(function) if tenant is None else tenant
+            text = _text_of(function)
+            place = cache._place(function) if tenant is None else check_tenant(tenant)
             kwargs: dict[str, Any] = {
                 "similarity_threshold": similarity_threshold, "tenant": place
             }  # fmt: skip
             if inspect.iscoroutinefunction(function):
 
                 @wraps(function)
-                async def answering(query: str) -> str:
-                    return (await self.aquery(query, function, **kwargs)).response
+                async def answering(*args: Any, **named: Any) -> str:
+                    return (await self.aquery(text(args, named), function, **kwargs)).response
 
                 return answering
 
             @wraps(function)
-            def answer(query: str) -> str:
-                return self.query(query, function, **kwargs).response
+            def answer(*args: Any, **named: Any) -> str:
+                return self.query(text(args, named), function, **kwargs).response
 
             return answer
 
         return decorated if function is None else decorated(function)
 
 
+def called(generate: Callable[[str], object], query: str) -> object:
+    """Return what a function makes of a text.
+
+    Raises:
+        RuntimeError: It raised StopIteration, which no future can carry to those who wait.
+    """
+    try:
+        return generate(query)
+    except StopIteration as error:
+        raise RuntimeError(f"{name_of(generate)} raised StopIteration") from error
+
+
 async def generated(generate: Generate, query: str) -> object:
     """Return the answer of a function, which is called in a thread, or of a coroutine function."""
     if inspect.iscoroutinefunction(generate):
         return await generate(query)
-    found = await asyncio.to_thread(generate, query)
+    found = await asyncio.to_thread(called, generate, query)
     return await found if inspect.isawaitable(found) else found
 
 
@@ -293,11 +327,57 @@ def name_of(function: object) -> str:
     return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 
-def _place(function: Callable[..., Any]) -> str:
-    """The name of a function as one of a tenant: letters, digits, and few more."""
-    name = f"{function.__module__}.{name_of(function)}"
+def place_of(function: Callable[..., Any]) -> str:
+    """Return the name of a function as one of a tenant: letters, digits, and few more.
+
+    Raises:
+        ParameterError: Others of the same name may do something else.
+    """
+    name = f"{getattr(function, '__module__', None) or 'builtins'}.{name_of(function)}"
+    owner = getattr(function, "__self__", None)
+    bound = owner is not None and not isinstance(owner, (type, ModuleType))
+    if bound or not hasattr(function, "__qualname__") or "<lambda>" in name:
+        raise ParameterError(f"{name} is not one function's name alone: name a tenant")
     plain = re.sub(r"[^A-Za-z0-9._-]", "-", name)
     if plain == name and len(name) <= MAX_NAME:
         return name
     mark = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
     return f"{plain[: MAX_NAME - len(mark) - 1]}-{mark}"
+
+
+def _text_of(function: Callable[..., Any]) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
+    """Return what finds the text among the arguments of a call.
+
+    Raises:
+        TypeError: The function takes something else than one text.
+    """
+    name = name_of(function)
+    if not callable(function):
+        raise TypeError(f"what is cached must be callable, got {type(function).__name__}")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"{name} is a generator, allowed: what returns a text")
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # of something written in C, which does not tell
+        signature = inspect.Signature()
+    else:
+        try:
+            signature.bind("a text")
+        except TypeError as error:
+            raise TypeError(
+                f"{name}{signature} cannot be called with one text alone: {error}"
+            ) from None
+    first = next(iter(signature.parameters.values()), None)
+    if first is None or first.kind is inspect.Parameter.VAR_POSITIONAL:
+        first = inspect.Parameter("text", inspect.Parameter.POSITIONAL_ONLY)
+    alone = inspect.Signature([first.replace(default=inspect.Parameter.empty)])
+
+    def text(args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        if len(args) == 1 and not named:
+            return args[0]  # as below, sooner
+        try:
+            return alone.bind(*args, **named).args[0]
+        except TypeError as error:
+            raise TypeError(f"{name} is cached, and called with one text alone: {error}") from None
+
+    return text

@@ -115,6 +115,7 @@ class SemanticCache(Asking, Warming, Persisting):
         self._lock = threading.Lock()  # of the two below
         self._desk: Desk | None = None
         self._shelves: dict[str, Shelf] = {}
+        self._functions = {}
 
     def close(self) -> None:
         """Close the store, and end the thread that embeds; the cache is not used again."""

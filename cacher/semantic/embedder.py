@@ -106,8 +106,13 @@ def embedded(embedder: Embedder, texts: Sequence[str]) -> NDArray[np.float32]:
 
     Raises:
         ParameterError: The embedder returned something else.
+        RuntimeError: It raised StopIteration, which no future can carry to those who wait.
     """
-    return checked(embedder.embed(texts), len(texts), embedder.dimension)
+    try:
+        vectors = embedder.embed(texts)
+    except StopIteration as error:
+        raise RuntimeError(f"the embedder {embedder.name} raised StopIteration") from error
+    return checked(vectors, len(texts), embedder.dimension)
 
 
 def checked(vectors: object, n: int, dimension: int) -> NDArray[np.float32]:
@@ -173,8 +178,8 @@ class Desk:
             return
         try:
             vectors = embedded(self.embedder, [one.text for one in batch])
-        except Exception as error:  # of a text: each has its own
-            if len(batch) > 1:
+        except BaseException as error:  # whatever it is, somebody waits for it
+            if len(batch) > 1:  # each text has its own
                 for one in batch:
                     self._answer([one])
                 return
@@ -183,7 +188,7 @@ class Desk:
         for one, vector in zip(batch, vectors, strict=True):
             try:
                 one.future.set_result(one.then(vector))
-            except Exception as error:
+            except BaseException as error:
                 one.future.set_exception(error)
 
 

@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cacher.checks import shown
 from cacher.errors import StoreError
 from cacher.semantic.embedder import Embedder, embedded
 from cacher.semantic.entry import Entry, Hit, Listed
@@ -31,6 +33,9 @@ CANDIDATES = 8  # similar entries that the guard is asked about
 ALIKE = 1 - 1e-6  # a cosine that may be 1 but for rounding
 
 Flight = Future[Entry | None]
+
+#: What this call generates for, and the calls that it is a part of.
+within: ContextVar[tuple[Flight, ...]] = ContextVar("within", default=())
 
 
 class Shelf:
@@ -275,10 +280,15 @@ class Shelf:
         """Return an entry that has come meanwhile, or who generates for this text: None is you.
 
         Whoever is told None enters `flying` at once.
+
+        Raises:
+            RuntimeError: Whoever generates would wait for itself.
         """
         with self._lock:
             flight = self._flights.get(query)
             if flight is not None:
+                if flight in within.get():
+                    raise RuntimeError(f"what generates the answer to {shown(query)} asks for it")
                 return flight
             entry = self.partition.find(query)
             if entry is not None:
@@ -296,12 +306,14 @@ class Shelf:
         """
         landed: list[Entry] = []
         failed: Exception | None = None
+        outer = within.set((*within.get(), self._flights[query]))
         try:
             yield landed
         except Exception as error:
             failed = error
             raise
         finally:
+            within.reset(outer)
             with self._lock:
                 flight = self._flights.pop(query)
             if failed is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from cacher.checks import boolean
 from cacher.errors import ParameterError
-from cacher.semantic.asking import Generate, generated, name_of
+from cacher.semantic.asking import Generate, called, generated, name_of
 from cacher.semantic.entry import Warmed, check_query, check_text, source_of
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Warming:
         plan = self._warming(queries, generate, overwrite, tenant)
         for query in plan.unanswered:
             assert generate is not None
-            plan.answers[query] = generate(query)
+            plan.answers[query] = called(generate, query)
         return plan.stored()
 
     async def awarmup(
