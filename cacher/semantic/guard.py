@@ -29,26 +29,21 @@ from collections import Counter
 
 from cacher.checks import string
 from cacher.semantic.opposites import KINDS
-from cacher.semantic.reading import Reading, read
+from cacher.semantic.reading import Reading, Sides, read
 from cacher.semantic.synonyms import alike
 from cacher.semantic.words import (
     COMMUTING,
-    DETERMINERS,
     FUNCTION,
     NAMES_OF,
     NEGATING_PREFIXES,
     NOT_NEGATED,
-    RELATIONS,
     stem,
-    words,
 )
 
-_AROUND = 3  # words on each side of a relation that may be what it relates
 _LONG = 128  # words; of a longer text an embedding is an average in which a question drowns
 _FRAME = 2  # words that stay the same around another thing, at least
 _LONG_FRAME = 6  # around a whole phrase
 _REPLACED = 3  # words that name a thing, at most
-_AUXILIARIES = words("do does did can could will would should may might must is are was were")
 _FUNCTION_STEMS = frozenset(stem(word) for word in FUNCTION)
 _DO = frozenset(("do", "does", "did"))
 _ADJECTIVE = re.compile("(?:e?an|ian|ic|ish|ese)$")
@@ -143,10 +138,8 @@ def _negations(a: Reading, b: Reading) -> str | None:
 def _count(a: Reading, b: Reading) -> tuple[int, int]:
     """Return how many negations a text has at least and at most, beside another text."""
     least, most = a.negations, a.negations + a.soft_negations
-    stems = set(b.stems)
-    for word in set(a.words):
-        root = _root(word)
-        if root and stem(root) in stems and stem(word) not in stems:
+    for word in {word for word, key in a.spelled if key not in b.known}:
+        if (root := _root(word)) and stem(root) in b.known:
             least, most = least + 1, most + 1  # "unsafe" where the other says "safe"
     for pole in a.flipped:
         if pole in b.poles and pole not in b.flipped:
@@ -156,7 +149,7 @@ def _count(a: Reading, b: Reading) -> tuple[int, int]:
 
 def _root(word: str) -> str:
     """Return a word without its negating prefix, or ""."""
-    if len(word) > 4 and word not in NOT_NEGATED:
+    if len(word) > 4 and word.startswith(NEGATING_PREFIXES) and word not in NOT_NEGATED:
         for prefix in NEGATING_PREFIXES:
             if word.startswith(prefix):
                 return word[len(prefix) :]
@@ -183,7 +176,7 @@ def _has(reading: Reading, name: tuple[str, ...]) -> bool:
             return True
     if len(name) > 1 and any(name[-1] == other[-1] for other in reading.names):
         return False  # Marie Curie and Pierre Curie
-    stems = set(reading.stems)
+    stems = reading.known
     if any(stems.issuperset(form) for form in NAMES_OF.get(name, (name,))):
         return True
     known = len(wanted & stems)
@@ -220,23 +213,23 @@ def _abbreviates(name: str, reading: Reading) -> bool:
 
 def _order(a: Reading, b: Reading) -> str | None:
     """Compare what stands on the sides of a relation, or is asked for."""
-    swapped = (
-        _mirrored(a, b)
-        or _crossed(_around(a), _around(b))
-        or _counted(a, b)
-        or _roles(a, b)
-        or _acts(a, b)
-    )
+    swapped = None
+    if not _in_order(a, b):
+        swapped = _mirrored(a, b) or _crossed(a.around, b.around) or _counted(a, b)
+    swapped = swapped or _roles(a, b) or _acts(a, b)
     if swapped is None:
         return None
     first, second = (
-        min(word for word, stem_ in _spelled(a) + _spelled(b) if stem_ == key) for key in swapped
+        min(word for word, stem_ in a.spelled + b.spelled if stem_ == key) for key in swapped
     )
     return f"order: {first} and {second}"
 
 
-def _spelled(reading: Reading) -> list[tuple[str, str]]:
-    return list(zip(reading.words, reading.stems, strict=True))
+def _in_order(a: Reading, b: Reading) -> bool:
+    """Whether the words that both have are in the same order, none of them twice."""
+    shared = a.known & b.known
+    ours = [key for key in a.stems if key in shared]
+    return len(ours) == len(shared) and ours == [key for key in b.stems if key in shared]
 
 
 def _counted(a: Reading, b: Reading) -> tuple[str, str] | None:
@@ -278,67 +271,20 @@ def _roles(a: Reading, b: Reading) -> tuple[str, str] | None:
 
 
 def _content(reading: Reading) -> list[str]:
-    return [key for word, key in _spelled(reading) if word not in FUNCTION]
+    return [key for word, key in reading.spelled if word not in FUNCTION]
 
 
 def _mirrored(a: Reading, b: Reading) -> tuple[str, str] | None:
     """Find "dog chases cat" where the other text says "cat chases dog"."""
-    for clause in _clauses(a):
-        for other in _clauses(b):
+    for clause in a.clauses:
+        for other in b.clauses:
             if clause != other and sorted(clause) == sorted(other):
                 return clause[0], other[0]  # "does bad sleep cause stress"
-    theirs = set(_triples(b))
-    for first, verb, second in _triples(a):
+    theirs = b.triples
+    for first, verb, second in a.triples:
         if first != second and (second, verb, first) in theirs:
             return first, second
     return None
-
-
-def _clauses(reading: Reading) -> list[list[str]]:
-    """Return who does what after an auxiliary, three words or more with nothing between them."""
-    found: list[list[str]] = []
-    clause: list[str] | None = None
-    for word, key in _spelled(reading):
-        if word in _AUXILIARIES:
-            clause = []
-            found.append(clause)
-        elif word in COMMUTING or (word in FUNCTION and word not in DETERMINERS):
-            clause = None
-        elif clause is not None and word not in DETERMINERS:
-            clause.append(key)
-    return [clause for clause in found if len(clause) >= 3]
-
-
-def _triples(reading: Reading) -> list[tuple[str, str, str]]:
-    plain = [
-        "" if word in FUNCTION or word in COMMUTING else key
-        for word, key in zip(reading.words, reading.stems, strict=True)
-        if word not in DETERMINERS
-    ]
-    rows = zip(plain, plain[1:], plain[2:], strict=False)
-    return [row for row in rows if all(row)]
-
-
-def _around(reading: Reading) -> dict[str, list[tuple[list[str], list[str]]]]:
-    """Return, for each relation, the words before and after it wherever it stands."""
-    content = [
-        (i, key)
-        for i, (word, key) in enumerate(zip(reading.words, reading.stems, strict=True))
-        if word not in FUNCTION
-    ]
-    found: dict[str, list[tuple[list[str], list[str]]]] = {}
-    seen = 0  # content words before
-    for i, word in enumerate(reading.words):
-        while seen < len(content) and content[seen][0] < i:
-            seen += 1
-        if word in RELATIONS:
-            before = [key for _, key in content[max(0, seen - _AROUND) : seen]]
-            after = [key for _, key in content[seen : seen + _AROUND]]
-            found.setdefault(word, []).append((before, after))
-    return found
-
-
-Sides = dict[str, list[tuple[list[str], list[str]]]]
 
 
 def _crossed(a: Sides, b: Sides) -> tuple[str, str] | None:
@@ -361,9 +307,7 @@ def _crossed(a: Sides, b: Sides) -> tuple[str, str] | None:
 
 def _replaced(a: Reading, b: Reading) -> str | None:
     """Find the same sentence about another thing: all but one word, or up to three, are equal."""
-    ours, theirs = (
-        [(word, key) for word, key in _spelled(text) if word not in DETERMINERS] for text in (a, b)
-    )
+    ours, theirs = a.undetermined, b.undetermined
     shorter = min(len(ours), len(theirs))
     start = 0
     while start < shorter and ours[start][1] == theirs[start][1]:

@@ -47,6 +47,14 @@ def digits(token: str) -> list[str]:
     return [_plain(part) for part in re.split("[,/]", token)]
 
 
+def is_numeral(word: str) -> bool:
+    """Return whether a word may be of a number, or goes on with one."""
+    return (
+        word in NUMBERS or word in SCALES or word in ORDINALS or word in OTHER_NUMBERS
+        or word == "and" or word in ORDINAL_ENDINGS
+    )  # fmt: skip
+
+
 def _plain(number: str) -> str:
     sign, number = ("-", number[1:]) if number[0] == "-" else ("", number)
     whole, point, rest = number.partition(".")
@@ -71,6 +79,11 @@ class Numerals:
     _total: int = 0
     _current: int | None = None
     _alone: bool = False  # the number being read is a single word
+
+    @property
+    def idle(self) -> bool:
+        """Whether no number is being read that a word could go on with."""
+        return self._current is None and not self.follows
 
     def add(self, number: str) -> None:
         """Take a number written in digits."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 
-from cacher.semantic.numerals import ORDINAL_ENDINGS, ROMAN, Numerals, digits
+from cacher.semantic.numerals import ORDINAL_ENDINGS, ROMAN, Numerals, digits, is_numeral
 from cacher.semantic.opposites import DATE_STEMS, POLES, TWO_POLES
 from cacher.semantic.words import (
+    AUXILIARIES,
+    COMMUTING,
     DETERMINERS,
     ENGLISH,
     FOREIGN,
@@ -18,6 +21,7 @@ from cacher.semantic.words import (
     PARTICLE_VERBS,
     PARTICLES,
     PRONOUNS,
+    RELATIONS,
     SOFT_NEGATIONS,
     STARTERS,
     TIMES,
@@ -36,18 +40,21 @@ _SIGNS = {
     "+": "plus", "-": "minus", "−": "minus", "*": "multiply", "×": "multiply", "÷": "divide",
 }  # fmt: skip
 _ENDS = frozenset(".!?;:\n")
-_AUXILIARIES = {"ca": "can", "wo": "will", "sha": "shall", "ai": "is"}
+_CONTRACTED = {"ca": "can", "wo": "will", "sha": "shall", "ai": "is"}
 _ASKING = words("who whom whose when where why what which how")
 _AFTER_WHEN = words(
     "is are was were do does did can could will would should shall has have had may might to"
 )
 _HOW = words("old often far tall high deep heavy fast long hot")
+_AROUND = 3  # words on each side of a relation that may be what it relates
 _PARTICLE_WITHIN = 4  # words between a verb and its particle
 
+Sides = dict[str, list[tuple[list[str], list[str]]]]
 
-@dataclass(slots=True)
+
+@dataclass(eq=False)
 class Reading:
-    """A text as the guard compares it."""
+    """A text as the guard compares it; it is kept, and not changed once it is read."""
 
     words: list[str] = field(default_factory=list)  # lower case, contractions undone, marks gone
     stems: list[str] = field(default_factory=list)
@@ -61,6 +68,60 @@ class Reading:
     shown: dict[tuple[str, ...], str] = field(default_factory=dict)  # the names as written
     judged: set[str] = field(default_factory=set)  # stems of numbers and names
     english: bool = False
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """The stems."""
+        return frozenset(self.stems)
+
+    @cached_property
+    def spelled(self) -> list[tuple[str, str]]:
+        """The words with their stems."""
+        return list(zip(self.words, self.stems, strict=True))
+
+    @cached_property
+    def undetermined(self) -> list[tuple[str, str]]:
+        """The words without "a", "the", "my", with their stems."""
+        return [pair for pair in self.spelled if pair[0] not in DETERMINERS]
+
+    @cached_property
+    def clauses(self) -> list[list[str]]:
+        """Who does what after an auxiliary: stems, three or more with nothing between them."""
+        found: list[list[str]] = []
+        clause: list[str] | None = None
+        for word, key in self.undetermined:
+            if word in AUXILIARIES:
+                clause = []
+                found.append(clause)
+            elif word in COMMUTING or word in FUNCTION:
+                clause = None
+            elif clause is not None:
+                clause.append(key)
+        return [clause for clause in found if len(clause) >= 3]
+
+    @cached_property
+    def triples(self) -> list[tuple[str, str, str]]:
+        """Stems of three words that say something in a row."""
+        plain = [
+            "" if word in FUNCTION or word in COMMUTING else key for word, key in self.undetermined
+        ]
+        return [row for row in zip(plain, plain[1:], plain[2:], strict=False) if all(row)]
+
+    @cached_property
+    def around(self) -> Sides:
+        """For each relation, the stems before and after it wherever it stands."""
+        content: list[str] = []
+        at: list[tuple[str, int]] = []  # relations, and the content before them
+        for word, key in self.spelled:
+            if word in RELATIONS:
+                at.append((word, len(content)))
+            if word not in FUNCTION:
+                content.append(key)
+        found: Sides = {}
+        for word, i in at:
+            sides = content[max(0, i - _AROUND) : i], content[i : i + _AROUND]
+            found.setdefault(word, []).append(sides)
+        return found
 
 
 class Reader:
@@ -85,7 +146,10 @@ class Reader:
         reading = self.reading
         for i, token in enumerate(self._tokens):
             first = token[0]
-            if first.isalpha():
+            key = _plain(token) if len(token) <= _LONG_WORD else None
+            if key is not None and not self._targets and reading.numerals.idle:
+                self._plain_word(token, key)
+            elif first.isalpha():
                 self._word(i, token)
             elif token[-1].isdigit() or first in "½¼¾":
                 self._number(token)
@@ -96,11 +160,24 @@ class Reader:
         if self._high > self._low:  # headings and shouting: capitals say nothing
             reading.names = [name for name in reading.names if name[0] in _KNOWN]
         reading.judged.update(*reading.names)
-        known = set(reading.words)
-        reading.english = bool(known & ENGLISH) or (
-            not known & FOREIGN and all(word.isascii() for word in reading.words)
+        reading.english = not ENGLISH.isdisjoint(reading.words) or (
+            FOREIGN.isdisjoint(reading.words) and all(map(str.isascii, reading.words))
         )
         return reading
+
+    def _plain_word(self, word: str, key: str) -> None:
+        """Do for a plain word what `_word` would do, which is little."""
+        if self._run:
+            self._end_run()
+        if self._verb:
+            self._verb -= 1
+        if not self._starts and len(word) > 1 and word in FUNCTION:
+            self._low += 1
+        self._starts = False
+        self.reading.words.append(word)
+        self.reading.stems.append(key)
+        if key in POLES:
+            self._pole(key, word)
 
     def _mark(self, mark: str) -> None:
         self._end_run()
@@ -269,13 +346,29 @@ class Reader:
 
 
 _KNOWN = frozenset(stem(word) for word in KNOWN_NAMES)
+# Words that something is asked about besides their stem. In lower case, all others are plain.
+_SPECIAL = (
+    KNOWN_NAMES | NEARNESS | NEGATIONS | PARTICLE_VERBS | PARTICLES | SOFT_NEGATIONS | _ASKING
+    | ORDINAL_ENDINGS | {"cannot", "may", "march", "on", "off"}
+)  # fmt: skip
+_LONG_WORD = 32  # characters; longer words are not kept
+_LONG_TEXT = 512
+
+
+@lru_cache(maxsize=16_384)
+def _plain(token: str) -> str | None:
+    """Return the stem of a token that is a plain word, or None."""
+    if not (token.isalpha() and token == token.lower()) or token in _SPECIAL or is_numeral(token):
+        return None
+    key = stem(token)
+    return None if key in DATE_STEMS else key
 
 
 def _without_ending(word: str) -> tuple[str, str]:
     """Return a word without its contraction, and what that was: "s", "not" or ""."""
     if word.endswith("n't"):
         base = word[:-3]
-        return _AUXILIARIES.get(base, base), "not"
+        return _CONTRACTED.get(base, base), "not"
     base, mark, ending = word.rpartition("'")
     if mark and ending in ("s", "re", "ve", "ll", "d", "m", ""):
         return base, ending
@@ -289,4 +382,10 @@ def read(text: str) -> Reading:
     >>> seen.negations, seen.names, seen.numerals.hard
     (1, [('anna',)], ['2'])
     """
+    return _kept(text) if len(text) <= _LONG_TEXT else Reader(text).read()
+
+
+@lru_cache(maxsize=2048)
+def _kept(text: str) -> Reading:
+    """Read a text once for the many times an entry is found."""
     return Reader(text).read()

@@ -231,6 +231,7 @@ RELATIONS = words(
     """
 )
 COMMUTING = words("and or plus times multiply between multiplied sum add adding product average x")
+AUXILIARIES = words("do does did can could will would should may might must is are was were")
 DETERMINERS = words("a an the my your his her its our their some any")
 
 NAMES_OF = {
