@@ -21,7 +21,10 @@ class Database:
 
     def __init__(self, path: str) -> None:
         """Open a file, making an empty one where it is missing, and change nothing in it."""
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))  # its owner's alone
+        # Its owner's alone.  It must not be opened here: closing it would release the locks that
+        # SQLite holds on it for all connections of this process.
+        with contextlib.suppress(FileExistsError):
+            os.mknod(path, 0o600)
         self._lock = threading.RLock()
         self._db = sqlite3.connect(
             path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False

@@ -8,6 +8,8 @@ import re
 import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -163,6 +165,37 @@ def test_who_holds_the_file_too_long_is_not_waited_for(
     mirror.put(record(2))
     assert contents(store) == [record(1), record(2)]
     store.close()
+
+
+def test_others_can_close_the_file_while_it_is_used(path: Path) -> None:
+    """The last to close it tidies up; who has it open, once or twice, must not be overlooked."""
+    code = """
+import sys
+from cacher.semantic.sqlite import SqliteEntryStore
+from tests.stores.mirror import Mirror, record
+store = SqliteEntryStore(sys.argv[1])
+mirror = Mirror(store)
+mirror.put(record(int(sys.argv[2])))
+print(*sorted(mirror.queries()), sep=",")
+store.close()
+"""
+
+    def another(n: int) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", code, path, str(n)], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    one, two = SqliteEntryStore(path), SqliteEntryStore(path)
+    Mirror(one).put(record(1))
+    assert another(2) == "query 1,query 2"
+    Mirror(two).put(record(3))
+    assert another(4) == "query 1,query 2,query 3,query 4"
+    two.close()
+    assert another(5) == "query 1,query 2,query 3,query 4,query 5"
+    Mirror(one).put(record(6))
+    assert another(7) == ",".join(f"query {n}" for n in range(1, 8))
+    one.close()
 
 
 def test_a_reader_does_not_wait_for_a_decision(path: Path) -> None:
