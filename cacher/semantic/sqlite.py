@@ -100,14 +100,14 @@ class SqliteEntryStore(EntryStore):
         self._path = os.path.abspath(os.fsdecode(path))
         try:
             self._writer = Database(self._path)
-        except OSError as error:
+        except (OSError, sqlite3.Error) as error:
             raise StoreError(f"{self._path!r} cannot be opened: {reason(error)}") from error
         with contextlib.ExitStack() as undo, self._trouble("opened"):
             undo.callback(self._writer.close)
             self._refuse_strangers()
             self._writer.begin(TABLES, LAYOUT, precious=True)
             self._reader = Database(self._path)
-            self._file = self._which()
+            self._file, self._process = self._which(), os.getpid()
             undo.pop_all()
 
     def _refuse_strangers(self) -> None:
@@ -237,6 +237,7 @@ class SqliteEntryStore(EntryStore):
         """Return the hits of the entries that have any, by id."""
         name = utf8(tenant)
         with self._trouble("read"):
+            self._stay()
             number = self._tenant(self._reader, name)[0]
             found = self._reader.all(
                 "SELECT entry_id, hits FROM uses WHERE tenant = ? AND hits > 0", (number,)
@@ -303,7 +304,9 @@ class SqliteEntryStore(EntryStore):
         return there.st_dev, there.st_ino
 
     def _stay(self) -> None:
-        """What is written to a file that nobody can open any more would be lost."""
+        """Refuse what would be lost, or would damage the file."""
+        if os.getpid() != self._process:
+            raise StoreError(f"{self._path!r} was opened before fork(): open it after it")
         with contextlib.suppress(OSError):
             if self._which() == self._file:
                 return

@@ -144,6 +144,37 @@ def test_a_file_that_goes_away_is_noticed(path: Path) -> None:
     store.close()
 
 
+def test_a_process_made_by_fork_is_refused(path: Path) -> None:
+    code = """
+import os, sys
+from cacher import StoreError
+from cacher.semantic.sqlite import SqliteEntryStore
+from tests.stores.mirror import Mirror, contents, record
+store = SqliteEntryStore(sys.argv[1])
+mirror = Mirror(store)
+mirror.put(record(1))
+child = os.fork()
+if child == 0:
+    for call in (lambda: mirror.put(record(2)), mirror.sync, lambda: store.hits(""),
+                 lambda: store.claim("", "a", 1)):
+        try:
+            call()
+        except StoreError as error:
+            print(error, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+mirror.put(record(3))
+print(len(contents(store)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, check=True
+    )
+    *refused, left = done.stdout.splitlines()
+    assert len(refused) == 4
+    assert all("entries.sqlite3' was opened before fork()" in line for line in refused)
+    assert left == "2"
+
+
 def test_who_holds_the_file_too_long_is_not_waited_for(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
