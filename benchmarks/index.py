@@ -20,11 +20,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from processes import Process
 
 import cacher
 
@@ -38,8 +39,6 @@ DIMENSION, TOPICS, BLOCK = 768, 1000, 64
 SIZES = (1_000, 10_000, 100_000)
 READ = DIMENSION + 8  # bytes of a row that a search must read: codes, weight and error
 TURN = 1_000_000  # rows times queries of a turn, at least
-
-Bandwidth = Callable[[int], float]
 
 
 @dataclass(frozen=True)
@@ -80,25 +79,6 @@ class Cell:
         return line
 
 
-@contextmanager
-def limits() -> Iterator[Bandwidth]:
-    """What memory gives now, in bytes a second, to so many threads."""
-    subprocess.run(["make", "-s", "build/bench_limits"], cwd=ROOT, check=True, stdout=sys.stderr)
-    with subprocess.Popen(
-        [ROOT / "build/bench_limits"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        to, back = process.stdin, process.stdout
-        assert to is not None
-        assert back is not None
-
-        def bandwidth(threads: int) -> float:
-            print(threads, file=to, flush=True)
-            return 1e9 * float(back.readline().split()[0])
-
-        yield bandwidth
-        to.close()
-
-
 def unit(rows: np.ndarray) -> np.ndarray:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
@@ -129,7 +109,7 @@ def check(index: cacher.Index, flat: object, queries: np.ndarray) -> None:
 
 def measured(
     index: cacher.Index, flat: object, queries: np.ndarray, block: bool, threads: int, rounds: int,
-    bandwidth: Bandwidth,
+    limits: Process,
 ) -> Cell:  # fmt: skip
     """Measure a cell: ours, faiss and memory take turns. A turn goes through all queries."""
     asked = [queries] if block else list(queries[:, None])
@@ -147,7 +127,7 @@ def measured(
             for query in repeat * asked:
                 run(query)
             seconds.append((time.perf_counter() - began) / (repeat * len(asked)))
-        memory.append(bandwidth(threads))
+        memory.append(1e9 * float(limits.ask(str(threads)).split()[0]))
     ours, *theirs = (statistics.median(seconds) for seconds in times)
     return Cell(
         len(index), BLOCK if block else 1, threads, ours, theirs[0] if theirs else None,
@@ -157,7 +137,8 @@ def measured(
 
 def measure(threads: tuple[int, ...] = (1, 2), rounds: int = 15) -> Iterator[Cell]:
     """Measure all cells, one after another."""
-    with limits() as bandwidth:
+    subprocess.run(["make", "-s", "build/bench_limits"], cwd=ROOT, check=True, stdout=sys.stderr)
+    with closing(Process(ROOT / "build/bench_limits")) as limits:
         for n_threads in threads:
             for n in SIZES:
                 rows, queries = drawn(n)
@@ -169,7 +150,7 @@ def measure(threads: tuple[int, ...] = (1, 2), rounds: int = 15) -> Iterator[Cel
                     flat.add(rows)
                     check(index, flat, queries)
                 for block in (False, True):
-                    yield measured(index, flat, queries, block, n_threads, rounds, bandwidth)
+                    yield measured(index, flat, queries, block, n_threads, rounds, limits)
 
 
 def main() -> None:

@@ -79,11 +79,20 @@ static void begin_group(search *s) {
 
 static bool is_cancelled(const search *s) { return s->cancel != NULL && *s->cancel != 0; }
 
+/* What the finders need of these rows comes from memory while their codes are scanned. */
+static void fetch_bounds(const cch_rows *rows, size_t first, size_t n) {
+    for (size_t i = first; i < first + n; i += 64 / sizeof(float)) {
+        __builtin_prefetch(rows->weight + i);
+        __builtin_prefetch(rows->error + i);
+    }
+}
+
 static void scan_span(const search *s, cch_finder *finders, int32_t *sums, size_t span, size_t first, size_t last) {
     const cch_rows *rows = s->hunt.snapshot->spans[span].rows;
     const size_t stride = s->hunt.shape->stride;
     for (size_t n; first < last && !is_cancelled(s); first += n) {
         n = last - first < s->chunk ? last - first : s->chunk;
+        fetch_bounds(rows, first, n);
         s->hunt.kern->scan_i8(rows->codes + first * stride, n, stride, s->codes, s->n_queries, sums, s->chunk);
         for (size_t q = 0; q < s->n_queries; q++) cch_finder_show(&finders[q], span, first, n, sums + q * s->chunk);
     }
