@@ -16,9 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cacher.semantic.calibrate import read_pairs, similarities, upper_bound
+from cacher.semantic.bounds import upper_bound
+from cacher.semantic.calibrate import similarities
 from cacher.semantic.embedder import THRESHOLDS
 from cacher.semantic.guard import guard
+from cacher.semantic.pairs import read_pairs
+from cacher.semantic.picture import HITS, WRONG, Curve, sweep
 
 ROOT = Path(__file__).resolve().parent.parent
 PAIRS = ROOT / "benchmarks/semantic_pairs.csv"
@@ -139,59 +142,22 @@ def section(labelled: Labelled) -> str:
 
 def picture(labelled: Labelled) -> str:
     """Return an SVG: hit rate and share of wrong hits over thresholds, guard on and off."""
-    left, top, width, height, low = 64, 48, 620, 300, 0.5
-    right, bottom = left + width, top + height
-    thresholds = np.linspace(low, 1, 101)
-    lines = (
-        ("hits, no guard", False, "hit_rate", "#4f8a5b", "5 4"),
-        ("hits, guard", True, "hit_rate", "#4f8a5b", ""),
-        ("wrong hits, no guard", False, "wrong_rate", "#b5533c", "5 4"),
-        ("wrong hits, guard", True, "wrong_rate", "#b5533c", ""),
+    thresholds = [i / 200 for i in range(100, 201)]
+
+    def curve(name: str, colour: str, field: str, *, guarded: bool) -> Curve:
+        points = [(t, getattr(count(labelled, t, guarded=guarded), field)) for t in thresholds]
+        return Curve(f"{name}, {'guard' if guarded else 'no guard'}", colour, not guarded, points)
+
+    title = (
+        "Hits among pairs of one meaning, and wrong hits among all hits "
+        f"({MODEL}, {len(labelled.same)} pairs)"
     )
-
-    def x(threshold: float) -> float:
-        return left + width * (threshold - low) / (1 - low)
-
-    def y(share: float) -> float:
-        return top + height * (1 - share)
-
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {right + 190} '
-        f'{bottom + 52}" font-family="Helvetica, Arial, sans-serif" font-size="12">',
-        f'<rect width="{right + 190}" height="{bottom + 52}" fill="#fff"/>',
-        '<text x="12" y="24" font-size="15" font-weight="bold">Hits among pairs of one meaning, '
-        f"and wrong hits among all hits ({MODEL}, {len(labelled.same)} pairs)</text>",
+    curves = [
+        curve(name, colour, field, guarded=guarded)
+        for name, colour, field in (("hits", HITS, "hit_rate"), ("wrong hits", WRONG, "wrong_rate"))
+        for guarded in (False, True)
     ]
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        parts += [
-            f'<line x1="{left}" y1="{y(share):.1f}" x2="{right}" y2="{y(share):.1f}" '
-            'stroke="#ddd"/>',
-            f'<text x="{left - 8}" y="{y(share) + 4:.1f}" text-anchor="end">{share:.0%}</text>',
-        ]
-    for tick in (0.5, 0.6, 0.7, 0.8, 0.9, 1):
-        parts.append(
-            f'<text x="{x(tick):.1f}" y="{bottom + 18}" text-anchor="middle">{tick:.1f}</text>'
-        )
-    default = THRESHOLDS[MODEL]
-    parts += [
-        f'<text x="{left + width / 2}" y="{bottom + 40}" text-anchor="middle">threshold</text>',
-        f'<line x1="{x(default):.1f}" y1="{top}" x2="{x(default):.1f}" y2="{bottom}" '
-        'stroke="#222" stroke-dasharray="2 3"/>',
-    ]
-    for i, (name, guarded, field, colour, dashes) in enumerate(lines):
-        points = " ".join(
-            f"{x(t):.1f},{y(getattr(count(labelled, t, guarded=guarded), field)):.1f}"
-            for t in thresholds
-        )
-        style = f'fill="none" stroke="{colour}" stroke-width="2" stroke-dasharray="{dashes}"'
-        key = top + 20 + 22 * i
-        parts += [
-            f'<polyline points="{points}" {style}/>',
-            f'<line x1="{right + 16}" y1="{key}" x2="{right + 44}" y2="{key}" {style}/>',
-            f'<text x="{right + 52}" y="{key + 4}">{name}</text>',
-        ]
-    parts.append("</svg>")
-    return "\n".join(parts) + "\n"
+    return sweep(title, curves, THRESHOLDS[MODEL])
 
 
 def main() -> None:

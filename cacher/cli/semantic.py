@@ -32,7 +32,8 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the threshold and how sure it is; 0 when there is one, else 1."""
-    from cacher.semantic.calibrate import calibrate, read_pairs
+    from cacher.semantic.calibrate import calibrate
+    from cacher.semantic.pairs import read_pairs
 
     found = calibrate(
         read_pairs(arguments.pairs),

@@ -11,42 +11,31 @@ of wrong hits greater than users will see.
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from cacher.checks import boolean, number, shown
-from cacher.errors import FileError, ParameterError
+from cacher.errors import ParameterError
 from cacher.progress import MANY_TEXTS, Progress, reading
+from cacher.semantic.bounds import hits_needed, upper_bound
 from cacher.semantic.embedder import Embedder, default_model, embedded, opened
 from cacher.semantic.entry import check_query
 from cacher.semantic.guard import guard as compared
+from cacher.semantic.pairs import Pair
+from cacher.semantic.picture import HITS, WRONG, Curve, sweep
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cacher.model import Model
 
-COLUMNS = ("query", "other", "same")
-SAME = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-MAX_BYTES = 256 * 2**20  # of a file of pairs
 STEPS = 100  # thresholds are its fractions
 LOWEST = 0.5  # a cache compares with all its entries, not with one: below, chance finds some
 CHUNK = 64  # texts between two looks at the progress
-
-
-class Pair(NamedTuple):
-    """Two texts and whether one answer is right for both."""
-
-    query: str
-    other: str
-    same: bool
 
 
 class Step(NamedTuple):
@@ -73,7 +62,7 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What labelled pairs say about thresholds; printed, a verdict in words.
+    """What labelled pairs say about thresholds; printed, a verdict, and a picture in a notebook.
 
     Attributes:
         threshold: The lowest threshold from 0.50 on whose bound is at most `max_wrong`; None: the
@@ -112,6 +101,27 @@ class Calibration:
 
     def __str__(self) -> str:
         return "\n".join(self._verdict())
+
+    def _repr_html_(self) -> str:
+        """Hits and wrong hits over thresholds, and the verdict."""
+        guarded = "guard" if self.guarded else "no guard"
+        curves = [
+            Curve(
+                f"hits, {guarded}",
+                HITS,
+                False,
+                [(step.threshold, self.hit_rate(step.threshold)) for step in self.steps],
+            ),
+            Curve(
+                f"wrong hits, {guarded}",
+                WRONG,
+                False,
+                [(step.threshold, step.wrong_rate) for step in self.steps],
+            ),
+        ]
+        marked = self.likely if self.threshold is None else self.threshold
+        picture = sweep(f"{self.n_pairs} pairs", curves, marked)
+        return picture + "".join(f"<p>{escape(line)}</p>" for line in self._verdict())
 
     def _verdict(self) -> Iterator[str]:
         sure = f"{100 * self.confidence:g}%"
@@ -256,133 +266,3 @@ def _chosen(steps: tuple[Step, ...], max_wrong: float) -> tuple[float | None, fl
         if step.hits:
             likely = step.threshold
     return sure, likely
-
-
-def upper_bound(wrong: int, hits: int, confidence: float) -> float:
-    """Return the greatest share that allows so few wrong ones: Clopper and Pearson's upper bound.
-
-    That is the share p for which at most `wrong` of `hits` come up with the probability
-    1 - confidence.
-
-    >>> round(upper_bound(0, 299, 0.95), 5), round(upper_bound(2, 100, 0.95), 4)
-    (0.00997, 0.0616)
-    """
-    if wrong >= hits:
-        return 1.0
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        if _beta(wrong + 1, hits - wrong, middle) < confidence:
-            low = middle
-        else:
-            high = middle
-    return high
-
-
-def hits_needed(max_wrong: float, confidence: float) -> int:
-    """Return how many hits without a wrong one show that at most `max_wrong` of them are wrong.
-
-    >>> hits_needed(0.01, 0.95)
-    299
-    """
-    return math.ceil(math.log1p(-confidence) / math.log1p(-max_wrong))
-
-
-def _beta(a: float, b: float, x: float) -> float:
-    """Return the regularized incomplete beta function, by its continued fraction.
-
-    It is the probability of at least a successes in a + b - 1 trials of probability x.
-    """
-    if x > (a + 1) / (a + b + 2):
-        return 1 - _beta(b, a, 1 - x)
-    if x <= 0:
-        return 0.0
-    front = math.exp(
-        math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
-    )
-    tiny = 1e-300
-    c, d = 1.0, 1 / max(1 - (a + b) * x / (a + 1), tiny)
-    value = d
-    for m in range(1, 1000):
-        for term in (
-            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
-            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
-        ):
-            d = 1 / (1 + term * d or tiny)
-            c = 1 + term / c or tiny
-            value *= c * d
-        if abs(c * d - 1) < 1e-14:
-            break
-    return front * value / a
-
-
-def read_pairs(path: str | Path) -> list[Pair]:
-    r"""Return the pairs of a CSV file in UTF-8 with the columns query, other and same.
-
-    Other columns are left alone; same is 1 or 0, true or false, yes or no.
-
-    Raises:
-        FileError: It cannot be read, or is larger than 256 MiB.
-        ParameterError: It holds no such pairs; the message names the line and what stands there.
-
-    Example:
-        >>> import pathlib, tempfile
-        >>> from cacher.semantic.calibrate import read_pairs
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = pathlib.Path(folder, "pairs.csv")
-        ...     _ = path.write_text("query,other,same\nIs it far?,Is it a long way?,1\n")
-        ...     read_pairs(path)
-        [Pair(query='Is it far?', other='Is it a long way?', same=True)]
-    """
-    path = Path(path)
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror}") from None
-    if len(data) > MAX_BYTES:
-        raise FileError(f"{path} has more than {MAX_BYTES} bytes, which is the most allowed")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise ParameterError(
-            f"{path}, line {line}: the byte 0x{data[error.start]:02x} is not UTF-8; "
-            "save the file as UTF-8"
-        ) from None
-    pairs = list(_rows(path, text))
-    if not pairs:
-        raise ParameterError(f"{path} holds no pairs below its header, allowed: 1 or more")
-    return pairs
-
-
-def _rows(path: Path, text: str) -> Iterator[Pair]:
-    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    try:
-        missing = [name for name in COLUMNS if name not in (rows.fieldnames or ())]
-        if missing:
-            raise ParameterError(
-                f"{path}, line 1: no column {', '.join(missing)} in "
-                f"{shown(','.join(rows.fieldnames or ()))}, needed: {','.join(COLUMNS)}"
-            )
-        for row in rows:
-            yield _pair(f"{path}, line {rows.line_num}", row)
-    except csv.Error as error:
-        raise ParameterError(f"{path}, line {rows.reader.line_num}: no CSV: {error}") from None
-
-
-def _pair(where: str, row: dict[str, str | None]) -> Pair:
-    query, other, same = (row[name] for name in COLUMNS)
-    if query is None or other is None or same is None:
-        raise ParameterError(f"{where}: fewer fields than the header names")
-    label = SAME.get(same.strip().lower())
-    if label is None:
-        raise ParameterError(
-            f"{where}: same is {shown(same)}, allowed: 1 or 0, true or false, yes or no"
-        )
-    for name, text in (("query", query), ("other", other)):
-        try:
-            check_query(text)
-        except ParameterError as error:
-            raise ParameterError(f"{where}, {name}: {error}") from None
-    return Pair(query, other, label)

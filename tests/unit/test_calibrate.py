@@ -12,15 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cacher.errors import FileError, ParameterError
-from cacher.semantic import calibrate as module
-from cacher.semantic.calibrate import (
-    Pair,
-    calibrate,
-    hits_needed,
-    read_pairs,
-    similarities,
-    upper_bound,
-)
+from cacher.semantic import pairs as module
+from cacher.semantic.bounds import hits_needed, upper_bound
+from cacher.semantic.calibrate import Calibration, calibrate, similarities
+from cacher.semantic.pairs import Pair, read_pairs
 
 
 class Angles:
@@ -39,7 +34,7 @@ def pair(similarity: float, *, same: bool, word: str = "") -> Pair:
     return Pair(f"0 {word}", f"{math.degrees(math.acos(similarity))!r} {word}", same)
 
 
-def found(*pairs: Pair, **options: object) -> module.Calibration:
+def found(*pairs: Pair, **options: object) -> Calibration:
     return calibrate(pairs, embedder=Angles(), guard=False, **options)  # type: ignore[arg-type]
 
 
@@ -170,6 +165,13 @@ def test_arguments_that_cannot_be_are_refused(
 ) -> None:
     with pytest.raises(error, match=words):
         calibrate(pairs, embedder=Angles(), **options)  # type: ignore[arg-type]
+
+
+def test_a_notebook_shows_curves_and_the_verdict() -> None:
+    html = found(*[pair(0.855, same=True)] * 50)._repr_html_()
+    assert html.count("<polyline") == 2
+    assert "299 hits" in html
+    assert "<script" not in html
 
 
 def test_a_threshold_outside_0_to_1_has_no_counts() -> None:
