@@ -12,7 +12,7 @@ of wrong hits greater than users will see.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -84,7 +84,7 @@ class Calibration:
     n_pairs: int
     n_same: int
     guarded: bool
-    steps: tuple[Step, ...]
+    steps: tuple[Step, ...] = field(repr=False)
 
     def at(self, threshold: float) -> Step:
         """Return what a threshold does, rounded to hundredths.
@@ -140,7 +140,7 @@ class Calibration:
             yield f"threshold {self.likely:.2f} is the best guess: {self._counts(self.likely)}"
             yield f"Up to {100 * step.bound:.1f}% of hits may be wrong, {sure} sure."
         needed = hits_needed(self.max_wrong, self.confidence)
-        most = max(step.hits for step in self.steps)
+        most = self.at(LOWEST).hits
         if needed > most:
             yield (
                 f"For {share}, {needed} hits without a wrong one are needed; of these "

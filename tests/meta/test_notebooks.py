@@ -18,7 +18,8 @@ NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 def test_notebook_runs(path: Path) -> None:
     notebook: Any = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
-    nbclient.NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+    here = {"metadata": {"path": str(path.parent)}}  # as where a reader opens it
+    nbclient.NotebookClient(notebook, timeout=60, kernel_name="python3", resources=here).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert outputs
     for output in outputs:

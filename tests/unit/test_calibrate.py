@@ -172,6 +172,7 @@ def test_a_notebook_shows_curves_and_the_verdict() -> None:
     assert html.count("<polyline") == 2
     assert "299 hits" in html
     assert "<script" not in html
+    assert "steps" not in repr(found(pair(0.9, same=True)))
 
 
 def test_a_threshold_outside_0_to_1_has_no_counts() -> None:
