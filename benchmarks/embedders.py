@@ -3,8 +3,9 @@
     python benchmarks/embedders.py NAME MODEL_FOLDER PEER_FOLDER N_THREADS
 
 A process of its own for each keeps their thread pools apart: while one is measured, the others wait
-on their pipes.  A cell is {"texts": [...], "repeat": n, "vectors": bool}; the answer gives the mean
-seconds from texts to unit vectors, tokenizer included, and the vectors when they are asked for.
+on their pipes.  A cell is {"texts": [...], "repeat": n, "vectors": bool}; the answer gives the
+seconds of each time from texts to unit vectors, tokenizer included, and the vectors when they are
+asked for.
 PEER_FOLDER holds the model as onnxruntime and CTranslate2 want it (`export`, which fills it).
 """
 
@@ -138,10 +139,11 @@ def serve(embed: Embed) -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         cell = json.loads(line)
-        began = time.perf_counter()
+        seconds = []
         for _ in range(cell["repeat"]):
+            began = time.perf_counter()
             vectors = embed(cell["texts"])
-        seconds = (time.perf_counter() - began) / cell["repeat"]
+            seconds.append(time.perf_counter() - began)
         shown = np.asarray(vectors).tolist() if cell["vectors"] else None
         print(json.dumps({"seconds": seconds, "vectors": shown}), flush=True)
 

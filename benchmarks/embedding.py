@@ -2,7 +2,8 @@
 
 ``make bench-embed`` runs it.  Each is a process of its own; in every round they take turns at
 the same texts, on the same number of threads.  Before times are taken, vectors are compared.  The
-ratio is the best peer's median over ours; the last line is the worst ratio.
+ratio is the best peer's median over ours; the share is that of the arithmetic peak which the
+machine has in the same minute (bench_limits).  The last line is the worst ratio.
 """
 
 from __future__ import annotations
@@ -32,10 +33,11 @@ COSINE_ERROR = 1e-5
 
 @dataclass(frozen=True)
 class Cell:
-    """Texts on a number of threads: the median milliseconds of each embedder."""
+    """Texts on a number of threads: median milliseconds of each, and our share of the peak."""
 
     name: str
     milliseconds: dict[str, float]
+    share: float
 
     @property
     def ratio(self) -> float:
@@ -69,6 +71,34 @@ class Embedder:
         self._process.communicate()
 
 
+def operations(folder: Path, tokens: int) -> float:
+    """Multiplications and additions that a token takes in a text of so many."""
+    config = json.loads((folder / "config.json").read_text())
+    width, inner = config["hidden_size"], config["intermediate_size"]
+    return config["num_hidden_layers"] * (8 * width**2 + 4 * width * inner + 4 * width * tokens)
+
+
+class Peak:
+    """The arithmetic peak: a process that is asked between the cells."""
+
+    def __init__(self) -> None:
+        subprocess.run(["make", "-s", "build/bench_limits"], cwd=ROOT, check=True)
+        self._process = subprocess.Popen(
+            [ROOT / "build/bench_limits"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def operations(self, threads: int) -> float:
+        """Return operations per second."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{threads}\n")
+        self._process.stdin.flush()
+        return 1e9 * float(self._process.stdout.readline().split()[1])
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
 def words_of(folder: Path) -> list[str]:
     """Words that are one token each."""
     lines = (folder / "vocab.txt").read_text().splitlines()
@@ -96,19 +126,25 @@ def measure(threads: int, rounds: int) -> list[Cell]:
     folder = hub.find("minilm")
     words = words_of(folder)
     embedders = {name: Embedder(name, folder, threads) for name in EMBEDDERS}
+    peak = Peak()
     cells = []
     for what, (n_texts, tokens) in CELLS.items():
         check(embedders, drawn(words, n_texts, tokens, 0))
         seconds: dict[str, list[float]] = {name: [] for name in embedders}
+        peaks = []
         for turn in range(rounds):
+            peaks.append(peak.operations(threads))
             texts = drawn(words, n_texts, tokens, turn)
             for name, embedder in embedders.items():
                 time.sleep(SETTLE_S)
-                seconds[name].append(embedder.run(texts, REPEAT[n_texts])["seconds"])
-        medians = {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
-        cells.append(Cell(f"{what}, {threads} thread{'s' * (threads > 1)}", medians))
-    for embedder in embedders.values():
-        embedder.close()
+                seconds[name] += embedder.run(texts, REPEAT[n_texts])["seconds"]
+        medians = {name: statistics.median(values) for name, values in seconds.items()}
+        done = n_texts * tokens * operations(folder, tokens) / medians["cacher"]
+        milliseconds = {name: 1e3 * median for name, median in medians.items()}
+        name = f"{what}, {threads} thread{'s' * (threads > 1)}"
+        cells.append(Cell(name, milliseconds, done / statistics.median(peaks)))
+    for process in (*embedders.values(), peak):
+        process.close()
     return cells
 
 
@@ -124,7 +160,7 @@ def main() -> None:
     found = cells(parser.parse_args().rounds)
     for cell in found:
         figures = "  ".join(f"{name} {ms:.2f} ms" for name, ms in cell.milliseconds.items())
-        print(f"{cell.name:34}  {figures}  ratio {cell.ratio:.2f}")
+        print(f"{cell.name:34}  {figures}  ratio {cell.ratio:.2f}  {cell.share:.0%} of the peak")
     worst = min(found, key=lambda cell: cell.ratio)
     print(f"worst ratio {worst.ratio:.2f} ({worst.name})")
 
