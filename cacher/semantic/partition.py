@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice, takewhile
+from math import inf
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -40,9 +41,6 @@ class Partition:
         self._max_size = max_size
         self._lru = eviction == "lru"
         self._ttl_s = ttl_s
-        self._clear(dimension)
-
-    def _clear(self, dimension: int) -> None:
         self.index = Index(dimension)
         self._entries: dict[str, Entry] = {}  # by query, in the order of storing
         self._ids: dict[str, str] = {}  # entry id -> query
@@ -76,15 +74,20 @@ class Partition:
         entry = self._at.get(key)
         return None if entry is None or self._is_old(entry) else entry
 
-    def use(self, entry: Entry) -> None:
-        """Count a hit."""
-        if entry.entry_id in self._hits:
+    def use(self, entry: Entry, when: float) -> None:
+        """Count a hit, the latest of all."""
+        if self._used.pop(entry.entry_id, None) is not None:
+            self._used[entry.entry_id] = when
             self._hits[entry.entry_id] += 1
-            self._touch(entry.entry_id, time.time())
 
-    def _touch(self, entry_id: str, when: float) -> None:
-        self._used.pop(entry_id, None)
-        self._used[entry_id] = when
+    def _touch(self, used: Mapping[str, float]) -> None:
+        """Note hits elsewhere, which may lie before some that are known."""
+        first = min(used.values(), default=inf)
+        moved = [(entry_id, when) for entry_id, when in used.items()
+                 if self._used.pop(entry_id, None) is not None]  # fmt: skip
+        while self._used and next(reversed(self._used.values())) > first:
+            moved.append(self._used.popitem())
+        self._used.update(sorted(moved, key=lambda one: one[1]))
 
     def _is_old(self, entry: Entry) -> bool:
         return self._ttl_s > 0 and entry.timestamp + self._ttl_s <= time.time()
@@ -108,14 +111,19 @@ class Partition:
 
     def old(self) -> list[str]:
         """Return the ids of entries that are too old: the first stored are the oldest."""
+        if not self._ttl_s:
+            return []
         return [entry.entry_id for entry in takewhile(self._is_old, self._entries.values())]
 
     def plan(self, records: Sequence[Record]) -> tuple[Write, int]:
         """Return what storing these takes, and how many of the ids that go make place.
 
         The last one of a text wins; entries of the same texts go, and the old ones, and then as
-        many as the size demands.
+        many as the size demands.  Where there is no place at all, nothing changes: what others keep
+        in a store is theirs.
         """
+        if not self._max_size:
+            return Write(), 0
         last = {record.entry.query: record for record in records}
         put = list(last.values())[max(0, len(last) - self._max_size) :]
         gone = dict.fromkeys(
@@ -131,11 +139,13 @@ class Partition:
         """Return what becoming the newest of what is here and of these takes."""
         newest = {query: entry.timestamp for query, entry in self._entries.items()}
         chosen: dict[str, Record] = {}
+        ids = set(self._ids)  # one of a text that nobody has here may be another's
         for record in records:
             entry = record.entry
-            newer = entry.timestamp > newest.get(entry.query, float("-inf"))
-            if newer and entry.entry_id not in self._ids and not self._is_old(entry):
+            newer = entry.timestamp > newest.get(entry.query, -inf)
+            if newer and entry.entry_id not in ids and not self._is_old(entry):
                 chosen[entry.query] = record
+                ids.add(entry.entry_id)
                 newest[entry.query] = entry.timestamp
         order = sorted(newest, key=lambda query: newest[query])
         kept = set(order[max(0, len(order) - self._max_size) :])
@@ -154,16 +164,44 @@ class Partition:
 
     def apply(self, changes: Changes) -> None:
         """Become what the changes say; what is known already changes nothing."""
+        try:
+            self._apply(changes)
+        except BaseException:  # a signal, or no memory
+            self._mend()
+            raise
+
+    def _apply(self, changes: Changes) -> None:
         if changes.whole:
-            hits = self._hits
-            self._clear(self.index.dimension)
-            self._hits = {r.entry.entry_id: hits.get(r.entry.entry_id, 0) for r in changes.put}
-        self._remove(changes.removed)
-        self._put([r for r in changes.put if r.entry.entry_id not in self._keys])
-        for entry_id, when in sorted(changes.used.items(), key=lambda used: used[1]):
-            if when > self._used.get(entry_id, when):  # of other processes: in about this order
-                self._touch(entry_id, when)
+            self.revision = 0
+            hits = {r.entry.entry_id: self._hits.get(r.entry.entry_id, 0) for r in changes.put}
+            self._remove(list(self._ids))  # their keys never come again: a search may be under way
+            self._put(changes.put)
+            self._hits = hits
+        else:
+            self._remove(changes.removed)
+            self._put([r for r in changes.put if r.entry.entry_id not in self._keys])
+        uses = changes.used.items()
+        self._touch({i: when for i, when in uses if when > self._used.get(i, when)})
         self.revision = max(self.revision, changes.revision)
+
+    def _mend(self) -> None:
+        """Leave out what came or went by half; a store tells the rest once more."""
+        self.revision = 0
+        whole = self._hits.keys() & self._used.keys() & self._keys.keys()
+        kept = [
+            entry for query, entry in self._entries.items()
+            if entry.entry_id in whole and self._ids.get(entry.entry_id) == query
+            and self._at.get(self._keys[entry.entry_id]) is entry
+        ]  # fmt: skip
+        keys = {entry.entry_id: self._keys[entry.entry_id] for entry in kept}
+        self._entries = {entry.query: entry for entry in kept}
+        self._ids = {entry.entry_id: entry.query for entry in kept}
+        self._at = {keys[entry.entry_id]: entry for entry in kept}
+        self._hits = {i: n for i, n in self._hits.items() if i in keys}
+        self._used = {i: when for i, when in self._used.items() if i in keys}
+        self._keys = keys
+        self._text_bytes = sum(map(_size, kept))
+        self.index.remove(key for key in self.index.keys().tolist() if key not in self._at)
 
     def count(self, hits: Mapping[str, int]) -> None:
         """Add hits that were counted elsewhere."""

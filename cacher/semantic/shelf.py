@@ -186,7 +186,9 @@ class Shelf:
 
     def drop_old(self) -> None:
         """Remove what is too old."""
-        if self.partition.old():
+        with self._lock:
+            old = self.partition.old()
+        if old:
             self.write(lambda: Write(remove=self.partition.old()))
 
     def close(self) -> None:
@@ -269,10 +271,11 @@ class Shelf:
         return min(score, 1.0)
 
     def _use(self, entry: Entry) -> None:
-        self.partition.use(entry)
+        now = time.time()
+        self.partition.use(entry, now)
         if self._store is not None:
             n, _ = self._uses.get(entry.entry_id, (0, 0.0))
-            self._uses[entry.entry_id] = (n + 1, time.time())
+            self._uses[entry.entry_id] = (n + 1, now)
 
     # ---- generating once
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -268,3 +269,48 @@ def test_many_threads_at_once(make: Make) -> None:
     partition = cache._shelf("").partition
     assert len(partition) == len(partition.index) == 20
     assert cache.stats().evictions == 80
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_a_cache_that_stores_nothing_takes_nothing_from_others(
+    make: Make, tmp_path: Path, kind: str
+) -> None:
+    store = "memory" if kind == "memory" else f"sqlite:{tmp_path / 'entries.sqlite3'}"
+    full, none = make(store=store), make(store=store, max_cache_size=0)
+    full.put(LEARNING, "x")
+    none.put("What is a fox?", "y")
+    assert full.stats().cache_size == 1
+    assert none.get("What is a fox?") is None
+    assert none.stats().evictions == 0
+
+
+def test_what_was_used_last_is_known_after_a_restart(make: Make, tmp_path: Path) -> None:
+    options = {"store": f"sqlite:{tmp_path / 'e'}", "eviction": "lru", "max_cache_size": 2}
+    first = make(**options)
+    first.put("A fox", "1")
+    assert first.get("A fox") is not None
+    first.put("The tax office", "2")
+    first.close()
+    second = make(**options)
+    second.put("Rain in November", "3")
+    assert [entry.query for entry, _ in second.entries()[0]] == [
+        "Rain in November", "The tax office",
+    ]  # fmt: skip
+
+
+def test_a_search_beside_changes_raises_nothing(make: Make) -> None:
+    cache = make(max_cache_size=5, ttl_s=1000.0)
+    rows = np.eye(384, dtype=np.float32)
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            cache.look("another", vector=rows[383], similarity_threshold=0.9)
+
+    with ThreadPoolExecutor(3) as pool:
+        lookers = [pool.submit(look) for _ in range(2)]
+        for i in range(2000):
+            cache.put(f"text {i % 7}", "x", vector=rows[i % 7])
+        stop.set()
+        for one in lookers:
+            one.result()

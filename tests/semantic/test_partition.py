@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from cacher.semantic.entry import Entry
 from cacher.semantic.partition import Partition
-from cacher.semantic.store import Changes, Record
+from cacher.semantic.store import Changes, Record, Write
 
 DIMENSION = 8
 TTL_S = 1000.0
@@ -21,7 +22,7 @@ VECTORS = np.random.default_rng(0).standard_normal((32, DIMENSION)).astype(np.fl
 
 def record(number: int, text: int, age: float = 0.0) -> Record:
     entry = Entry(f"e-{number}", f"text {text}", f"answer {number}", time.time() - age, "", "toy")
-    return Record(entry, VECTORS[text].tobytes())
+    return Record(entry, VECTORS[text % 32].tobytes())
 
 
 class Against(RuleBasedStateMachine):
@@ -60,6 +61,10 @@ class Against(RuleBasedStateMachine):
         last = {one.entry.query: one.entry for one in made}
         self.entries = [e for e in self.entries if e.query not in last and not self.old(e)]
         new = list(last.values())
+        if not self.size:
+            assert (write, evicted) == (Write(), 0)
+            self.entries = []
+            return
         dropped = max(0, len(new) - self.size)
         new = new[dropped:]
         while len(self.entries) + len(new) > self.size:
@@ -79,7 +84,7 @@ class Against(RuleBasedStateMachine):
         if at < len(self.entries) and not self.old(self.entries[at]):
             found = self.partition.find(self.entries[at].query)
             assert found == self.entries[at]
-            self.partition.use(found)
+            self.partition.use(found, time.time())
             self.used(found)
 
     @rule(at=st.integers(0, 5))
@@ -123,7 +128,7 @@ TestPartition = Against.TestCase
 def test_a_mirror_that_starts_anew_keeps_its_hits() -> None:
     partition = Partition(DIMENSION, max_size=9, eviction="fifo", ttl_s=0)
     partition.apply(Changes(1, False, [record(1, 1), record(2, 2)], [], {}))
-    partition.use(partition.find("text 2"))
+    partition.use(partition.find("text 2"), time.time())
     partition.apply(Changes(7, True, [record(2, 2), record(3, 3)], [], {}))
     assert [(e.entry_id, hits) for e, hits in partition.newest(9, 0)] == [("e-3", 0), ("e-2", 1)]
     assert partition.revision == 7
@@ -157,3 +162,70 @@ def test_merging_keeps_the_newest_in_the_order_of_their_times() -> None:
     partition.sort()
     # 5 is newer than 1 of the same text, 4 is older than 2; 3 is the oldest of four
     assert [e.entry_id for e, _ in partition.newest(9, 0)] == ["e-5", "e-2", "e-6"]
+
+
+def test_uses_elsewhere_take_their_place_in_the_order() -> None:
+    partition = Partition(DIMENSION, max_size=3, eviction="lru", ttl_s=0)
+    now = time.time()
+    partition.apply(Changes(1, False, [record(1, 1, 50), record(2, 2, 40), record(3, 3, 20)],
+                            [], {"e-1": now - 30, "e-2": now - 10}))  # fmt: skip
+    order = []
+    for i in range(4, 7):
+        write, _ = partition.plan([record(i, i)])
+        order += write.remove
+        partition.apply(Changes(i, False, write.put, write.remove, {}))
+    assert order == ["e-1", "e-3", "e-2"]
+
+
+def test_a_search_under_way_finds_no_other_entry_when_the_mirror_starts_anew() -> None:
+    partition = Partition(DIMENSION, max_size=9, eviction="fifo", ttl_s=0)
+    partition.apply(Changes(1, False, [record(1, 1), record(2, 2)], [], {}))
+    (match,) = partition.nearest(VECTORS[1], 1, 0.9)
+    partition.apply(Changes(20_000, True, [record(3, 3), record(4, 4)], [], {}))
+    assert partition.at(match.key) is None
+    (match,) = partition.nearest(VECTORS[3], 1, 0.9)
+    assert partition.at(match.key) == partition.find("text 3")
+    partition.apply(Changes(7, True, [], [], {}))  # a store that was made anew, by another clock
+    assert (len(partition), len(partition.index), partition.revision) == (0, 0, 7)
+
+
+def test_ids_that_come_twice_in_a_merge_are_taken_once() -> None:
+    partition = Partition(DIMENSION, max_size=9, eviction="fifo", ttl_s=0)
+    write = partition.plan_merge([record(1, 1, 3), record(1, 2, 2), record(1, 1, 1)])
+    assert [one.entry.query for one in write.put] == ["text 1"]
+    partition.apply(Changes(0, False, write.put, write.remove, {}))
+    assert partition.known(None) == ["e-1"]
+
+
+class StoppedError(Exception):
+    """What a signal raises."""
+
+
+def test_an_interruption_leaves_whole_entries() -> None:
+    def stop(_number: int, _frame: object) -> None:
+        raise StoppedError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    partition = Partition(DIMENSION, max_size=300, eviction="lru", ttl_s=0)
+    stopped = number = 0
+    try:
+        while stopped < 60:
+            records = [record(number + i, number + i) for i in range(200)]
+            number += 200
+            write, _ = partition.plan(records)
+            try:
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, 2e-5 * (1 + stopped))
+                    partition.apply(Changes(0, False, write.put, write.remove, {}))
+                finally:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+            except StoppedError:
+                stopped += 1
+            ids = partition.known(None)
+            listed = [entry for entry, _ in partition.newest(1000, 0)]
+            assert sorted(ids) == sorted(entry.entry_id for entry in listed)
+            assert len(partition) == len(partition.index) == len(ids) <= 300
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    partition.apply(Changes(0, False, [], partition.known(None), {}))
+    assert len(partition) == len(partition.index) == partition._text_bytes == 0
