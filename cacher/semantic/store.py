@@ -6,8 +6,9 @@ no model.  All calls block, may come from any thread, and raise `StoreError` whe
 be read or written.  The promises, each a test that runs against every store:
 
 1. What `write` returned from is on disk, as far as the store's own durability goes.  A write is
-   there as a whole or not at all, for every reader and after every crash; one that failed may be
-   either, where the connection broke before the server's answer came.
+   there as a whole or not at all, for every reader and after every crash.  One that failed is not
+   there; it may be where the connection broke before the server's answer came, or where the disk
+   failed at the very end and the process died before its next write.
 2. Nobody writes between the changes that `decide` is given last and the write it decides: a bound
    that every writer keeps is kept by all together.
 3. A tenant has one entry of a text.  A put removes the entry of the same text, or the same id.
