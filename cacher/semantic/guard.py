@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from itertools import pairwise
 
 from cacher.checks import string
 from cacher.semantic.opposites import KINDS
@@ -76,6 +77,7 @@ def guard(query: str, other: str) -> str | None:
         _numbers(a, b)
         or _negations(a, b)
         or _contrasts(a, b)
+        or _out_of(a, b)
         or _names(a, b)
         or _order(a, b)
         or _replaced(a, b)
@@ -121,6 +123,16 @@ def _contrasts(a: Reading, b: Reading) -> str | None:
     dates = [[key for key in text.poles if KINDS[key[0]] == "date"] for text in (a, b)]
     if all(dates) and set(dates[0]).isdisjoint(dates[1]):
         return _pair("date", a.poles[dates[0][0]][0], b.poles[dates[1][0]][0])
+    return None
+
+
+def _out_of(a: Reading, b: Reading) -> str | None:
+    """Find "out of stock" where the other text says "in stock"."""
+    for one, other in ((a, b), (b, a)):
+        if "out" in one.words and "in" in other.words and "out" not in other.words:
+            state = one.words[one.words.index("out") + 1 :][:2]
+            if len(state) == 2 and state[0] == "of" and ("in", state[1]) in pairwise(other.words):
+                return _pair("opposite", *(("out", "in") if one is a else ("in", "out")))
     return None
 
 
@@ -318,6 +330,8 @@ def _replaced(a: Reading, b: Reading) -> str | None:
     here, there = ours[start : len(ours) - end], theirs[start : len(theirs) - end]
     if start + end < _FRAME or not (0 < len(here) <= _REPLACED and 0 < len(there) <= _REPLACED):
         return None
+    if any(all(word in FUNCTION for word, _ in words) for words in (here, there)):
+        return None  # "where do I get" and "how do I get"
     function = any(word in FUNCTION and word != "and" for word, _ in here + there)
     if function and start + end < _LONG_FRAME:
         return None

@@ -151,6 +151,7 @@ inside indoor indoors inner interior | outside outdoor outdoors outer exterior
 internal | external
 above over | below under beneath
 upper | lower
+near nearest close closer closest nearby | far farther farthest further furthest
 horizontal horizontally | vertical vertically
 row | column
 landscape | portrait

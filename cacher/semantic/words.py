@@ -182,6 +182,13 @@ netherlands dutch holland
 portugal portuguese
 switzerland swiss
 egypt egyptian
+rome roman romans
+athens athenian
+finland finnish
+iceland icelandic
+wales welsh
+thailand thai
+philippines filipino
 korea korean
 europe european
 africa african
