@@ -280,6 +280,34 @@ print(contents(store) == [record(1), record(2), record(3)])
     assert lines[1:6:2] + lines[6:] == ["True"] * 6
 
 
+def test_a_write_that_failed_at_the_end_is_whole_or_not_there(faults: Path, tmp_path: Path) -> None:
+    """Its process dies before the next write: the log may hold it already."""
+    code = """
+import os, sys
+from cacher import StoreError
+from cacher.semantic.sqlite import SqliteEntryStore
+from tests.stores.mirror import Mirror, contents, record
+faults, folder = sys.argv[1:]
+os.mkdir(folder)
+mirror = Mirror(SqliteEntryStore(os.path.join(folder, "entries.sqlite3")))
+mirror.put(record(1), record(2))
+os.mkdir(os.path.join(faults, "fdatasync"))
+try:
+    mirror.put(*[record(i, response="long " * 1000) for i in range(2, 50)])
+except StoreError:
+    print("refused", flush=True)
+os._exit(0)
+"""
+    assert with_faults(faults, tmp_path, code) == "refused\n"
+    store = SqliteEntryStore(tmp_path / "states" / "entries.sqlite3")
+    found = contents(store)
+    assert found[0] == record(1)
+    assert found[1:] in (
+        [record(2)], [record(i, response="long " * 1000) for i in range(2, 50)],
+    )  # fmt: skip
+    store.close()
+
+
 def test_a_write_waits_for_the_disk(faults: Path, tmp_path: Path) -> None:
     code = """
 import os, sys

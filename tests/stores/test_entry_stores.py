@@ -131,6 +131,37 @@ def test_decisions_follow_each_other(open_entries: OpenEntries) -> None:
     assert found == [str(n) for n in range(n_writers * n_writes)]
 
 
+def test_threads_share_a_store(entries: EntryStore) -> None:
+    n_threads, wrong = 4, list[BaseException]()
+    mirrors = [Mirror(entries, "t", bound=20) for _ in range(n_threads)]
+
+    def use(which: int) -> None:
+        rng, mirror = random.Random(which), mirrors[which]
+        try:
+            for n in range(40):
+                mirror.put(*[record(1000 * which + n + 100 * i) for i in range(rng.randrange(3))])
+                mirror.sync()
+                assert len(contents(entries, "t")) <= 20
+                entries.use("t", {i: (1, float(n)) for i in list(mirror.records)[:2]})
+                token = entries.claim("t", "text", 60)
+                if token is not None:
+                    entries.release("t", "text", token)
+                assert entries.hits("t").keys() <= {record(i).entry.entry_id for i in range(5000)}
+        except BaseException as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=use, args=(i,)) for i in range(n_threads)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert entries.claim("t", "text", 60)
+    for mirror in mirrors:
+        mirror.sync()
+        assert list(mirror.records.values()) == contents(entries, "t")
+
+
 def test_a_slow_writer_gets_its_turn(open_entries: OpenEntries) -> None:
     quick, slow = Mirror(open_entries()), Mirror(open_entries(), bound=5)
     stop = threading.Event()
