@@ -89,7 +89,7 @@ def restore(model: Model, path: str | os.PathLike[str], *, allow_mismatch: bool 
         raise StateFileError(f"state file {name!r}: {error}") from error
 
 
-def _open_at_once(name: str, flags: int) -> int:
+def open_at_once(name: str, flags: int) -> int:
     """Open without waiting: for a pipe, a writer might never come."""
     return os.open(name, flags | os.O_NONBLOCK)
 
@@ -102,7 +102,7 @@ def read(name: str) -> bytes:
         StateFileError: It is no regular file, or larger than 64 MiB.
     """
     try:
-        with open(name, "rb", opener=_open_at_once) as file:
+        with open(name, "rb", opener=open_at_once) as file:
             regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
             data = file.read(MAX_BYTES + 1) if regular else b""
     except (OSError, ValueError) as error:

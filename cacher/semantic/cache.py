@@ -7,10 +7,10 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast
 
 from cacher.checks import MAX_INT64, boolean, choice, integer, number, string
+from cacher.errors import StoreError
 from cacher.semantic.asking import Asking
 from cacher.semantic.embedder import (
     THRESHOLD,
@@ -20,8 +20,8 @@ from cacher.semantic.embedder import (
     checked,
     default_model,
     embedded,
+    given_name,
     opened,
-    short_name,
 )
 from cacher.semantic.entry import (
     Entry,
@@ -31,6 +31,8 @@ from cacher.semantic.entry import (
     SemanticStats,
     check_query,
     check_text,
+    pair,
+    threshold_of,
 )
 from cacher.semantic.partition import Eviction, Partition
 from cacher.semantic.persist import Persisting
@@ -102,9 +104,8 @@ class SemanticCache(Asking, Warming, Persisting):
         store: str = "memory",
     ) -> None:
         self._given = default_model() if embedder is None else embedder
-        name = self._given if isinstance(self._given, str) else self._given.name
-        self.embedder_name = short_name(name)
-        self.similarity_threshold = _threshold(
+        self.embedder_name = given_name(self._given)
+        self.similarity_threshold = threshold_of(
             similarity_threshold, THRESHOLDS.get(self.embedder_name, THRESHOLD)
         )
         self.max_cache_size = integer("max_cache_size", max_cache_size, 0, MAX_SIZE)
@@ -112,6 +113,7 @@ class SemanticCache(Asking, Warming, Persisting):
         self._ttl_s = number("ttl_s", ttl_s, 0, MAX_INT64)
         self._guard = boolean("guard", guard)
         self._store = open_store(store)
+        self._closed = False
         self._lock = threading.Lock()  # of the two below
         self._desk: Desk | None = None
         self._shelves: dict[str, Shelf] = {}
@@ -120,6 +122,7 @@ class SemanticCache(Asking, Warming, Persisting):
     def close(self) -> None:
         """Close the store, and end the thread that embeds; the cache is not used again."""
         with self._lock:
+            self._closed = True
             shelves, self._shelves = list(self._shelves.values()), {}
             desk, self._desk = self._desk, None
         if desk is not None:
@@ -132,12 +135,7 @@ class SemanticCache(Asking, Warming, Persisting):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     # ---- what is loaded when it is needed
@@ -153,6 +151,7 @@ class SemanticCache(Asking, Warming, Persisting):
 
         Raises:
             ModelError: It cannot be loaded.
+            StoreError: The cache is closed.
         """
         return self._open_desk().embedder
 
@@ -160,6 +159,8 @@ class SemanticCache(Asking, Warming, Persisting):
         desk = self._desk
         if desk is None:
             with self._lock:
+                if self._closed:
+                    raise StoreError("the cache is closed")
                 desk = self._desk
                 if desk is None:
                     desk = self._desk = Desk(opened(self._given))
@@ -202,7 +203,7 @@ class SemanticCache(Asking, Warming, Persisting):
             StoreError: The store cannot be read.
         """
         query = check_query(query)
-        threshold = _threshold(similarity_threshold, self.similarity_threshold)
+        threshold = threshold_of(similarity_threshold, self.similarity_threshold)
         shelf = self._shelf(tenant)
         if shelf.stale:
             shelf.sync()
@@ -224,7 +225,7 @@ class SemanticCache(Asking, Warming, Persisting):
         Queries that come while it works are embedded together.
         """
         query = check_query(query)
-        threshold = _threshold(similarity_threshold, self.similarity_threshold)
+        threshold = threshold_of(similarity_threshold, self.similarity_threshold)
         found = self._shelves.get(tenant)
         shelf = await asyncio.to_thread(self._shelf, tenant) if found is None else found
         if shelf.stale:
@@ -303,9 +304,9 @@ class SemanticCache(Asking, Warming, Persisting):
         Raises:
             ParameterError: As `put`; nothing of 10,000 is stored then.
         """
-        string("source", source)
+        check_text("source", source)
         items = [(check_query(query), check_text("response", answer), source)
-                 for query, answer in pairs]  # fmt: skip
+                 for query, answer in map(pair, pairs)]  # fmt: skip
         dimension = self.embedder.dimension
         given = None if vectors is None else checked(vectors, len(items), dimension)
         return self._store_all(items, given, tenant)
@@ -393,7 +394,3 @@ class SemanticCache(Asking, Warming, Persisting):
             shelf.sync()
         shelf.drop_old()
         return shelf
-
-
-def _threshold(value: object, default: float) -> float:
-    return default if value is None else number("similarity_threshold", value, 0, 1)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, cast
 import numpy as np
 
 from cacher import hub
+from cacher.checks import shown
 from cacher.errors import ModelNotFoundError, ParameterError
 
 if TYPE_CHECKING:
@@ -80,6 +81,18 @@ def opened(given: str | Model | Embedder) -> Embedder:
     return ModelEmbedder(model) if isinstance(model, Model) else model
 
 
+def given_name(given: str | Model | Embedder) -> str:
+    """Return the name of an embedder that may not be loaded yet.
+
+    Raises:
+        TypeError: It is none.
+    """
+    name = given if isinstance(given, str) else getattr(given, "name", None)
+    if not isinstance(name, str):
+        raise TypeError(f"an embedder is a name, a model or an Embedder, got {shown(given)}")
+    return short_name(name)
+
+
 def short_name(name: str) -> str:
     """Return the last part of a model's id, or of a folder's path."""
     return name.rstrip("/").rpartition("/")[2]
@@ -119,9 +132,14 @@ def checked(vectors: object, n: int, dimension: int) -> NDArray[np.float32]:
     """Return n vectors as they are kept: float32 [n, dimension].
 
     Raises:
+        TypeError: Not numbers, or of unequal lengths.
         ParameterError: Another shape, or a number that is not finite.
     """
-    rows = np.asarray(vectors, np.float32)
+    try:
+        with np.errstate(over="ignore"):  # an infinity is refused below
+            rows = np.asarray(vectors, np.float32)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"the vectors must be an array of numbers: {error}") from None
     if rows.shape != (n, dimension):
         raise ParameterError(f"the vectors have the shape {rows.shape}, allowed: {(n, dimension)}")
     if not np.isfinite(rows).all():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from cacher.checks import shown, string
+from cacher.checks import number, shown, string
 from cacher.errors import EncodingError, ParameterError
 
 if TYPE_CHECKING:
@@ -197,6 +197,23 @@ def check_query(value: object) -> str:
     if not query or query.isspace():
         raise ParameterError(f"the query is {shown(query)}, allowed: more than white space")
     return query
+
+
+def threshold_of(value: object, default: float) -> float:
+    """Return the least cosine of a hit that a call names, or the cache's own."""
+    return default if value is None else number("similarity_threshold", value, 0, 1)
+
+
+def pair(item: object) -> tuple[object, object]:
+    """Return a query and its response.
+
+    Raises:
+        TypeError: Something else: the letters of a text and the keys of an object are no pair.
+    """
+    if not isinstance(item, (tuple, list)) or len(item) != 2:
+        raise TypeError(f"{shown(item)} is no pair of a query and a response")
+    query, response = item
+    return query, response
 
 
 def check_text(name: str, value: object) -> str:

@@ -101,11 +101,10 @@ class Partition:
         """Return those ids that there are; None: all."""
         return list(self._ids) if entry_ids is None else [i for i in entry_ids if i in self._ids]
 
-    def records(self) -> Iterator[tuple[Record, int]]:
-        """Yield everything that is needed to store entries, and their hits, oldest first."""
-        for entry in self._entries.values():
-            vector = self.index.vector(self._keys[entry.entry_id])
-            yield Record(entry, vector.astype("<f4").tobytes()), self._hits[entry.entry_id]
+    def listed(self) -> Iterator[tuple[Entry, int, int]]:
+        """Yield entries, the keys of their vectors, and their hits, oldest first."""
+        for entry_id, query in self._ids.items():
+            yield self._entries[query], self._keys[entry_id], self._hits[entry_id]
 
     # ---- changing
 

@@ -9,19 +9,20 @@ damaged line costs its own entry, no more; vectors of another embedder are made 
 from __future__ import annotations
 
 import base64
-import binascii
+import errno
 import json
 import logging
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from cacher.checks import shown
 from cacher.errors import CacherError, StateFileError, StoreError
 from cacher.semantic.entry import Entry, check_query, check_text
-from cacher.semantic.store import Record
-from cacher.statefile import new_file, reason, sync_folder
+from cacher.semantic.store import MAX_BATCH, Record
+from cacher.statefile import new_file, open_at_once, reason, sync_folder
 from cacher.stores.base import check_tenant
 from cacher.typed import get, parse
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 FORMAT = "cacher-semantic"
 VERSION = 1
 MAX_LINE = 64 * 2**20  # bytes
+MAX_PART = 256 * 2**20  # bytes of texts and vectors in memory at a time, and a line more
+MAX_HITS = 2**53
 ENTRY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 log = logging.getLogger(__name__)
@@ -63,6 +66,7 @@ class Persisting:
         """
         cache = cast("SemanticCache", self)
         name = os.fsdecode(path)
+        embedder = cache.embedder
         shelves = {tenant: cache._fresh(tenant) for tenant in cache.tenants()}
         lines = [
             Line(tenant, record, hits)
@@ -70,11 +74,13 @@ class Persisting:
             for record, hits in shelf.records()
         ]
         lines.sort(key=lambda line: line.record.entry.timestamp)
-        write(name, cache.embedder.name, cache.embedder.dimension, lines)
+        write(name, embedder.name, embedder.dimension, lines)
         return len(lines)
 
     def load(self, path: str | os.PathLike[str]) -> int:
         """Add the entries of a file; of one text the newer stays, and of all the newest.
+
+        They are read and stored 100,000 at a time.
 
         Args:
             path: What `dump` wrote.
@@ -87,10 +93,30 @@ class Persisting:
         """
         cache = cast("SemanticCache", self)
         name = os.fsdecode(path)
-        tenants: dict[str, list[tuple[Record, int]]] = {}
-        for line in _read(name):
-            tenants.setdefault(line.tenant, []).append((line.record, line.hits))
-        return sum(cache._fresh(tenant).merge(records) for tenant, records in tenants.items())
+        came: dict[str, list[str]] = {}
+        for lines in _parts(_read(name)):
+            tenants: dict[str, list[tuple[Record, int]]] = {}
+            for line in lines:
+                tenants.setdefault(line.tenant, []).append((line.record, line.hits))
+            for tenant, records in tenants.items():
+                shelf = cache._fresh(tenant)
+                came[tenant] = shelf.known(came.get(tenant, []) + shelf.merge(records))
+        return sum(map(len, came.values()))
+
+
+def _parts(lines: Iterable[Line]) -> Iterator[list[Line]]:
+    """Divide what a file holds into parts that fit into memory, and into one write of a store."""
+    part: list[Line] = []
+    size = 0
+    for line in lines:
+        entry, vector = line.record
+        size += len(vector) + len(entry.query) + len(entry.response)
+        part.append(line)
+        if len(part) == MAX_BATCH or size > MAX_PART:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
 def write(name: str, embedder: str, dimension: int, lines: Iterable[Line]) -> None:
@@ -101,6 +127,8 @@ def write(name: str, embedder: str, dimension: int, lines: Iterable[Line]) -> No
     """
     folder = os.path.dirname(name) or "."
     try:
+        if os.path.exists(name) and not os.path.isfile(name):
+            raise OSError(errno.EINVAL, "it is there and not a regular file")
         with new_file(folder, _written(embedder, dimension, lines)) as temporary:
             os.replace(temporary, name)
         sync_folder(folder)
@@ -129,7 +157,9 @@ def _written(embedder: str, dimension: int, lines: Iterable[Line]) -> Iterator[b
 
 def _read(name: str) -> Iterator[Line]:
     try:
-        with open(name, "rb") as file:
+        with open(name, "rb", opener=open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise StoreError(f"{name!r} is not a regular file")
             try:
                 header = parse(file.readline(MAX_LINE))
                 if get(header, "format", str) != FORMAT or get(header, "version", int) != VERSION:
@@ -145,11 +175,11 @@ def _read(name: str) -> Iterator[Line]:
                 number += 1
                 try:
                     yield _line(parse(data), embedder)
-                except (CacherError, TypeError, binascii.Error) as error:
+                except (CacherError, TypeError, ValueError, OverflowError) as error:
                     log.warning("%r, line %d is damaged and left out: %s", name, number, error)
-    except OSError as error:
-        if isinstance(error, StoreError):
-            raise
+    except StoreError:
+        raise
+    except (OSError, ValueError) as error:
         raise StoreError(f"{name!r} cannot be read: {reason(error)}") from error
 
 
@@ -165,9 +195,9 @@ def _line(item: dict[str, Any], embedder: str) -> Line:
         check_query(get(item, "query", str)),
         check_text("response", get(item, "response", str)),
         float(timestamp),
-        get(item, "source", str, ""),
+        check_text("source", get(item, "source", str, "")),
         embedder,
     )
     vector = base64.b64decode(get(item, "embedding", str, ""), validate=True)
-    hits = max(0, get(item, "hits", int, 0))
+    hits = min(max(0, get(item, "hits", int, 0)), MAX_HITS)
     return Line(check_tenant(get(item, "tenant", str, "")), Record(entry, vector), hits)

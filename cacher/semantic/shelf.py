@@ -80,18 +80,21 @@ class Shelf:
             if not (now or self.stale):  # another thread has just done it
                 return
             self._tell_uses()
-            first = self.partition.revision == 0
             self._apply(self._store.changes(self._tenant, self.partition.revision))
-            if first:
-                with self._lock:
-                    self.partition.count(self._store.hits(self._tenant))
             self._synced = time.monotonic()
 
     def _tell_uses(self) -> None:
         if self._store is not None and self._uses:
             with self._lock:
                 uses, self._uses = self._uses, {}
-            self._store.use(self._tenant, uses)
+            try:
+                self._store.use(self._tenant, uses)
+            except BaseException:
+                with self._lock:
+                    for entry_id, (n, last) in uses.items():
+                        since, latest = self._uses.get(entry_id, (0, last))
+                        self._uses[entry_id] = (n + since, latest)
+                raise
 
     def _apply(self, changes: Changes) -> None:
         own = changes._replace(put=self._own(changes.put))
@@ -151,8 +154,8 @@ class Shelf:
         with self._lock:
             self.partition.counts.evictions += evicted
 
-    def merge(self, records: Sequence[tuple[Record, int]]) -> int:
-        """Store entries of another time, with their hits; returns how many have come.
+    def merge(self, records: Sequence[tuple[Record, int]]) -> list[str]:
+        """Store entries of another time, with their hits; returns the ids that have come.
 
         Of one text the newer stays, and of all the newest, in the order of their times.
         """
@@ -170,7 +173,15 @@ class Shelf:
         with self._lock:
             self.partition.sort()
             self.partition.count({r.entry.entry_id: hits[r.entry.entry_id] for r in came})
-        return len(came)
+            if self._store is not None:
+                told = {e.entry_id: (n, e.timestamp) for e, _ in came if (n := hits[e.entry_id])}
+                self._uses = told | self._uses
+        return [record.entry.entry_id for record in came]
+
+    def known(self, entry_ids: Sequence[str]) -> list[str]:
+        """Return those ids that there are."""
+        with self._lock:
+            return self.partition.known(entry_ids)
 
     def remove(self, entry_ids: Sequence[str] | None) -> int:
         """Remove entries, or all; returns how many there were."""
@@ -192,10 +203,12 @@ class Shelf:
             self.write(lambda: Write(remove=self.partition.old()))
 
     def close(self) -> None:
-        """Tell the store what it does not know yet."""
-        if self._store is not None:
+        """Tell the store what it does not know yet; where that fails, it never will."""
+        try:
             with self._io:
                 self._tell_uses()
+        except StoreError as error:
+            log.warning("the last uses of entries are not noted: %s", error)
 
     # ---- looking
 
@@ -203,12 +216,18 @@ class Shelf:
         """Return entries, newest first, and how many there are; hits of all processes."""
         with self._lock:
             found, total = list(self.partition.newest(limit, offset)), len(self.partition)
-        if self._store is not None:
-            with self._io:
-                self._tell_uses()
-                hits = self._store.hits(self._tenant)
+        hits = self._hits()
+        if hits is not None:
             found = [Listed(entry, hits.get(entry.entry_id, 0)) for entry, _ in found]
         return found, total
+
+    def _hits(self) -> dict[str, int] | None:
+        """The hits of all processes, where they share a store."""
+        if self._store is None:
+            return None
+        with self._io:
+            self._tell_uses()
+            return self._store.hits(self._tenant)
 
     def count(self, *, hits: int = 0, misses: int = 0, bypasses: int = 0, guarded: int = 0) -> None:
         """Add to the tenant's counters."""
@@ -221,8 +240,15 @@ class Shelf:
 
     def records(self) -> list[tuple[Record, int]]:
         """Return everything that is needed to store the entries, and their hits, oldest first."""
-        with self._lock:
-            return list(self.partition.records())
+        with self._lock:  # which vectors need not wait for, and nobody for them
+            listed = list(self.partition.listed())
+        hits, found = self._hits(), []
+        for entry, key, own in listed:
+            with suppress(KeyError):  # another thread may remove it just now
+                vector = self.partition.index.vector(key).astype("<f4").tobytes()
+                n = own if hits is None else hits.get(entry.entry_id, 0)
+                found.append((Record(entry, vector), n))
+        return found
 
     def find(self, query: str) -> Hit | None:
         """Return the entry of exactly this text."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from cacher.checks import boolean
 from cacher.errors import ParameterError
 from cacher.semantic.asking import Generate, called, generated, name_of
-from cacher.semantic.entry import Warmed, check_query, check_text, source_of
+from cacher.semantic.entry import Warmed, check_query, check_text, pair, source_of
 
 if TYPE_CHECKING:
     from cacher.semantic.cache import SemanticCache
@@ -83,8 +83,8 @@ class Warming:
         plan = _Warming(cache, tenant, {}, {}, 0)
         skipped = 0
         for item in queries:
-            query, answer = (item, None) if isinstance(item, str) else item
-            check_query(query)
+            given, answer = (item, None) if isinstance(item, str) else pair(item)
+            query = check_query(given)
             if not overwrite and (query in plan.answers or shelf.partition.find(query)):
                 skipped += 1
                 continue
@@ -111,7 +111,8 @@ class _Warming(NamedTuple):
         items = []
         for query, answer in self.answers.items():
             text = check_text("response", answer)
-            items.append((query, str(text), source_of(text, self.sources[query])))
+            source = check_text("source", source_of(text, self.sources[query]))
+            items.append((query, str(text), source))
         self.cache._store_all(items, None, self.tenant)
         size = len(self.cache._shelf(self.tenant).partition)
         return Warmed(len(items), self.skipped, size)

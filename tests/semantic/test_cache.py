@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +13,13 @@ import numpy as np
 import pytest
 
 import cacher
-from cacher import EncodingError, ParameterError, SemanticCache, WrongModelTypeError
+from cacher import (
+    EncodingError,
+    ParameterError,
+    SemanticCache,
+    StoreError,
+    WrongModelTypeError,
+)
 
 LEARNING = "What is machine learning?"
 ALIKE = "Can you explain machine learning?"
@@ -314,3 +321,39 @@ def test_a_search_beside_changes_raises_nothing(make: Make) -> None:
         stop.set()
         for one in lookers:
             one.result()
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_what_was_closed_is_refused(make: Make, tmp_path: Path, kind: str) -> None:
+    store = "memory" if kind == "memory" else f"sqlite:{tmp_path / 'entries.sqlite3'}"
+    cache = make(store=store)
+    cache.put(LEARNING, "x")
+    cache.close()
+    cache.close()
+    calls: list[Callable[[], object]] = [
+        lambda: cache.get(LEARNING), lambda: cache.put(LEARNING, "y"), cache.stats, cache.entries,
+        lambda: cache.query(LEARNING, str.upper), lambda: cache.warmup([(LEARNING, "z")]),
+        lambda: asyncio.run(cache.aquery(LEARNING, str.upper)), cache.clear,
+        lambda: cache.dump(tmp_path / "file"),
+    ]  # fmt: skip
+    for call in calls:
+        with pytest.raises(StoreError, match="the cache is closed"):
+            call()
+
+
+def test_what_is_no_pair_no_vector_and_no_embedder_is_named(cache: SemanticCache) -> None:
+    for item in ("ab", {"query": "a", "response": "b"}, ("a", "b", "c"), 5):
+        with pytest.raises(TypeError, match="pair"):
+            cache.put_all([item])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="pair"):
+        cache.warmup([{"query": "a", "response": "b"}])  # type: ignore[list-item]
+    for vector in (["a"] * 384, [[1.0], [2.0, 3.0]]):
+        with pytest.raises(TypeError, match="array of numbers"):
+            cache.put("abc", "x", vector=vector)
+    with pytest.raises(ParameterError, match="infinity"):
+        cache.put("abc", "x", vector=[1e300] * 384)
+    with pytest.raises(EncodingError, match="source"):
+        cache.put("abc", "x", source="\ud800")
+    with pytest.raises(TypeError, match="embedder"):
+        SemanticCache(5)  # type: ignore[arg-type]
+    assert cache.stats().cache_size == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,6 +65,10 @@ def test_damaged_lines_cost_their_own_entries(
         json.dumps({**good, "embedding": "!"}),
         json.dumps({**good, "tenant": "a/b"}),
         json.dumps({**good, "response": None}),
+        json.dumps({**good, "embedding": "\u00fc"}),
+        json.dumps({**good, "source": "\ud800"}),
+        json.dumps({**good, "timestamp": 10**400}),
+        '{"entry_id": ' * 100_000,
         json.dumps({**good, "timestamp": 0})[:-1] + ', "timestamp": NaN}',
         lines[2][: len(lines[2]) // 2],
     ]
@@ -136,3 +141,71 @@ def test_a_dump_that_fails_leaves_the_file_as_it_was(
         cache.dump(dumped)
     assert dumped.read_bytes() == before
     assert list(dumped.parent.iterdir()) == [dumped]
+
+
+def test_what_is_no_file_is_refused_at_once(make: Make, tmp_path: Path) -> None:
+    cache = make()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/zero")):
+        with pytest.raises(StoreError, match="not a regular file"):
+            cache.load(path)
+        with pytest.raises(StoreError, match=r"cannot be written.*not a regular file"):
+            cache.dump(path)
+    assert pipe.is_fifo()
+    with pytest.raises(StoreError, match="cannot be read"):
+        cache.load(tmp_path)
+    with pytest.raises(StoreError, match="cannot be written"):
+        cache.dump(tmp_path)
+    with pytest.raises(StoreError, match="cannot be read: embedded null byte"):
+        cache.load("a\0b")
+
+
+def test_an_id_or_a_text_that_comes_twice_is_taken_once(make: Make, dumped: Path) -> None:
+    first, *lines = dumped.read_text().splitlines()
+    one = json.loads(lines[0])
+    twice = [{**one, "query": "another text"}, {**one, "entry_id": "e-other"}, {**one, "hits": 5}]
+    dumped.write_text("\n".join([first, *lines, *map(json.dumps, twice)]))
+    cache = make(max_cache_size=2)
+    assert cache.load(dumped) == 3
+    for i in range(4):
+        cache.put(f"new {i}", "x")
+        assert cache.stats().cache_size == len(cache._shelf("").partition.index) == 2
+    assert cache.clear() == 2
+
+
+def test_a_long_file_is_loaded_in_parts_into_any_store(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = make(max_cache_size=1000)
+    rows = np.random.default_rng(0).standard_normal((600, 384)).astype(np.float32)
+    for i in range(600):
+        cache.put(f"text {i}", "x", vector=rows[i])
+    cache.put("of a tenant", "y", vector=rows[0], tenant="a")
+    path = tmp_path / "long.jsonl"
+    cache.dump(path)
+    monkeypatch.setattr("cacher.semantic.persist.MAX_BATCH", 250)
+    for store in ("memory", f"sqlite:{tmp_path / 'entries.sqlite3'}"):
+        for size, expected in ((300, 301), (1000, 601)):
+            other = make(max_cache_size=size, store=f"{store}{size}" if ":" in store else store)
+            assert other.load(path) == expected
+            newest, total = other.entries(1000)
+            assert total == min(size, 600)
+            assert [e.query for e, _ in newest] == [f"text {599 - i}" for i in range(total)]
+
+
+def test_hits_come_with_their_entries_into_a_store_and_out_of_it(
+    make: Make, dumped: Path, tmp_path: Path
+) -> None:
+    store = f"sqlite:{tmp_path / 'entries.sqlite3'}"
+    with make(store=store) as cache:
+        cache.load(dumped)
+        assert [hits for _, hits in cache.entries()[0]] == [0, 1]
+    with make(store=store) as cache:
+        cache.put("something new", "x")
+        assert cache.get(ALIKE) is not None
+        assert [hits for _, hits in cache.entries()[0]] == [0, 0, 2]
+        again = tmp_path / "again.jsonl"
+        cache.dump(again)
+        lines = map(json.loads, again.read_text().splitlines()[1:])
+        assert [line["hits"] for line in lines] == [2, 0, 0, 0]
