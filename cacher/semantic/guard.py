@@ -13,7 +13,7 @@ share an answer when they differ in
 * a capitalised name: Paris and Rome;
 * the order of what stands around a relation: "miles to kilometres" and "kilometres to miles";
 * one thing in the same sentence: "get rid of ants" and "get rid of wasps", where the words are not
-  known to mean the same (`cacher.semantic.synonyms`);
+  known to mean the same (`cacher.semantic.synonyms`); "safe" and "safe for children";
 
 and where one has more than 128 words: a question drowns in the embedding of a long text.
 
@@ -38,6 +38,7 @@ from cacher.semantic.words import (
     NAMES_OF,
     NEGATING_PREFIXES,
     NOT_NEGATED,
+    RELATIONS,
     stem,
 )
 
@@ -195,8 +196,10 @@ def _has(reading: Reading, name: tuple[str, ...]) -> bool:
     if name[-1] in stems or 2 * known > len(wanted):
         return True
     joined = "".join(name)
-    if joined in stems or (len(joined) > 4 and joined in "".join(reading.stems)):
-        return True
+    if joined in stems or any(
+        first + second == joined for first, second in pairwise(reading.stems)
+    ):
+        return True  # Wi-Fi and WiFi
     initials = "".join(word[0] for word in name)
     if len(name) > 1:
         return initials in stems
@@ -328,8 +331,10 @@ def _replaced(a: Reading, b: Reading) -> str | None:
     while end < shorter - start and ours[-1 - end][1] == theirs[-1 - end][1]:
         end += 1
     here, there = ours[start : len(ours) - end], theirs[start : len(theirs) - end]
-    if start + end < _FRAME or not (0 < len(here) <= _REPLACED and 0 < len(there) <= _REPLACED):
+    if start + end < _FRAME or max(len(here), len(there)) > _REPLACED:
         return None
+    if not here or not there:
+        return _added(here or there)
     if any(all(word in FUNCTION for word, _ in words) for words in (here, there)):
         return None  # "where do I get" and "how do I get"
     function = any(word in FUNCTION and word != "and" for word, _ in here + there)
@@ -344,3 +349,10 @@ def _replaced(a: Reading, b: Reading) -> str | None:
     if len(keys) == len(others) and all(map(alike, keys, others)):
         return None
     return _pair("word", " ".join(word for word, _ in here), " ".join(word for word, _ in there))
+
+
+def _added(words: list[tuple[str, str]]) -> str | None:
+    """Find "for children" where the other text says the same without it."""
+    if words and words[0][0] in RELATIONS and any(word not in FUNCTION for word, _ in words):
+        return _pair("word", " ".join(word for word, _ in words), "")
+    return None

@@ -175,7 +175,8 @@ single | married
 single | double | triple
 always | never | sometimes
 often frequently | rarely seldom
-everyone everybody | nobody
+all every everyone everybody | some someone somebody | none nobody
+can could may might | must
 raw uncooked | cooked
 boil boiled | fry fried | bake baked | grill grilled | steam steamed | roast roasted | poach \
 poached

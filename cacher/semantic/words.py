@@ -15,7 +15,8 @@ def words(text: str) -> frozenset[str]:
 
 
 _IRREGULAR = {
-    "feet": "foot", "men": "man", "women": "woman", "children": "child", "teeth": "tooth",
+    "https": "https", "windows": "windows", "news": "news", "feet": "foot", "men": "man",
+    "women": "woman", "children": "child", "teeth": "tooth",
     "mice": "mouse", "geese": "goose", "wives": "wife", "lives": "life", "knives": "knife",
     "leaves": "leaf", "spoke": "speak", "spoken": "speak", "wrote": "writ", "written": "writ",
     "ate": "eat", "eaten": "eat", "bought": "buy", "sold": "sell", "paid": "pay", "made": "mak",
@@ -200,6 +201,8 @@ kubernetes k8s
 mac macos macbook
 tv television
 pc computer
+ceo chief_executive
+coke coca_cola cola
 google_chrome chrome
 ms microsoft
 wwii ww world_war

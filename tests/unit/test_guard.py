@@ -78,6 +78,8 @@ REFUSED = [
     # another thing in the same sentence
     ("How do I get rid of ants?", "How do I get rid of wasps?", "word: ants and wasps"),
     ("How do I fix a tap?", "How do I fix a tyre?", "word: tap and tyre"),
+    ("Is aspirin safe?", "Is aspirin safe for children?", "word: for children"),
+    ("Is HTTP safe?", "Is HTTPS safe?", "name: HTTP and HTTPS"),
     ("How do I say I love you in Basque?", "How do I say thank you in Basque?", "word"),
     ("Flights to Rome from Paris", "Flights from Rome to Paris", "order"),
 ]
@@ -114,10 +116,12 @@ PASSED = [
     ("HOW DO I GET TO PARIS", "How do I get to Paris?"),
     ("My phone is slow. Restarting did not help.", "My phone is slow. restarting did not help"),
     ("Wi-Fi is slow", "wifi is slow"),
+    ("I can't connect to Wi-Fi", "My laptop isn't connecting to the WiFi"),
     ("Is GitHub down?", "Is Git Hub down?"),
     ("From Paris to Rome, how far is it?", "How far is Rome from Paris?"),
     ("How do I get to Rome from Paris?", "How do I get from Paris to Rome?"),
     ("How do I fix a tap?", "How do I repair a tap?"),
+    ("How do I fix a tap?", "How do I fix my tap?"),
     ("How do I get a new SIM card?", "Where do I get a new SIM card?"),
     ("Tell me about the history of Rome", "Give me an overview of Roman history"),
     ("Where can I buy a movie ticket?", "Where can I purchase a film ticket?"),
