@@ -118,6 +118,7 @@ bench-semantic: ## all of embedding, index and semantic cache beside their peers
 	@tools/setup.sh venv dev
 	@tools/setup.sh embedders
 	@tools/setup.sh caches
+	@$(MAKE) --no-print-directory -s $(BUILD)/bench_limits
 	@$(PY) benchmarks/semantic.py
 
 false-hits: ## how often the semantic cache is wrong, by threshold; writes into docs/semantic-cache.md

@@ -65,15 +65,16 @@ def figure(what: str, unit: str, seconds: list[float], bar: float | None) -> Fig
 
 def measure_embedding(rounds: int) -> Part:
     """Return a row for each cell, beside the fastest peer."""
-    rows = []
+    part = Part([])
     for threads in THREADS:
         for cell in embedding.measure(threads, rounds):
             times = {name: 1e-3 * ms for name, ms in cell.milliseconds.items()}
             ours = times.pop("cacher")
             peer = min(times, key=lambda name: times[name])
             what = f"embedding {cell.name.rpartition(',')[0]}"
-            rows.append(Row(what, threads, ours, peer, times[peer], 1.4))
-    return Part(rows)
+            part.rows.append(Row(what, threads, ours, peer, times[peer], 1.4))
+            part.shares.append(Share(what, threads, cell.share, "the arithmetic peak"))
+    return part
 
 
 INDEX = """
@@ -100,8 +101,9 @@ def measure_index(rounds: int) -> Part:
         bar = 3.0 if has_bar else None
         part.rows.append(Row(what, threads, cell["ours"], "faiss", cell["theirs"], bar))
         if queries == 1:
-            read = rows * (768 + 8) / cell["ours"]
-            part.shares.append(Share(what, threads, 1e-9 * read, 1e-9 * cell["bandwidth"]))
+            share = rows * (768 + 8) / cell["ours"] / cell["bandwidth"]
+            limit = f"memory's {1e-9 * cell['bandwidth']:.1f} GB/s"
+            part.shares.append(Share(what, threads, share, limit))
         if rows == 1_000 and queries == 1:
             what += f", {threads} thread{'s' * (threads > 1)}"
             part.figures.append(Figure(what, "us", 1e6 * cell["ours"], None, 30.0))

@@ -45,12 +45,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Share:
-    """GB/s that a search reads, and that memory gives."""
+    """What was reached of a limit of the machine, probed in turns with it."""
 
     what: str
     threads: int
-    read: float
-    bandwidth: float
+    share: float
+    limit: str
 
 
 @dataclass
@@ -86,8 +86,8 @@ def lines(found: Part) -> list[str]:
         for row in found.rows
     ]
     printed += [
-        f"{share.what}, {share.threads} thread(s): {share.read:.1f} of {share.bandwidth:.1f} GB/s"
-        for share in found.shares
+        f"{one.what}, {one.threads} thread{'s' * (one.threads > 1)}: {one.share:.0%} of {one.limit}"
+        for one in found.shares
     ]
     return printed + figure_table(found.figures)[2:]
 
@@ -106,13 +106,9 @@ def _table(rows: list[Row]) -> list[str]:
 
 def _shares(shares: list[Share]) -> list[str]:
     return [
-        "| cell | threads | reads | of | share |",
-        "| --- | ---: | ---: | ---: | ---: |",
-        *(
-            f"| {s.what} | {s.threads} | {s.read:.1f} GB/s | {s.bandwidth:.1f} "
-            f"| {s.read / s.bandwidth:.0%} |"
-            for s in shares
-        ),
+        "| cell | threads | reached | of |",
+        "| --- | ---: | ---: | --- |",
+        *(f"| {s.what} | {s.threads} | {s.share:.0%} | {s.limit} |" for s in shares),
     ]
 
 
@@ -144,10 +140,10 @@ def write(measured: dict) -> None:
         "",
         *_table(rows),
         "",
-        "## The index beside memory",
+        "## Beside the machine's limits",
         "",
-        "What a search of one query must read, and what reading memory gives in the same seconds;",
-        "what fits into a cache can be read faster than that.",
+        "Embedding beside the arithmetic peak; what a search of one query must read beside what",
+        "reading memory gives. What fits into a cache can be read faster than that.",
         "",
         *_shares([share for one in parts for share in one.shares]),
         "",
