@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, cast
 
 import numpy as np
@@ -27,6 +29,8 @@ PACKAGED_MODEL = "minilm"
 #: things in different models.
 THRESHOLDS = {"langcache-embed-v1": 0.85, "minilm": 0.80, "all-MiniLM-L6-v2": 0.80}
 THRESHOLD = 0.85  # of any other
+UNKNOWN = "[UNK]"  # stands for a word that the vocabulary cannot spell
+WORD = re.compile(r"\w+|[^\w\s]")
 BATCH = 32  # texts that are embedded together
 
 
@@ -63,10 +67,26 @@ class ModelEmbedder:
         self.model = model
         self.name = short_name(model.name)
         self.dimension: int = model.info.hidden_size
+        self._unknown = model.tokenizer._core.find(UNKNOWN)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the vectors of texts."""
         return self.model.embed(texts, batch_size=BATCH)
+
+    def unread(self, text: str) -> list[str]:
+        """Return the words of a text that leave no trace of their own in its vector.
+
+        Those that the vocabulary cannot spell are all alike to the model; and of a text that it
+        does not read to the end, any may be unread.
+        """
+        encode, n_ctx = self.model.tokenizer._core.encode_cut, self.model.n_ctx
+        ids = encode(text, n_ctx).tolist()
+        if len(ids) < n_ctx and self._unknown not in ids:
+            return []
+        words = WORD.findall(text.casefold())
+        if len(ids) == n_ctx:
+            return words
+        return [word for word in words if self._unknown in encode(word, n_ctx).tolist()]
 
 
 def opened(given: str | Model | Embedder) -> Embedder:
@@ -126,6 +146,13 @@ def embedded(embedder: Embedder, texts: Sequence[str]) -> NDArray[np.float32]:
     except StopIteration as error:
         raise RuntimeError(f"the embedder {embedder.name} raised StopIteration") from error
     return checked(vectors, len(texts), embedder.dimension)
+
+
+def unread(embedder: Embedder, query: str, other: str) -> str | None:
+    """Return why an embedder cannot tell two texts apart, where it can say; None: it can."""
+    words = getattr(embedder, "unread", None)
+    pairs = () if words is None else zip_longest(words(query), words(other), fillvalue="nothing")
+    return next((f"unread: {a[:40]} and {b[:40]}" for a, b in pairs if a != b), None)
 
 
 def checked(vectors: object, n: int, dimension: int) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from cacher.checks import shown
 from cacher.errors import StoreError
-from cacher.semantic.embedder import Embedder, embedded
+from cacher.semantic.embedder import Embedder, embedded, unread
 from cacher.semantic.entry import Entry, Hit, Listed
 from cacher.semantic.guard import guard
 from cacher.semantic.partition import Partition
@@ -274,7 +274,7 @@ class Shelf:
                 similarity = self._similarity(query, vector, entry, key, score)
                 if similarity < threshold:
                     continue
-                reason = guard(query, entry.query) if guarded else None
+                reason = self._reason(query, entry.query) if guarded else None
                 if reason is None:
                     with self._lock:
                         self._use(entry)
@@ -283,6 +283,10 @@ class Shelf:
             if len(found) < k:
                 break
         return None, refused
+
+    def _reason(self, query: str, other: str) -> str | None:
+        """Why two texts must not share an answer, for what they say or for what was not read."""
+        return guard(query, other) or unread(self._embedder, query, other)
 
     def _similarity(
         self, query: str, vector: NDArray[np.float32], entry: Entry, key: int, score: float

@@ -107,6 +107,38 @@ def test_behind_a_guarded_entry_the_next_one_is_found(cache: SemanticCache) -> N
         assert hit.entry.response == response
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("What does 🦊 mean?", "What does 🐻 mean?"),
+        ("什么是狐狸", "什么是熊猫"),
+        ("🦊", "🐻🐻"),
+        ("Say " + "xy" * 60, "Say " + "zy" * 60),
+        ("a-" * 200 + "fox", "a-" * 200 + "bear"),
+    ],
+    ids=["signs", "script", "number", "long words", "cut"],
+)
+def test_what_the_model_cannot_read_is_never_taken_for_the_same(
+    make: Make, one: str, other: str
+) -> None:
+    cache = make()
+    cache.put(one, "x")
+    look = cache.look(other)
+    assert look.hit is None
+    assert look.guarded
+    unguarded = make(guard=False)
+    unguarded.put(one, "x")
+    look = unguarded.look(other)
+    assert look.hit is not None
+    assert look.hit.similarity == 1.0
+
+
+def test_what_neither_text_lets_the_model_read_may_be_the_same(cache: SemanticCache) -> None:
+    cache.put("What does the sign 🦊 mean?", "A fox.")
+    assert cache.get("what does the sign 🦊 mean") is not None
+    assert cache.get("WHAT DOES THE SIGN 🦊 MEAN?") is not None
+
+
 def test_storing_a_text_again_replaces_its_entry_and_makes_it_the_newest(make: Make) -> None:
     cache = make(max_cache_size=2)
     cache.put("one", "1")
