@@ -31,7 +31,7 @@ struct cch_model {
     atomic_int n_threads;            /* of `threads`, for readers without the lock */
     cch_scratch scratch;             /* owned, used under run_lock */
     cch_turns run_lock;
-    cch_pool *pool;                  /* owned; an encoder's holds no page, and its geometry is of a single layer */
+    cch_pool *pool;                  /* owned; an encoder's pages hold no KV, and its geometry is of a single layer */
     cch_tokenizer *tokenizer;        /* shared; NULL when the folder has none */
     float *bos_logits;               /* owned: logits after a lone BOS, made by gen/work when first needed; or NULL */
     char fingerprint[65];
