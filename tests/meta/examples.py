@@ -1,7 +1,7 @@
 """The examples of a page, run in order as a reader would run them.
 
 Blocks marked ``python`` share one namespace and one event loop, with ``await`` at top level as in a
-notebook.  Blocks marked ``sh`` run in a shell; one that says ``cacher serve`` is left running until
+notebook.  Blocks marked ``sh`` run in a shell; one that starts a server is left running until
 the page ends.  A block marked ``json`` or ``text`` is what the example before it prints; ``...`` in
 it stands for anything, and space in JSON for none.  Ports from 8000 to 8099 become free ones.
 """
@@ -25,6 +25,7 @@ from pathlib import Path
 
 BLOCK = re.compile(r"^```(python|sh|json|text)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PORT = re.compile(r"\b80[0-9]{2}\b")
+SERVERS = ("cacher serve", "-m cacher.semantic.server")
 START_SECONDS = 60
 
 
@@ -75,7 +76,7 @@ class Examples:
         self.count += 1
         if kind == "python":
             return self._python(block)
-        if "cacher serve" in block:
+        if any(words in block for words in SERVERS):
             self._serve(block)
             return ""
         done = subprocess.run(
