@@ -199,7 +199,7 @@ def test_27_who_makes_room(eviction: str, gone: int) -> None:
 
 
 def test_28_the_service_s_threshold() -> None:
-    with alone(SIMILARITY_THRESHOLD=0.5) as service:
+    with alone(SIMILARITY_THRESHOLD=0.5, GUARD=False) as service:
         assert service.stats["current_threshold"] == 0.5
         service.query(ML)
         answer = service.query("What is deep learning?")
