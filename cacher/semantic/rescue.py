@@ -76,7 +76,7 @@ def _whole(db: sqlite3.Connection, name: str) -> tuple[list[Line], int]:
         raise StoreError(f"{name!r} is no database of a semantic cache")
     tenants = dict(_rows(db, "id, name", "tenants"))
     uses = _rows(db, "tenant, entry_id, hits", "uses", "tenant || entry_id")
-    hits = {(tenant, entry_id): n for tenant, entry_id, n in uses}
+    hits = {(tenant, entry_id): n for tenant, entry_id, n in uses if isinstance(n, int)}
     lines, damaged = [], 0
     for number, *row in sorted(_rows(db, f"tenant, {COLUMNS}", "entries"), key=_order):
         try:

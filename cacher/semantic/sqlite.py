@@ -193,7 +193,11 @@ class SqliteEntryStore(EntryStore):
             since,
         )
         removed = db.all("SELECT entry_id FROM removed WHERE tenant = ? AND revision > ?", since)
-        used = db.all("SELECT entry_id, used FROM uses WHERE tenant = ? AND revision > ?", since)
+        used = db.all(
+            "SELECT entry_id, used FROM uses WHERE tenant = ? AND revision > ? "
+            "AND typeof(used) = 'real'",
+            since,
+        )
         records = [self._record(row) for row in rows]
         return Changes(revision, whole, records, [] if whole else [r[0] for r in removed],
                        dict(used))  # fmt: skip
@@ -240,7 +244,9 @@ class SqliteEntryStore(EntryStore):
             self._stay()
             number = self._tenant(self._reader, name)[0]
             found = self._reader.all(
-                "SELECT entry_id, hits FROM uses WHERE tenant = ? AND hits > 0", (number,)
+                "SELECT entry_id, hits FROM uses WHERE tenant = ? AND hits > 0 "
+                "AND typeof(hits) = 'integer'",
+                (number,),
             )
         return dict(found)
 
@@ -281,7 +287,11 @@ class SqliteEntryStore(EntryStore):
     def _tenant(self, db: Database, name: bytes) -> tuple[int, int, int]:
         """Return a tenant's number, first and latest revision; zeros where it is unknown."""
         row = db.one("SELECT id, born, revision FROM tenants WHERE name = ?", (name,))
-        return (0, 0, 0) if row is None else (row[0], row[1], row[2])
+        if row is None:
+            return 0, 0, 0
+        if not all(isinstance(value, int) for value in row):
+            raise sqlite3.DatabaseError("the revision of a tenant is damaged")
+        return row[0], row[1], row[2]
 
     def _born(self, name: bytes) -> tuple[int, int]:
         """Make a tenant and return its number and first revision."""
@@ -334,9 +344,10 @@ def checked(row: tuple[Any, ...]) -> tuple[Record, bool, bool]:
     """Return the entry of a row of `COLUMNS`, and whether its texts and its vector are whole."""
     *plain, vector, text_checksum, vector_checksum = row
     entry = Entry(*plain)
+    typed = [type(value) for value in plain] == [str, str, str, float, str, str]
     return (
-        Record(entry, vector), _checksum(entry) == text_checksum,
-        zlib.crc32(vector) == vector_checksum,
+        Record(entry, vector), typed and _checksum(entry) == text_checksum,
+        isinstance(vector, bytes) and zlib.crc32(vector) == vector_checksum,
     )  # fmt: skip
 
 

@@ -94,3 +94,33 @@ def test_what_is_no_database_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="missing"):
         rescue(tmp_path / "missing", tmp_path / "saved.jsonl")
     assert not (tmp_path / "saved.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("statement", "refused", "saved"),
+    [
+        ("UPDATE entries SET timestamp = 'now' WHERE query = 'text 3'", True, N),
+        ("UPDATE entries SET response = x'00ff' WHERE query = 'text 3'", True, N),
+        ("UPDATE entries SET query = CAST(query AS BLOB) WHERE query = 'text 3'", True, N + 1),
+        ("UPDATE entries SET vector = 5 WHERE query = 'text 3'", True, N + 1),
+        ("UPDATE entries SET text_checksum = 'x' WHERE query = 'text 3'", True, N),
+        ("UPDATE tenants SET revision = 'x'", True, N + 1),
+        ("UPDATE uses SET hits = 'many'", False, N + 1),
+        ("UPDATE uses SET used = 'now'", False, N + 1),
+    ],
+)
+def test_a_value_of_another_type_is_damage(
+    make: Make, path: Path, tmp_path: Path, statement: str, refused: bool, saved: int
+) -> None:
+    db = sqlite3.connect(path)
+    db.execute(statement)
+    db.commit()
+    db.close()
+    cache = make(store=f"sqlite:{path}")
+    if refused:
+        with pytest.raises(StoreError, match="damaged"):
+            cache.get("text 3")
+    else:
+        assert cache.get("text 3") is not None
+        assert cache.entries()[1] == N
+    assert rescue(path, tmp_path / "saved.jsonl").entries == saved
