@@ -8,12 +8,13 @@ import inspect
 import re
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import wraps
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from cacher.checks import boolean, string
-from cacher.errors import ParameterError
+from cacher.errors import ParameterError, StoreError
 from cacher.semantic.entry import Answer, Entry, Hit, check_query, source_of
 from cacher.stores.base import check_tenant
 
@@ -141,7 +142,7 @@ class Asking:
             turn = look.hit or shelf.begin(query)
             if turn is None:
                 break
-            hit = turn if isinstance(turn, Hit) else _landed(turn.result())
+            hit = turn if isinstance(turn, Hit) else shelf.landed(turn.result())
             if hit is not None:
                 return asked.answered(hit)
             vector = look.vector
@@ -195,12 +196,12 @@ class Asking:
             hit = (
                 turn
                 if isinstance(turn, Hit)
-                else _landed(await asyncio.shield(asyncio.wrap_future(turn)))
+                else shelf.landed(await asyncio.shield(asyncio.wrap_future(turn)))
             )
             if hit is not None:
                 return asked.answered(hit)
         with shelf.flying(query) as landed:
-            while (claim := await cache._aside(shelf.claim, query)) is None:
+            while (claim := await self._claimed(shelf, query)) is None:
                 await asyncio.sleep(AGAIN_S)
             if isinstance(claim, Hit):
                 landed.append(claim.entry)
@@ -211,6 +212,18 @@ class Asking:
             finally:
                 await asyncio.shield(cache._aside(shelf.release, query, claim))
         return asked.missed(landed[0], look.guarded)
+
+    async def _claimed(self, shelf: Shelf, query: str) -> str | Hit | None:
+        """Claim a text; a claim that comes for one who was called off is given back."""
+        cache = cast("SemanticCache", self)
+        claiming = asyncio.ensure_future(cache._aside(shelf.claim, query))
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            with suppress(StoreError):
+                if isinstance(claim := await claiming, str):
+                    await cache._aside(shelf.release, query, claim)
+            raise
 
     def _asked(
         self,
@@ -316,10 +329,6 @@ def _response(asked: Question, response: object) -> str:
     if not isinstance(response, str):
         raise TypeError(f"{asked.source} returned {type(response).__name__}, allowed: str")
     return str(response)
-
-
-def _landed(entry: Entry | None) -> Hit | None:
-    return None if entry is None else Hit(entry, 1.0)
 
 
 def name_of(function: object) -> str:

@@ -309,6 +309,14 @@ class Shelf:
 
     # ---- generating once
 
+    def landed(self, entry: Entry | None) -> Hit | None:
+        """Return what came of a flight to one that waited for it."""
+        if entry is None:
+            return None
+        with self._lock:
+            self._use(entry)
+        return Hit(entry, 1.0)
+
     def begin(self, query: str) -> Flight | Hit | None:
         """Return an entry that has come meanwhile, or who generates for this text: None is you.
 

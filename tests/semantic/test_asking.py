@@ -95,6 +95,7 @@ def test_threads_that_miss_with_one_text_generate_once(cache: SemanticCache) -> 
     assert sorted(hits) == [False] + [True] * 7
     assert len(calls) == 1
     assert (cache.stats().hits, cache.stats().misses) == (7, 1)
+    assert [hits for _, hits in cache.entries()[0]] == [7]
 
 
 def test_tasks_that_miss_with_one_text_generate_once(cache: SemanticCache) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,3 +120,30 @@ def test_a_function_may_ask_for_other_answers(cache: SemanticCache) -> None:
 
     assert cache.query(FOX, outer).response == f"WHAT IS A BEAR?{FOX}"
     assert cache.stats().cache_size == 2
+
+
+def test_one_that_is_called_off_as_it_claims_a_text_leaves_no_claim(
+    make: Make, tmp_path: Path
+) -> None:
+    path = tmp_path / "entries.sqlite3"
+    cache = make(store=f"sqlite:{path}")
+    assert cache.get(FOX) is None
+
+    async def main() -> None:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")  # the claim waits for it
+        task = asyncio.create_task(cache.aquery(FOX, str.upper))
+        while not cache._shelf("")._flights:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.1)
+        task.cancel()
+        await asyncio.sleep(0)
+        other.execute("ROLLBACK")
+        other.close()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+    assert cache._store is not None
+    assert cache._store.claim("", FOX, 1.0) is not None
+    assert cache._shelf("")._flights == {}
