@@ -68,21 +68,9 @@ class Reading:
     shown: dict[tuple[str, ...], str] = field(default_factory=dict)  # the names as written
     judged: set[str] = field(default_factory=set)  # stems of numbers and names
     english: bool = False
-
-    @cached_property
-    def known(self) -> frozenset[str]:
-        """The stems."""
-        return frozenset(self.stems)
-
-    @cached_property
-    def spelled(self) -> list[tuple[str, str]]:
-        """The words with their stems."""
-        return list(zip(self.words, self.stems, strict=True))
-
-    @cached_property
-    def undetermined(self) -> list[tuple[str, str]]:
-        """The words without "a", "the", "my", with their stems."""
-        return [pair for pair in self.spelled if pair[0] not in DETERMINERS]
+    known: frozenset[str] = frozenset()  # the stems
+    spelled: list[tuple[str, str]] = field(default_factory=list)  # the words with their stems
+    undetermined: list[tuple[str, str]] = field(default_factory=list)  # without "a", "the", "my"
 
     @cached_property
     def clauses(self) -> list[list[str]]:
@@ -163,6 +151,9 @@ class Reader:
         reading.english = not ENGLISH.isdisjoint(reading.words) or (
             FOREIGN.isdisjoint(reading.words) and all(map(str.isascii, reading.words))
         )
+        reading.known = frozenset(reading.stems)
+        reading.spelled = list(zip(reading.words, reading.stems, strict=True))
+        reading.undetermined = [pair for pair in reading.spelled if pair[0] not in DETERMINERS]
         return reading
 
     def _plain_word(self, word: str, key: str) -> None:
