@@ -258,6 +258,11 @@ class Registry:
         """
         return self._models.get(self._alias(model_id))
 
+    def clear(self) -> None:
+        """Forget the models that are in memory; who has one keeps it."""
+        with self._lock:
+            self._models.clear()
+
     def loaded(self) -> dict[str, Model]:
         """Return the models in memory.
 

@@ -143,6 +143,8 @@ class SemanticService:
                 log.error("%sPERSIST_PATH: %s", PREFIX, error)
         if self._cache is not None:
             await asyncio.to_thread(self._cache.close)
+            self._cache = self._responder = None
+            del self._embedder
 
     @property
     def cache(self) -> SemanticCache:

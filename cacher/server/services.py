@@ -122,6 +122,8 @@ class Services:
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.semantic.close()
         await self._close_states()
+        self._engines.clear()  # FastAPI keeps the last applications it met: they hold no models
+        self.registry.clear()
 
     async def _close_states(self) -> None:
         await self.states.aclose()
