@@ -125,9 +125,8 @@ class Shelf:
         """
 
         def decide(changes: Changes) -> Write:
-            own = changes._replace(put=self._own(changes.put))
+            self._apply(changes)
             with self._lock:
-                self.partition.apply(own)
                 return plan()
 
         if self._store is None:
@@ -137,6 +136,8 @@ class Shelf:
         else:
             with self._io:
                 self._tell_uses()
+                if self.stale:  # vectors are made anew before others must wait for this write
+                    self._apply(self._store.changes(self._tenant, self.partition.revision))
                 done = self._store.write(self._tenant, decide, self.partition.revision)
                 self._apply(done)
                 self._synced = time.monotonic()

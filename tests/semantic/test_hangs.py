@@ -147,3 +147,31 @@ def test_one_that_is_called_off_as_it_claims_a_text_leaves_no_claim(
     assert cache._store is not None
     assert cache._store.claim("", FOX, 1.0) is not None
     assert cache._shelf("")._flights == {}
+
+
+def test_nobody_waits_while_vectors_of_another_embedder_are_made_anew(
+    make: Make, tmp_path: Path
+) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    class Slow:
+        name = "slow"
+        dimension = 2
+
+        def embed(self, texts: list[str]) -> np.ndarray:
+            begun.set()
+            assert go.wait(20)
+            return np.ones((len(texts), 2), np.float32)
+
+    store = f"sqlite:{tmp_path / 'entries.sqlite3'}"
+    cache = make(store=store)
+    cache.put(FOX, "An animal.")
+    with SemanticCache(Slow(), store=store) as other:
+        putting = threading.Thread(target=other.put, args=("New?", "x"), kwargs={"vector": [1, 0]})
+        putting.start()
+        assert begun.wait(20)
+        cache.put("What is a bear?", "Another animal.")
+        go.set()
+        putting.join()
+        assert cache._store is not None
+        assert len(cache._store.changes("", 0).put) == other.stats().cache_size == 3
