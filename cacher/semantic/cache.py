@@ -36,6 +36,7 @@ from cacher.semantic.entry import (
 )
 from cacher.semantic.partition import Eviction, Partition
 from cacher.semantic.persist import Persisting
+from cacher.semantic.reading import KEPT, read
 from cacher.semantic.shelf import Shelf
 from cacher.semantic.store import Record, open_store
 from cacher.semantic.warmup import Warming
@@ -328,6 +329,8 @@ class SemanticCache(Asking, Warming, Persisting):
             made = [Entry(f"e-{os.urandom(8).hex()}", query, response, now, source, embedder.name)
                     for query, response, source in chunk]  # fmt: skip
             shelf.put([Record(e, row.tobytes()) for e, row in zip(made, rows, strict=True)])
+            for entry in made[-KEPT:] if self._guard else ():
+                read(entry.query)  # kept for the guard: a hit need not wait for it
             entries += made
         return entries
 

@@ -30,7 +30,7 @@ from itertools import pairwise
 
 from cacher.checks import string
 from cacher.semantic.opposites import KINDS
-from cacher.semantic.reading import Reading, Sides, read
+from cacher.semantic.reading import LONG, Reading, Sides, read
 from cacher.semantic.synonyms import alike
 from cacher.semantic.words import (
     COMMUTING,
@@ -42,12 +42,12 @@ from cacher.semantic.words import (
     stem,
 )
 
-_LONG = 128  # words; of a longer text an embedding is an average in which a question drowns
 _FRAME = 2  # words that stay the same around another thing, at least
 _LONG_FRAME = 6  # around a whole phrase
 _REPLACED = 3  # words that name a thing, at most
 _FUNCTION_STEMS = frozenset(stem(word) for word in FUNCTION)
 _DO = frozenset(("do", "does", "did"))
+_WORD = re.compile(r"\w+|[^\w\s.,;!?]")
 _ADJECTIVE = re.compile("(?:e?an|ian|ic|ish|ese)$")
 _COUNTRY = re.compile("(?:ia|as|[aeoy])$")
 
@@ -68,10 +68,11 @@ def guard(query: str, other: str) -> str | None:
         TypeError: Not two strings.
     """
     a, b = read(string("query", query)), read(string("other", other))
+    if max(len(a.words), len(b.words)) > LONG:
+        same = _WORD.findall(query.casefold()) == _WORD.findall(other.casefold())
+        return None if same else f"length: over {LONG} words"
     if a.stems == b.stems:
         return None
-    if max(len(a.words), len(b.words)) > _LONG:
-        return f"length: over {_LONG} words"
     if not (a.english and b.english):
         return _numbers(a, b)
     return (

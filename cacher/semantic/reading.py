@@ -33,11 +33,14 @@ from cacher.semantic.words import (
 # A word with its apostrophes, a number with its points, or one mark.
 _TOKEN = re.compile(
     r"[A-Za-z](?:\+\+|#)|[^\W\d_]+(?:['’][^\W\d_]+)*|(?:(?<!\S)-)?\d+(?:[.,:/]\d+)*"
-    r"|(?<=\d) ?[-−] ?(?=\d)|[.!?;:](?=\s|$)|[\n,%$€£°½¼¾()\"“”—+*×÷]"
+    r"|(?<=\d) ?[-−] ?(?=\d)|(?<=\s)[-−](?=\s)|[<>=!≤≥]=|[<>≤≥≠]|[.!?;:](?=\s|$)"
+    r"|[\n,%$€£°½¼¾()\"“”—+*×÷]"
 )
 _SIGNS = {
     "%": "percent", "$": "dollar", "€": "euro", "£": "gbp",
     "+": "plus", "-": "minus", "−": "minus", "*": "multiply", "×": "multiply", "÷": "divide",
+    "<": "less", "<=": "less", "≤": "less", ">": "more", ">=": "more", "≥": "more",
+    "==": "equal", "!=": "unequal", "≠": "unequal",
 }  # fmt: skip
 _ENDS = frozenset(".!?;:\n")
 _CONTRACTED = {"ca": "can", "wo": "will", "sha": "shall", "ai": "is"}
@@ -46,6 +49,7 @@ _AFTER_WHEN = words(
     "is are was were do does did can could will would should shall has have had may might to"
 )
 _HOW = words("old often far tall high deep heavy fast long hot")
+LONG = 128  # words; of a longer text an embedding is an average in which a question drowns
 _AROUND = 3  # words on each side of a relation that may be what it relates
 _PARTICLE_WITHIN = 4  # words between a verb and its particle
 
@@ -130,9 +134,11 @@ class Reader:
         )
 
     def read(self) -> Reading:
-        """Return what was seen."""
+        """Return what was seen, of a long text no more than tells that it is one."""
         reading = self.reading
         for i, token in enumerate(self._tokens):
+            if len(reading.words) > LONG:
+                break
             first = token[0]
             key = _plain(token) if len(token) <= _LONG_WORD else None
             if key is not None and not self._targets and reading.numerals.idle:
@@ -343,7 +349,8 @@ _SPECIAL = (
     | ORDINAL_ENDINGS | {"cannot", "may", "march", "on", "off"}
 )  # fmt: skip
 _LONG_WORD = 32  # characters; longer words are not kept
-_LONG_TEXT = 512
+_LONG_TEXT = 512  # characters; longer texts are read each time
+KEPT = 4096  # texts
 
 
 @lru_cache(maxsize=16_384)
@@ -376,7 +383,7 @@ def read(text: str) -> Reading:
     return _kept(text) if len(text) <= _LONG_TEXT else Reader(text).read()
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=KEPT)
 def _kept(text: str) -> Reading:
     """Read a text once for the many times an entry is found."""
     return Reader(text).read()

@@ -236,6 +236,19 @@ def test_long_texts_share_no_answer_unless_they_are_equal() -> None:
     assert guard(f"{document} Who signs?", f"{document} who signs") is None
 
 
+@pytest.mark.parametrize(
+    ("query", "other", "reason"),
+    [("Is 5 > 3 true?", "Is 5 < 3 true?", "opposite: > and <"),
+     ("What is x + y?", "What is x - y?", "opposite: + and -"),
+     ("if a == b then", "if a != b then", "negation"),
+     ("is a >= b", "is a <= b", "opposite: >= and <="),
+     ("Is it more than 5?", "Is it > 5?", None),
+     ("Is 3-4 days ok?", "Is 3 - 4 days ok?", None)],
+)  # fmt: skip
+def test_signs_are_read(query: str, other: str, reason: str | None) -> None:
+    assert guard(query, other) == reason
+
+
 def test_only_strings_are_compared() -> None:
     with pytest.raises(TypeError, match="other must be a string, got int"):
         guard("a", 1)  # type: ignore[arg-type]
