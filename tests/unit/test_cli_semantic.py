@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
+from cacher import SemanticCache
 from tests.unit.test_cli import run
 
 PAIRS = Path(__file__).parents[2] / "benchmarks/semantic_pairs.csv"
@@ -37,3 +39,26 @@ def test_what_cannot_be_is_one_line(tmp_path: Path) -> None:
         assert done.stderr.startswith("cacher: ")
         assert done.stderr.count("\n") == 1
         assert words in done.stderr
+
+
+def test_what_is_whole_of_a_database_is_saved(tmp_path: Path) -> None:
+    database, target = tmp_path / "entries.sqlite3", tmp_path / "saved.jsonl"
+    with SemanticCache("minilm", store=f"sqlite:{database}") as cache:
+        cache.put("What is a fox?", "An animal.")
+        cache.put("What is rain?", "Water.")
+    db = sqlite3.connect(database)
+    db.execute("UPDATE entries SET response = 'forged' WHERE query = 'What is rain?'")
+    db.execute("UPDATE entries SET vector = zeroblob(1536) WHERE query = 'What is a fox?'")
+    db.commit()
+    db.close()
+    done = run("semantic", "rescue", str(database), str(target))
+    assert done.returncode == 0
+    assert done.stdout == (
+        f"1 entries saved to {target}, 1 of them without their vectors; 1 others are damaged\n"
+    )
+    with SemanticCache("minilm") as cache:
+        assert cache.load(target) == 1
+        assert cache.get("What's a fox?") is not None
+    done = run("semantic", "rescue", str(tmp_path / "none"), str(target))
+    assert done.returncode == 1
+    assert "cannot be read at all" in done.stderr
