@@ -101,8 +101,8 @@ class Asking:
         r"""Return the remembered answer, or generate one and remember it.
 
         While one call generates for a text, others that miss with the same text wait for it, in
-        threads, tasks, and processes that share a store.  An error of `generate` is raised from all
-        that wait, and nothing is stored.
+        threads, tasks, and processes that share a store (those for 30 s; then they generate, too).
+        An error of `generate` is raised from all that wait in this process, and nothing is stored.
 
         Args:
             query: The text, 1 to 32,768 characters, not only white space.

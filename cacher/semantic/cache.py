@@ -190,7 +190,7 @@ class SemanticCache(Asking, Warming, Persisting):
         vector: ArrayLike | None = None,
         tenant: str = "",
     ) -> Look:
-        """Return what there is for a query; counts neither a hit nor a miss.
+        """Return what there is for a query; notes the entry's use, and counts no hit or miss.
 
         Args:
             query: The text, 1 to 32,768 characters, not only white space.
