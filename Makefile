@@ -93,7 +93,7 @@ parity: ## equality with transformers and tokenizers
 slow: ## tests that take minutes, or a browser
 	@tools/setup.sh venv dev
 	@tools/setup.sh browser
-	@$(PY) -m pytest -q -m slow
+	@$(PY) -m pytest -q -m slow --durations=12
 
 crash: ## kill -9 the server under load, and processes that share a store, N times each: nothing acknowledged is lost
 	@tools/setup.sh venv dev

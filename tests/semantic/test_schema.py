@@ -33,9 +33,9 @@ def test_schemathesis_a_little(address: str) -> None:
 
 @pytest.mark.slow
 def test_schemathesis_all_phases(address: str) -> None:
-    check(address, "--exclude-path-regex", "^/v1", "--max-time", "120")
+    check(address, "--exclude-path-regex", "^/v1", "--max-time", "60")
 
 
 @pytest.mark.slow
 def test_schemathesis_the_other_spelling(address: str) -> None:
-    check(address, "--include-path-regex", "^/v1", "--max-time", "60")
+    check(address, "--include-path-regex", "^/v1", "--max-time", "20")

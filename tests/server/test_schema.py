@@ -246,15 +246,15 @@ def locked() -> Iterator[str]:
 
 @pytest.mark.slow
 def test_schemathesis_all_phases(address: str) -> None:
-    check(address, "--exclude-path-regex", "^/v1|^/analyze", "--max-time", "240")
+    check(address, "--exclude-path-regex", "^/v1|^/analyze", "--max-time", "180")
 
 
 @pytest.mark.slow
 def test_schemathesis_the_other_dialect(address: str) -> None:
-    check(address, "--include-path-regex", "^/v1/(?!analysis)", "--max-time", "120")
+    check(address, "--include-path-regex", "^/v1/(?!analysis)", "--max-time", "60")
 
 
 @pytest.mark.slow
 def test_schemathesis_with_a_key(locked: str) -> None:
     key = ("-H", "X-API-Key: secret")
-    check(locked, *key, "--exclude-path-regex", "^/v1|^/analyze", "--max-time", "60")
+    check(locked, *key, "--exclude-path-regex", "^/v1|^/analyze", "--max-time", "40")

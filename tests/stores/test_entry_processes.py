@@ -129,5 +129,5 @@ def test_nothing_acknowledged_is_lost_in_many_crashes(
     open_entries: OpenEntries, entries_at: str
 ) -> None:
     store = open_entries()
-    books = run(entries_at, store, 300, 2)
+    books = run(entries_at, store, 60, 2)
     assert books.judge(open_entries()) == []
