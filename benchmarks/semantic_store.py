@@ -41,7 +41,7 @@ class Given:
     name, dimension = "given", DIMENSION
 
     def embed(self, texts: object) -> np.ndarray:
-        raise NotImplementedError("every put brings its vector")
+        raise RuntimeError(f"every put brings its vector, and {texts!r} is to be embedded")
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,16 @@ static void tokenizer_dealloc(PyObject *object) {
     Py_DECREF(type);
 }
 
+/* New reference: an array of ids, which are freed whatever happens. */
+static PyObject *ids_take(const cch_py_module *module, int32_t *ids, size_t n) {
+    Py_ssize_t shape = (Py_ssize_t)n;
+    int32_t *data = NULL;
+    PyObject *result = cch_py_array_new(module, 'i', 1, &shape, &data);
+    if (result != NULL && n > 0) memcpy(data, ids, n * sizeof *ids);
+    cch_free(ids);
+    return result;
+}
+
 static PyObject *tokenizer_encode(PyObject *object, PyObject *args) {
     const cch_py_module *module = cch_py_module_of(object);
     cch_tokenizer *tok = ((tokenizer *)object)->tok;
@@ -52,7 +62,7 @@ static PyObject *tokenizer_encode(PyObject *object, PyObject *args) {
     if (utf8 == NULL) return NULL;
     int flags = (add_special ? CCH_ENCODE_ADD_SPECIALS : 0) | (specials ? 0 : CCH_ENCODE_PLAIN_SPECIALS) |
                 (continues ? CCH_ENCODE_CONTINUES : 0);
-    int32_t *ids = NULL, *data = NULL;
+    int32_t *ids = NULL;
     size_t n = 0;
     cch_error err = {0};
     cch_status status;
@@ -61,12 +71,7 @@ static PyObject *tokenizer_encode(PyObject *object, PyObject *args) {
     status = cch_tokenizer_encode(tok, utf8, (size_t)len, flags, &ids, &n, &err);
     Py_END_ALLOW_THREADS
     Py_DECREF(text);
-    if (status != CCH_OK) return cch_py_raise(module, status, &err);
-    Py_ssize_t shape = (Py_ssize_t)n;
-    PyObject *result = cch_py_array_new(module, 'i', 1, &shape, &data);
-    if (result != NULL && n > 0) memcpy(data, ids, n * sizeof *ids);
-    cch_free(ids);
-    return result;
+    return status == CCH_OK ? ids_take(module, ids, n) : cch_py_raise(module, status, &err);
 }
 
 static PyObject *tokenizer_encode_cut(PyObject *object, PyObject *args) {
@@ -78,7 +83,7 @@ static PyObject *tokenizer_encode_cut(PyObject *object, PyObject *args) {
     Py_ssize_t len = 0;
     const char *utf8 = cch_py_utf8(module, text, &len);
     if (utf8 == NULL) return NULL;
-    int32_t *ids = NULL, *data = NULL;
+    int32_t *ids = NULL;
     size_t n = 0;
     cch_error err = {0};
     cch_status status;
@@ -87,12 +92,7 @@ static PyObject *tokenizer_encode_cut(PyObject *object, PyObject *args) {
     status = cch_tokenizer_encode_cut(tok, utf8, (size_t)len, limit, &ids, &n, &err);
     Py_END_ALLOW_THREADS
     Py_DECREF(text);
-    if (status != CCH_OK) return cch_py_raise(module, status, &err);
-    Py_ssize_t shape = (Py_ssize_t)n;
-    PyObject *result = cch_py_array_new(module, 'i', 1, &shape, &data);
-    if (result != NULL && n > 0) memcpy(data, ids, n * sizeof *ids);
-    cch_free(ids);
-    return result;
+    return status == CCH_OK ? ids_take(module, ids, n) : cch_py_raise(module, status, &err);
 }
 
 static PyObject *tokenizer_decode(PyObject *object, PyObject *args) {
