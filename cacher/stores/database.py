@@ -2,18 +2,28 @@
 
 Several processes of one machine share the file (write-ahead log): readers wait for nobody, writers
 for each other, at most `BUSY_TIMEOUT_S`.
+
+SQLite's own way of waiting is to ask again after ever longer pauses: a connection that writes
+without a pause keeps all others out for seconds.  Here only one waits for SQLite at a time, the one
+that has the turn; it keeps the turn until it writes, and who has just written asks for it like all
+others.  The turn is a lock on a file beside the database; without it nothing but fairness is lost.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import random
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 BUSY_TIMEOUT_S = 10.0
+TURN = "-turn"  # the name of the file beside the database ends so
+PAUSE_S = 0.004  # at most this long between two looks whether the turn is free
 
 
 class Database:
@@ -30,11 +40,19 @@ class Database:
             path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
         self._durable = True  # SQLite's own default
+        try:
+            self._turn = os.open(path + TURN, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except BaseException:
+            self._db.close()
+            raise
 
     def close(self) -> None:
         """Close the connection."""
         with self._lock:
             self._db.close()
+            if self._turn >= 0:
+                os.close(self._turn)
+                self._turn = -1
 
     def begin(self, tables: str, layout: int, *, precious: bool) -> None:
         """Check the file, and make its tables where it has none of that layout.
@@ -47,7 +65,7 @@ class Database:
         Raises:
             sqlite3.DatabaseError: It is damaged.
         """
-        self.run("PRAGMA journal_mode = WAL")
+        self.one("PRAGMA journal_mode = WAL")
         found = self.one(f"PRAGMA {'integrity_check' if precious else 'quick_check'}(1)")
         if found != ("ok",):
             raise sqlite3.DatabaseError(str(found and found[0]))
@@ -72,18 +90,36 @@ class Database:
             if durable != self._durable:
                 self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                 self._durable = durable
-            with self._between("BEGIN IMMEDIATE"):
+            self._take_turn()
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+            finally:
+                fcntl.flock(self._turn, fcntl.LOCK_UN)
+            with self._to_the_end():
                 yield
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
         """Read one state of the database, whatever others change meanwhile."""
-        with self._lock, self._between("BEGIN DEFERRED"):
-            yield
+        with self._lock:
+            self._db.execute("BEGIN DEFERRED")
+            with self._to_the_end():
+                yield
+
+    def _take_turn(self) -> None:
+        if self._turn < 0:
+            raise sqlite3.ProgrammingError("Cannot operate on a closed database.")
+        until = time.monotonic() + BUSY_TIMEOUT_S
+        while True:
+            try:
+                return fcntl.flock(self._turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise sqlite3.OperationalError("others write all the time") from None
+            time.sleep(random.uniform(0, PAUSE_S))
 
     @contextlib.contextmanager
-    def _between(self, begin: str) -> Iterator[None]:
-        self._db.execute(begin)
+    def _to_the_end(self) -> Iterator[None]:
         try:
             yield
             self._db.execute("COMMIT")
@@ -104,11 +140,14 @@ class Database:
             return self._db.execute(query, values).fetchall()
 
     def run(self, query: str, values: Sequence[object] = ()) -> int:
-        """Run a statement and return how many rows it changed."""
-        with self._lock:
+        """Run a statement, by itself or in a transaction; return how many rows it changed."""
+        with self._lock, self._change():
             return self._db.execute(query, values).rowcount
 
     def run_all(self, query: str, values: Iterable[Sequence[object]]) -> None:
-        """Run a statement for each row of values."""
-        with self._lock:
+        """Run a statement for each row of values, likewise."""
+        with self._lock, self._change():
             self._db.executemany(query, values)
+
+    def _change(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self._db.in_transaction else self.transaction()

@@ -444,7 +444,7 @@ def test_a_setting_names_a_store(tmp_path: Path, redis_url: str) -> None:
         opened = open_store(where)
         assert isinstance(opened, kind)
         opened.close()
-    assert os.listdir(tmp_path) == ["x y.db"]
+    assert sorted(os.listdir(tmp_path)) == ["x y.db", "x y.db-turn"]
     for wrong in ("", "sqlite", "sqlite:", "sqlite:a\0b", "file", "redis:", "http://localhost"):
         with pytest.raises(ParameterError, match="allowed: memory, sqlite:<path>"):
             open_store(wrong)
