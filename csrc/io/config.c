@@ -2,12 +2,12 @@
  * key that they read and that changes the arithmetic is read or refused here, one that they ignore is ignored. */
 #include "io/config.h"
 
-#include <stdio.h> /* snprintf */
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/filemap.h"
 #include "io/json.h"
+#include "io/labels.h"
 
 #define MAX_VOCAB 4194304
 #define MAX_HIDDEN 65536
@@ -15,7 +15,6 @@
 #define MAX_LAYERS 1024
 #define MAX_HEADS 1024
 #define MAX_HEAD_DIM 4096
-#define MAX_LABELS 65536
 #define MAX_POSITIONS 16777216 /* 2^24: above, an f32 position would not be exact */
 
 /* Key names and defaults of an architecture.  Sizes have no defaults: a config without them is damaged.  A NULL key
@@ -427,7 +426,7 @@ static cch_status read_special_ids(cch_json root, const family *f, cch_config *c
     return CCH_OK;
 }
 
-/* ------------------------------------------------------------------------------------- classifiers' labels ---- */
+/* ------------------------------------------------------------------------------------- classifiers ---- */
 
 /* What the model is for is said by the end of its class's name; any other class counts as a causal model, or of an
  * encoder's family as an encoder: its tensors will tell. */
@@ -448,92 +447,17 @@ static cch_status read_model_type(cch_json root, const family *f, cch_model_type
     return CCH_OK;
 }
 
-/* An array of n strings and the text behind it, in one block; *out_text: room for `bytes`. */
-static cch_status new_labels(cch_config *c, size_t n, size_t bytes, char **out_text, cch_error *err) {
-    cch_status status = CCH_OK;
-    size_t table = n * sizeof *c->labels, total;
-    char *block = NULL;
-    if (!cch_add(table, bytes, &total)) CCH_FAIL(err, CCH_E_MEMORY, -1, "%zu bytes of labels do not fit memory", bytes);
-    CCH_NEW(block, total, err);
-    c->labels = (char **)(void *)block;
-    c->n_labels = (int32_t)n;
-    *out_text = block + table;
-done:
-    return status;
-}
-
-/* A key of id2label as a number below n.  Only one way of writing a number counts, so that different keys are different
- * numbers, and n of them are all there are. */
-static bool label_index(const char *key, size_t len, size_t n, size_t *out) {
-    *out = 0;
-    if (len == 0 || len > 6 || (len > 1 && key[0] == '0')) return false;
-    for (size_t i = 0; i < len; i++) {
-        if (key[i] < '0' || key[i] > '9') return false;
-        *out = *out * 10 + (size_t)(key[i] - '0');
-    }
-    return *out < n;
-}
-
-/* Checks the keys and names of id2label; *out_bytes: what the names take, a NUL behind each. */
-static cch_status check_labels(cch_json labels, size_t n, size_t *out_bytes, cch_error *err) {
-    cch_json_iter it = cch_json_members(labels);
-    cch_json value;
-    const char *key, *name;
-    char where[CCH_JSON_TEXT];
-    size_t key_len, len, index;
-    *out_bytes = 0;
-    while (cch_json_next(&it, &key, &key_len, &value)) {
-        if (!label_index(key, key_len, n, &index))
-            CCH_FAIL(err, CCH_E_FORMAT, -1, "%s has the key \"%.40s\", expected the numbers 0 to %zu",
-                     cch_json_where(labels, where), key, n - 1);
-        CCH_RETURN_IF(cch_json_get_string(value, &name, &len, err));
-        if (memchr(name, '\0', len) != NULL) return cch_json_refuse(value, "names without NUL", err);
-        if (!cch_add(*out_bytes, len + 1, out_bytes))
-            CCH_FAIL(err, CCH_E_MEMORY, -1, "%s does not fit memory", cch_json_where(labels, where));
-    }
-    return CCH_OK;
-}
-
-static cch_status read_id2label(cch_json labels, cch_config *c, cch_error *err) {
-    cch_json_iter it = cch_json_members(labels);
-    cch_json value;
-    const char *key, *name;
-    char *text = NULL, where[CCH_JSON_TEXT];
-    size_t n = cch_json_len(labels), bytes, key_len, len, index;
-    CCH_RETURN_IF(cch_json_expect(labels, CCH_JSON_OBJECT, err));
-    if (n < 1 || n > MAX_LABELS)
-        CCH_FAIL(err, CCH_E_FORMAT, -1, "%s has %zu labels, expected 1 to %d", cch_json_where(labels, where), n,
-                 MAX_LABELS);
-    CCH_RETURN_IF(check_labels(labels, n, &bytes, err));
-    CCH_RETURN_IF(new_labels(c, n, bytes, &text, err));
-    while (cch_json_next(&it, &key, &key_len, &value)) {
-        label_index(key, key_len, n, &index);
-        CCH_RETURN_IF(cch_json_get_string(value, &name, &len, err));
-        c->labels[index] = text;
-        memcpy(text, name, len + 1);
-        text += len + 1;
-    }
-    return CCH_OK;
-}
-
 /* The labels of a classifier: id2label, or LABEL_0 to LABEL_<num_labels - 1>. */
 static cch_status read_labels(cch_json root, cch_config *c, cch_error *err) {
-    enum { NAME_BYTES = sizeof "LABEL_-2147483648" };
     cch_json labels;
-    char *text = NULL;
     int32_t n;
     c->pad_token_id = -1;
     if (c->model_type != CCH_SEQUENCE_CLASSIFICATION) return CCH_OK;
     CCH_RETURN_IF(read_id_or(root, "pad_token_id", c->vocab_size, -1, &c->pad_token_id, err));
     c->tie_word_embeddings = false;
-    if (cch_json_has(root, "id2label", &labels)) return read_id2label(labels, c, err);
-    CCH_RETURN_IF(read_size_or(root, "num_labels", MAX_LABELS, 2, &n, err));
-    CCH_RETURN_IF(new_labels(c, (size_t)n, (size_t)n * NAME_BYTES, &text, err));
-    for (int32_t i = 0; i < n; i++) {
-        c->labels[i] = text + (size_t)i * NAME_BYTES;
-        snprintf(c->labels[i], NAME_BYTES, "LABEL_%d", i);
-    }
-    return CCH_OK;
+    if (cch_json_has(root, "id2label", &labels)) return cch_labels_read(labels, &c->labels, &c->n_labels, err);
+    CCH_RETURN_IF(read_size_or(root, "num_labels", CCH_MAX_LABELS, 2, &n, err));
+    return cch_labels_number(n, &c->labels, &c->n_labels, err);
 }
 
 /* ------------------------------------------------------------------------------------------------- whole ---- */

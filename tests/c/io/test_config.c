@@ -334,13 +334,6 @@ TEST(labels_that_are_none_are_refused) {
     damaged(CLASSIFIER, "\"id2label\":[\"no\"]", "id2label is an array of 1, expected an object");
     damaged(CLASSIFIER, "\"id2label\":{\"0\":\"no\",\"2\":\"yes\"}",
             "id2label has the key \"2\", expected the numbers 0 to 1");
-    damaged(CLASSIFIER, "\"id2label\":{\"0\":\"no\",\"00\":\"yes\"}", "the key \"00\"");
-    damaged(CLASSIFIER, "\"id2label\":{\"0\":\"no\",\"+1\":\"yes\"}", "the key \"+1\"");
-    damaged(CLASSIFIER, "\"id2label\":{\"no\":0}", "the key \"no\", expected the numbers 0 to 0");
-    damaged(CLASSIFIER, "\"id2label\":{\"\":\"no\"}", "the key \"\"");
-    damaged(CLASSIFIER, "\"id2label\":{\"4294967296\":\"no\"}", "the key \"4294967296\"");
-    damaged(CLASSIFIER, "\"id2label\":{\"0\":0}", "id2label.0 is 0, expected a string");
-    unsupported(CLASSIFIER, "\"id2label\":{\"0\":\"a\\u0000b\"}", "supported: names without NUL");
     damaged(CLASSIFIER, "\"pad_token_id\":-7", "pad_token_id is -7");
 }
 
