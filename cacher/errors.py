@@ -38,6 +38,10 @@ A message holds the value that was wrong, where it came from and what is allowed
     ├── GenerationCancelled                the call was cancelled
     ├── QueueFullError                     too many requests are waiting
     ├── EngineClosedError                  the engine takes no requests any more
+    ├── PipelineClosed(RuntimeError)       the pipeline takes no requests any more
+    ├── ModelContractError                 what a pipeline's model returned is not what was agreed
+    │   └── ShortResponseError             it returned fewer samples than asked
+    ├── UncacheableRequest(TypeError)      a request holds what no key can stand for
     ├── DeviceError                        a device is not available
     ├── MissingExtraError(ImportError)     an optional part of the package is not installed
     └── InternalError                      a check of the library's own invariants failed
@@ -206,6 +210,22 @@ class QueueFullError(CacherError):
 
 class EngineClosedError(CacherError):
     """The engine takes no requests any more."""
+
+
+class PipelineClosed(CacherError, RuntimeError):  # noqa: N818 - a documented name
+    """The pipeline takes no requests any more."""
+
+
+class ModelContractError(CacherError):
+    """What a pipeline's model returned is not what was agreed."""
+
+
+class ShortResponseError(ModelContractError):
+    """A pipeline's model returned fewer samples than asked."""
+
+
+class UncacheableRequest(CacherError, TypeError):  # noqa: N818 - a documented name
+    """A request holds what no key can stand for; the message says where."""
 
 
 class DeviceError(CacherError):
