@@ -11,6 +11,7 @@ from cacher.errors import ParameterError
 
 MAX_INT32 = 2**31 - 1
 MAX_INT64 = 2**63 - 1
+MAX_UINT64 = 2**64 - 1
 MAX_JSON_BYTES = 16 * 1024
 MAX_SHOWN = 80  # characters of a value in a message
 MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypedDict
 from cacher.checks import (
     MAX_INT32,
     MAX_INT64,
+    MAX_UINT64,
     JsonObject,
     boolean,
     choice,
@@ -46,8 +47,8 @@ class SamplingOptions(TypedDict, total=False):
     adaptive_top_k: bool | None
 
 
-def _seed(name: str, value: object) -> int | None:
-    return None if value is None else integer(name, value, 0, MAX_INT64)
+def _seed(name: str, value: object, most: int = MAX_UINT64) -> int | None:
+    return None if value is None else integer(name, value, 0, most)
 
 
 def check_stop(value: object) -> tuple[str, ...]:
@@ -88,7 +89,7 @@ class SamplingParams:
     Attributes:
         temperature: 0 to 10; 0 is greedy (the likeliest token, ties to the lowest id).
         top_p: 0 to 1; keep the likeliest tokens that together reach it; 1 is off.
-        seed: 0 to 2^63-1, or None for one drawn from the operating system (and reported).
+        seed: 0 to 2^64-1, or None for one drawn from the operating system (and reported).
         top_k: Keep this many of the likeliest tokens; 0 is off.
         min_p: 0 to 1; drop tokens below this share of the likeliest one's probability; 0 is off.
         repetition_penalty: Above 0; 1 is off; larger makes tokens of the state less likely.
@@ -191,7 +192,8 @@ SAMPLING_CHECKS: dict[str, Check] = {
 
 
 _CONFIG_CHECKS: dict[str, Check] = {
-    **{name: SAMPLING_CHECKS[name] for name in ("temperature", "top_p", "seed")},
+    **{name: SAMPLING_CHECKS[name] for name in ("temperature", "top_p")},
+    "seed": lambda name, value: _seed(name, value, MAX_INT64),  # files and schemas hold it, too
     "context_size": lambda name, value: integer(name, value, 1, 1_048_576),
     "store_logits": lambda name, value: choice(name, value, "none", "top_k", "full"),
     "top_k_logits": lambda name, value: integer(name, value, 1, 1000),
@@ -211,7 +213,7 @@ class StateConfig:
     Attributes:
         temperature: As in `SamplingParams`.
         top_p: As in `SamplingParams`.
-        seed: As in `SamplingParams`.
+        seed: As in `SamplingParams`, but 2^63-1 at most.
         context_size: Most tokens of the state; the model's own limit holds, too.  With
             `context_strategy` "slide", most tokens that the model sees at a time.
         store_logits: What is kept of every prediction: ``"none"``, ``"top_k"`` (its largest logits)

@@ -24,7 +24,7 @@ def test_the_defaults_are_those_of_the_documented_configuration() -> None:
         ("top_p", 1.1, "top_p is 1.1, allowed: 0 to 1"),
         ("min_p", -1.0, "min_p"),
         ("seed", -1, "seed is -1"),
-        ("seed", 2**63, str(2**63)),
+        ("seed", 2**64, str(2**64)),
         ("top_k", -1, "top_k"),
         ("repetition_penalty", 0.0, "above 0"),
         ("max_time_s", 0.0, "max_time_s"),
@@ -92,7 +92,13 @@ def test_unknown_configuration_keys_are_kept_up_to_a_limit() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"store_logits": "some"}, {"context_size": 0}, {"top_k_logits": 1001}, {"top_p": 1.5}],
+    [
+        {"store_logits": "some"},
+        {"context_size": 0},
+        {"top_k_logits": 1001},
+        {"top_p": 1.5},
+        {"seed": 2**63},
+    ],
 )
 def test_configurations_are_checked(changes: dict[str, object]) -> None:
     with pytest.raises(ParameterError, match=next(iter(changes))):
