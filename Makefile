@@ -19,7 +19,7 @@ TEST_BIN := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/*/test_*.
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test core ext dev test-c test-py test-isa laws parity slow crash bench \
-        bench-api bench-index bench-embed bench-semantic false-hits \
+        bench-api bench-index bench-embed bench-semantic bench-pipelines false-hits \
         lint fmt werror asan ubsan tsan fuzz fuzz-replay sdist clean
 
 help: ## this list
@@ -120,6 +120,11 @@ bench-semantic: ## all of embedding, index and semantic cache beside their peers
 	@tools/setup.sh caches
 	@$(MAKE) --no-print-directory -s $(BUILD)/bench_limits
 	@$(PY) benchmarks/semantic.py
+
+bench-pipelines: ## request pipelines beside the newest cachesaver; writes docs/benchmarks-pipelines.md
+	@tools/setup.sh venv dev
+	@tools/setup.sh pipelines
+	@$(PY) benchmarks/pipelines.py
 
 false-hits: ## how often the semantic cache is wrong, by threshold; writes into docs/semantic-cache.md
 	@tools/setup.sh venv dev

@@ -23,11 +23,14 @@ class Process:
             raise RuntimeError(f"this process died: {self._process.args}")
         return line.strip()
 
-    def ask(self, line: str) -> str:
-        time.sleep(SETTLE_S)
+    def send(self, line: str) -> None:
         if self._process.stdin:
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
+
+    def ask(self, line: str) -> str:
+        time.sleep(SETTLE_S)
+        self.send(line)
         return self.read()
 
     def close(self) -> None:

@@ -9,6 +9,7 @@
 #   tools/setup.sh peer              the server that benchmarks/api.py compares with, in build/peer
 #   tools/setup.sh embedders         what benchmarks/embedding.py compares with, in build/peer-embedding
 #   tools/setup.sh caches            what benchmarks/semantic.py compares with besides, in build/peer-semantic
+#   tools/setup.sh pipelines         what benchmarks/pipelines.py compares with, in build/peer-pipelines
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
@@ -125,6 +126,13 @@ caches() {
     done
 }
 
+# The newest cachesaver, whatever it is, in an environment of its own.
+pipelines() {
+    [ -x build/peer-pipelines/bin/python ] || "$PYTHON" -m venv build/peer-pipelines
+    say "installing the newest cachesaver, with which pipelines are compared"
+    build/peer-pipelines/bin/pip install --quiet --disable-pip-version-check --upgrade cachesaver
+}
+
 case "${1:-}" in
     system) system_packages "" ;;
     venv)
@@ -136,5 +144,9 @@ case "${1:-}" in
     peer) peer ;;
     embedders) embedders ;;
     caches) caches ;;
-    *) echo "usage: tools/setup.sh system | venv [EXTRA,...] | browser | peer | embedders | caches" >&2; exit 2 ;;
+    pipelines) pipelines ;;
+    *)
+        echo "usage: tools/setup.sh system | venv [EXTRA,...] | browser | peer | embedders | caches | pipelines" >&2
+        exit 2
+        ;;
 esac
