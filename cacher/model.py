@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Any, NoReturn, Unpack
@@ -69,6 +70,8 @@ class Model(Encoding):
         self.default_config = StateConfig()
         #: As given to `cacher.load`: the model id of every state.
         self.name = string("name", name)
+        #: Where its files are.
+        self.folder = os.fsdecode(folder)
         #: Most tokens of a state, or of a text that an encoder reads.
         self.n_ctx: int = facts["n_ctx"]
         #: What it is for: ``"causal_lm"``, ``"sequence_classification"`` or ``"encoder"``.

@@ -23,6 +23,7 @@ from cacher.errors import ContextOverflowError, EngineClosedError
 from cacher.generate import MAX_ROWS
 from cacher.model import Model
 from cacher.params import SAMPLING_CHECKS, check_max_tokens
+from cacher.pipelines.chat import template_of
 from cacher.pipelines.prompts import TOKEN_LIMITS, ChatTokenizer, option, prompt_of
 from cacher.typedefs import Batch, Request, Response
 from cacher.typedefs import hash as key_of
@@ -122,9 +123,10 @@ class LocalLLM:
 
     Args:
         model: A model's name, folder or hub id; an opened model; or an engine.
-        tokenizer: Makes it a chat model: turns messages into the text that it reads, as
-            ``apply_chat_template`` of transformers' tokenizers does.  Without it, a text model
-            reads the contents of messages, a line each.
+        tokenizer: What turns messages into the text that a chat model reads, by a method
+            ``apply_chat_template`` as tokenizers of transformers have it; None: the chat template
+            of the model's folder.  Without one, a text model reads the contents of messages, a
+            line each.
         max_new_tokens: New tokens of a sample at most.
         temperature: As in `SamplingParams`.
         top_k: As in `SamplingParams`; None or 0 is off.
@@ -136,6 +138,7 @@ class LocalLLM:
 
     Raises:
         ModelError: The model cannot be opened, or writes no text.
+        MissingExtraError: It has a chat template, and ``cacher[chat]`` is not installed.
         ParameterError: A value is outside its range.
 
     Example:
@@ -168,13 +171,13 @@ class LocalLLM:
         self.seed = integer("seed", seed, 0, MAX_UINT64)
         given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "stop": stop}
         self._sampling = _checked({**OFF, **_there(given)})
-        self._tokenizer = tokenizer
         self._owned = not isinstance(model, Engine)
         # Of an engine of our own as many more wait to join: a place in a pass never stays empty.
         self._places = 2 * max_batch if self._owned else max_batch
         self.engine = _engine(model, max_batch, threads)
         self.engine.model._require("generation")
         self.engine.model.tokenizer  # noqa: B018 - raises where there is none
+        self._tokenizer = tokenizer or template_of(self.engine.model.folder)
         self._lock = threading.Lock()  # guards what follows
         self._desks: WeakKeyDictionary[asyncio.AbstractEventLoop, _Desk] = WeakKeyDictionary()
         self._drawn: dict[str, int] = {}
