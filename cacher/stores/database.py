@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
+from urllib.parse import quote
 
 BUSY_TIMEOUT_S = 10.0
 TURN = "-turn"  # the name of the file beside the database ends so
@@ -29,22 +30,36 @@ PAUSE_S = 0.004  # at most this long between two looks whether the turn is free
 class Database:
     """One connection; its calls take turns."""
 
-    def __init__(self, path: str) -> None:
-        """Open a file, making an empty one where it is missing, and change nothing in it."""
+    def __init__(self, path: str, *, timeout_s: float | None = None, reading: str = "") -> None:
+        """Open a file, making an empty one where it is missing, and change nothing in it.
+
+        Args:
+            path: The file.
+            timeout_s: How long writers wait for each other; None: `BUSY_TIMEOUT_S`.
+            reading: Only read, and make nothing: the options of SQLite's address of the file.
+        """
+        self._timeout_s = BUSY_TIMEOUT_S if timeout_s is None else timeout_s
+        self._lock = threading.RLock()
+        self._turn = -1
+        if reading:
+            self._db = self._connect(f"file:{quote(path)}?{reading}", uri=True)
+            return
         # Its owner's alone.  It must not be opened here: closing it would release the locks that
         # SQLite holds on it for all connections of this process.
         with contextlib.suppress(FileExistsError):
             os.mknod(path, 0o600)
-        self._lock = threading.RLock()
-        self._db = sqlite3.connect(
-            path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-        )
+        self._db = self._connect(path)
         self._durable = True  # SQLite's own default
         try:
             self._turn = os.open(path + TURN, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except BaseException:
             self._db.close()
             raise
+
+    def _connect(self, name: str, *, uri: bool = False) -> sqlite3.Connection:
+        return sqlite3.connect(
+            name, timeout=self._timeout_s, isolation_level=None, check_same_thread=False, uri=uri
+        )
 
     def close(self) -> None:
         """Close the connection."""
@@ -54,21 +69,23 @@ class Database:
                 os.close(self._turn)
                 self._turn = -1
 
-    def begin(self, tables: str, layout: int, *, precious: bool) -> None:
+    def begin(self, tables: str, layout: int, *, precious: bool, check: bool = True) -> None:
         """Check the file, and make its tables where it has none of that layout.
 
         Args:
             tables: Statements that make them.
             layout: ``PRAGMA user_version``.
             precious: Check the indexes, too, and drop nothing that another layout left.
+            check: Read the whole file for that; otherwise nothing is checked.
 
         Raises:
             sqlite3.DatabaseError: It is damaged.
         """
         self.one("PRAGMA journal_mode = WAL")
-        found = self.one(f"PRAGMA {'integrity_check' if precious else 'quick_check'}(1)")
-        if found != ("ok",):
-            raise sqlite3.DatabaseError(str(found and found[0]))
+        if check:
+            found = self.one(f"PRAGMA {'integrity_check' if precious else 'quick_check'}(1)")
+            if found != ("ok",):
+                raise sqlite3.DatabaseError(str(found and found[0]))
         with self.transaction():
             if self.one("PRAGMA user_version") == (layout,):
                 return
@@ -109,7 +126,7 @@ class Database:
     def _take_turn(self) -> None:
         if self._turn < 0:
             raise sqlite3.ProgrammingError("Cannot operate on a closed database.")
-        until = time.monotonic() + BUSY_TIMEOUT_S
+        until = time.monotonic() + self._timeout_s
         while True:
             try:
                 return fcntl.flock(self._turn, fcntl.LOCK_EX | fcntl.LOCK_NB)

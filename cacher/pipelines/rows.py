@@ -1,0 +1,158 @@
+"""How samples lie in an SQLite database: tables, statements for many rows, checksums.
+
+``samples`` grows at its end, whatever the keys are.  An index over keys that are random numbers
+has a page to change for every row; so the newest rows are indexed in ``recent``, which has few
+pages, and are moved to ``settled`` by the thousand, in order.  An entry is the first 8 bytes of the
+key, the index of the sample, and its row, which holds the whole key.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from hashlib import blake2b
+from typing import TypeVar
+from zlib import crc32
+
+T = TypeVar("T")
+
+APPLICATION = 0x63_73_61_6D  # PRAGMA application_id: "csam"
+LAYOUT = 1  # PRAGMA user_version
+PAGE_BYTES = 8192
+TABLES = f"""
+PRAGMA application_id = {APPLICATION};
+CREATE TABLE samples (
+    id INTEGER PRIMARY KEY, key NOT NULL, place INTEGER NOT NULL, kind INTEGER NOT NULL,
+    checksum INTEGER NOT NULL, added REAL NOT NULL, value BLOB NOT NULL
+);
+CREATE TABLE recent (
+    hash INTEGER, place INTEGER, id INTEGER, PRIMARY KEY (hash, place, id)
+) WITHOUT ROWID;
+CREATE TABLE settled (
+    hash INTEGER, place INTEGER, id INTEGER, PRIMARY KEY (hash, place, id)
+) WITHOUT ROWID;
+CREATE TABLE gaps (hash INTEGER PRIMARY KEY);
+CREATE TABLE uses (hash INTEGER PRIMARY KEY, used REAL NOT NULL);
+CREATE INDEX uses_by_time ON uses (used);
+CREATE TABLE totals (
+    samples INTEGER NOT NULL, bytes INTEGER NOT NULL, last INTEGER NOT NULL,
+    recent INTEGER NOT NULL, recovered INTEGER NOT NULL, corrupt INTEGER NOT NULL
+);
+INSERT INTO totals VALUES (0, 0, 0, 0, 0, 0);
+"""
+LONGEST = 128  # rows of one statement
+
+Name = bytes | str
+Row = tuple[int, Name, int, int, int, float, bytes]
+COLUMNS = 7
+
+
+class DamagedError(sqlite3.DatabaseError):
+    """A row is not as it was written."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+
+
+def name_of(key: str) -> Name:
+    """Return a key as it is stored: 64 hexadecimal digits as bytes, all other texts as they are."""
+    if len(key) == 64:
+        try:
+            name = bytes.fromhex(key)
+            if name.hex() == key:
+                return name
+        except ValueError:
+            pass
+    try:
+        key.encode()
+    except UnicodeEncodeError:  # half a character; longer than any other name that is bytes
+        return bytes(33) + key.encode("utf-8", "surrogatepass")
+    return key
+
+
+def key_of(name: Name) -> str:
+    """Return the key of a name."""
+    if isinstance(name, str):
+        return name
+    return name.hex() if len(name) == 32 else name[33:].decode("utf-8", "surrogatepass")
+
+
+def hash_of(name: Name) -> int:
+    """Return the number under which a key is found."""
+    if isinstance(name, str):
+        data = blake2b(name.encode(), digest_size=8).digest()
+    else:
+        data = name[:8] if len(name) == 32 else blake2b(name, digest_size=8).digest()
+    return int.from_bytes(data, "little", signed=True)
+
+
+def checksum(name: Name, place: int, kind: int, value: bytes) -> int:
+    """Return the sum that tells a row from every other and from what damage makes of it."""
+    start = crc32(name if isinstance(name, bytes) else name.encode())
+    return crc32(value, (start + 2 * place + kind) & 0xFFFFFFFF)
+
+
+def whole(name: object, place: object, kind: object, total: object, value: object) -> bool:
+    """Whether a row is as it was written."""
+    return (
+        isinstance(name, (bytes, str)) and isinstance(place, int) and isinstance(kind, int)
+        and isinstance(value, bytes) and checksum(name, place, kind, value) == total
+    )  # fmt: skip
+
+
+def parts(items: Sequence[T]) -> Iterator[tuple[int, Sequence[T]]]:
+    """Divide into parts of 1, 2, 4 to `LONGEST`, so that few statements serve all numbers."""
+    start = 0
+    while start < len(items):
+        left = len(items) - start
+        size = min(LONGEST, 1 << (left.bit_length() - 1))
+        yield start, items[start : start + size]
+        start += size
+
+
+def _wants(n: int, columns: str, marks: str) -> str:
+    rows = ", ".join(f"({i}, {marks})" for i in range(n))
+    return f"WITH wants (n, {columns}) AS (VALUES {rows}) "
+
+
+@lru_cache(16)
+def reading(n: int) -> str:
+    """The rows of n pairs of a hash and a range of places; other keys' rows of that hash, too."""
+    return _wants(n, "want, low, high", "?, ?, ?") + " UNION ALL ".join(
+        "SELECT n, key, samples.place, kind, checksum, value "
+        f"FROM wants CROSS JOIN {entries} ON hash = want AND {entries}.place >= low "
+        f"AND {entries}.place < high CROSS JOIN samples ON samples.id = {entries}.id"
+        for entries in ("recent", "settled")
+    )
+
+
+@lru_cache(16)
+def ending(n: int) -> str:
+    """The last place of n hashes, and whether there are gaps before."""
+    lasts = " UNION ALL ".join(
+        f"SELECT max(place) AS last FROM {entries} WHERE hash = want"
+        for entries in ("recent", "settled")
+    )
+    return (
+        _wants(n, "want", "?") + f"SELECT n, (SELECT max(last) FROM ({lasts})), "
+        "EXISTS (SELECT 1 FROM gaps WHERE hash = want) FROM wants"
+    )
+
+
+@lru_cache(64)
+def inserting(table: str, columns: int, n: int) -> str:
+    """Statement that adds n rows."""
+    row = f"({', '.join('?' * columns)})"
+    return f"INSERT INTO {table} VALUES {', '.join([row] * n)}"
+
+
+@lru_cache(16)
+def noting(n: int) -> str:
+    """Statement that notes n uses."""
+    return (
+        f"INSERT INTO uses VALUES {', '.join(['(?, ?)'] * n)} "
+        "ON CONFLICT DO UPDATE SET used = max(used, excluded.used)"
+    )
+
+
+ENTRIES = "(SELECT * FROM recent UNION ALL SELECT * FROM settled)"
