@@ -95,6 +95,7 @@ if typing.TYPE_CHECKING:
     from cacher.engine import Engine, EngineStream
     from cacher.index import Index, Match, Matches
     from cacher.kv import CacheData, CacheInspection, CacheLayer, KVStats
+    from cacher.pipelines.sqlite import Cache
     from cacher.registry import register_model
     from cacher.semantic.cache import SemanticCache
     from cacher.tokeninfo import TokenInfo
@@ -127,6 +128,7 @@ __all__ = [
     "BeamParams",
     "BeamSearch",
     "BudgetError",
+    "Cache",
     "CacheData",
     "CacheInspection",
     "CacheLayer",
@@ -241,6 +243,7 @@ _LATE = {
     "CacheInspection": "cacher.kv",
     "CacheLayer": "cacher.kv",
     "KVStats": "cacher.kv",
+    "Cache": "cacher.pipelines.sqlite",
     "TokenInfo": "cacher.tokeninfo",
     "AnalyzedToken": "cacher.tokens",
     "Correlation": "cacher.tokens",

@@ -4,14 +4,23 @@ import typing
 
 if typing.TYPE_CHECKING:
     from cacher.pipelines.local import LocalLLM
+    from cacher.pipelines.mapping import MappingStore
+    from cacher.pipelines.sqlite import Cache
+    from cacher.pipelines.store import SampleStore
 
 __all__ = [
+    "Cache",
     "LocalLLM",
+    "MappingStore",
+    "SampleStore",
 ]
 
 # What is imported when it is first used, since it is slow to import.
 _LATE = {
     "LocalLLM": "local",
+    "MappingStore": "mapping",
+    "Cache": "sqlite",
+    "SampleStore": "store",
 }
 
 
