@@ -73,7 +73,7 @@ def number(name: str, value: object, low: float, high: float, *, open_low: bool 
         TypeError: Not a number.
         ParameterError: Outside the range, or NaN.
     """
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if isinstance(value, bool) or not isinstance(value, (float, Real)):  # a float is found sooner
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
     try:
         plain = float(value)

@@ -22,6 +22,7 @@ from cacher.semantic.embedder import (
     embedded,
     given_name,
     opened,
+    row_of,
 )
 from cacher.semantic.entry import (
     Entry,
@@ -36,7 +37,7 @@ from cacher.semantic.entry import (
 )
 from cacher.semantic.partition import Eviction, Partition
 from cacher.semantic.persist import Persisting
-from cacher.semantic.reading import KEPT, read
+from cacher.semantic.reading import KEPT, prepare
 from cacher.semantic.shelf import Shelf
 from cacher.semantic.store import Record, open_store
 from cacher.semantic.warmup import Warming
@@ -211,12 +212,9 @@ class SemanticCache(Asking, Warming, Persisting):
         hit = shelf.find(query)
         if hit is not None:
             return Look(hit)
-        embedder = self.embedder
-        given = embedded(embedder, [query]) if vector is None else checked(
-            [vector], 1, embedder.dimension
-        )  # fmt: skip
-        hit, guarded = shelf.nearest(query, given[0], threshold, guarded=self._guard)
-        return Look(hit, guarded, given[0])
+        row = row_of(self.embedder, query, vector)
+        hit, guarded = shelf.nearest(query, row, threshold, guarded=self._guard)
+        return Look(hit, guarded, row)
 
     async def alook(
         self, query: str, *, similarity_threshold: float | None = None, tenant: str = ""
@@ -330,7 +328,7 @@ class SemanticCache(Asking, Warming, Persisting):
                     for query, response, source in chunk]  # fmt: skip
             shelf.put([Record(e, row.tobytes()) for e, row in zip(made, rows, strict=True)])
             for entry in made[-KEPT:] if self._guard else ():
-                read(entry.query)  # kept for the guard: a hit need not wait for it
+                prepare(entry.query)
             entries += made
         return entries
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from collections import deque
@@ -151,8 +152,29 @@ def embedded(embedder: Embedder, texts: Sequence[str]) -> NDArray[np.float32]:
 def unread(embedder: Embedder, query: str, other: str) -> str | None:
     """Return why an embedder cannot tell two texts apart, where it can say; None: it can."""
     words = getattr(embedder, "unread", None)
-    pairs = () if words is None else zip_longest(words(query), words(other), fillvalue="nothing")
+    if words is None:
+        return None
+    pairs = zip_longest(words(query), words(other), fillvalue="nothing")
     return next((f"unread: {a[:40]} and {b[:40]}" for a, b in pairs if a != b), None)
+
+
+def row_of(embedder: Embedder, text: str, given: object) -> NDArray[np.float32]:
+    """Return the vector of a text: the one that the caller has, or None, then it is embedded.
+
+    Raises:
+        TypeError: As `checked`, with its other error.
+    """
+    if given is None:
+        vectors = embedded(embedder, [text])
+    elif (
+        isinstance(given, np.ndarray) and given.dtype == np.float32
+        and given.shape == (embedder.dimension,) and math.isfinite(given.dot(given))
+    ):  # fmt: skip
+        return given  # as below, sooner
+    else:
+        vectors = checked([given], 1, embedder.dimension)
+    row: NDArray[np.float32] = vectors[0]
+    return row
 
 
 def checked(vectors: object, n: int, dimension: int) -> NDArray[np.float32]:

@@ -26,18 +26,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Set
 from itertools import pairwise
 
 from cacher.checks import string
 from cacher.semantic.opposites import KINDS
-from cacher.semantic.reading import LONG, Reading, Sides, read
+from cacher.semantic.reading import LONG, Outline, Reading, Sides, read
 from cacher.semantic.synonyms import alike
 from cacher.semantic.words import (
     COMMUTING,
     FUNCTION,
     NAMES_OF,
-    NEGATING_PREFIXES,
-    NOT_NEGATED,
     RELATIONS,
     stem,
 )
@@ -115,21 +114,25 @@ def _contrasts(a: Reading, b: Reading) -> str | None:
 
     Dates are compared over all axes: "yesterday" and "on Sunday" are two days.
     """
-    if not a.poles or not b.poles or a.poles.keys() == b.poles.keys():
+    ours = {key[0]: shown for key, shown in a.poles.items() if key not in b.poles}
+    if not ours:
         return None
-    theirs = {key[0]: found for key, found in b.poles.items() if key not in a.poles}
-    ours = {key[0]: found for key, found in a.poles.items() if key not in b.poles}
+    theirs = {key[0]: shown for key, shown in b.poles.items() if key not in a.poles}
+    if not theirs:
+        return None
     if axes := ours.keys() & theirs.keys():
         axis = min(axes)
-        return _pair(KINDS[axis], ours[axis][0], theirs[axis][0])
+        return _pair(KINDS[axis], ours[axis], theirs[axis])
     dates = [[key for key in text.poles if KINDS[key[0]] == "date"] for text in (a, b)]
     if all(dates) and set(dates[0]).isdisjoint(dates[1]):
-        return _pair("date", a.poles[dates[0][0]][0], b.poles[dates[1][0]][0])
+        return _pair("date", a.poles[dates[0][0]], b.poles[dates[1][0]])
     return None
 
 
 def _out_of(a: Reading, b: Reading) -> str | None:
     """Find "out of stock" where the other text says "in stock"."""
+    if "out" not in a.known and "out" not in b.known:
+        return None
     for one, other in ((a, b), (b, a)):
         if "out" in one.words and "in" in other.words and "out" not in other.words:
             state = one.words[one.words.index("out") + 1 :][:2]
@@ -139,6 +142,8 @@ def _out_of(a: Reading, b: Reading) -> str | None:
 
 
 def _negations(a: Reading, b: Reading) -> str | None:
+    if not (a.negates or b.negates):
+        return None
     ours, theirs = _count(a, b), _count(b, a)
     if ours[0] > theirs[1] or theirs[0] > ours[1]:
         return "negation"
@@ -152,8 +157,8 @@ def _negations(a: Reading, b: Reading) -> str | None:
 def _count(a: Reading, b: Reading) -> tuple[int, int]:
     """Return how many negations a text has at least and at most, beside another text."""
     least, most = a.negations, a.negations + a.soft_negations
-    for word in {word for word, key in a.spelled if key not in b.known}:
-        if (root := _root(word)) and stem(root) in b.known:
+    for _, key, root in a.rooted:
+        if key not in b.known and root in b.known:
             least, most = least + 1, most + 1  # "unsafe" where the other says "safe"
     for pole in a.flipped:
         if pole in b.poles and pole not in b.flipped:
@@ -161,16 +166,9 @@ def _count(a: Reading, b: Reading) -> tuple[int, int]:
     return least, most
 
 
-def _root(word: str) -> str:
-    """Return a word without its negating prefix, or ""."""
-    if len(word) > 4 and word.startswith(NEGATING_PREFIXES) and word not in NOT_NEGATED:
-        for prefix in NEGATING_PREFIXES:
-            if word.startswith(prefix):
-                return word[len(prefix) :]
-    return ""
-
-
 def _names(a: Reading, b: Reading) -> str | None:
+    if not a.names and not b.names:
+        return None
     missing = [name for name in a.names if not _has(b, name)]
     extra = [name for name in b.names if not _has(a, name)]
     if not missing and not extra:
@@ -229,33 +227,43 @@ def _abbreviates(name: str, reading: Reading) -> bool:
 
 def _order(a: Reading, b: Reading) -> str | None:
     """Compare what stands on the sides of a relation, or is asked for."""
+    shared = a.known & b.known
     swapped = None
-    if not _in_order(a, b):
-        swapped = _mirrored(a, b) or _crossed(a.around, b.around) or _counted(a, b)
-    swapped = swapped or _roles(a, b) or _acts(a, b)
+    if not _in_order(a, b, shared):
+        ours, theirs = a.outline, b.outline
+        swapped = (
+            _mirrored(ours, theirs)
+            or _crossed(ours.around, theirs.around)
+            or _counted(a, b, shared)
+        )
+    swapped = swapped or _roles(a, b, shared) or _acts(a, b, shared)
     if swapped is None:
         return None
     first, second = (
-        min(word for word, stem_ in a.spelled + b.spelled if stem_ == key) for key in swapped
+        min(word for word, stem_ in (*a.spelled, *b.spelled) if stem_ == key) for key in swapped
     )
     return f"order: {first} and {second}"
 
 
-def _in_order(a: Reading, b: Reading) -> bool:
+def _in_order(a: Reading, b: Reading, shared: Set[str]) -> bool:
     """Whether the words that both have are in the same order, none of them twice."""
-    shared = a.known & b.known
-    ours = [key for key in a.stems if key in shared]
-    return len(ours) == len(shared) and ours == [key for key in b.stems if key in shared]
+    ours = list(filter(shared.__contains__, a.stems))
+    return len(ours) == len(shared) and ours == list(filter(shared.__contains__, b.stems))
 
 
-def _counted(a: Reading, b: Reading) -> tuple[str, str] | None:
+def _counted(a: Reading, b: Reading, shared: Set[str]) -> tuple[str, str] | None:
     """Find "how many euros is a pound" where the other text says "how many pounds is a euro"."""
-    if "many" not in a.words or "many" not in b.words:
+    if not _both("many", a, b, shared):
         return None
     ours, theirs = _behind(a, "many"), _behind(b, "many")
     if ours and theirs and ours != theirs and ours in b.stems and theirs in a.stems:
         return ours, theirs
     return None
+
+
+def _both(word: str, a: Reading, b: Reading, shared: Set[str]) -> bool:
+    """Whether both texts have a word that is its own stem."""
+    return word in shared and word in a.words and word in b.words
 
 
 def _behind(reading: Reading, word: str) -> str:
@@ -264,9 +272,9 @@ def _behind(reading: Reading, word: str) -> str:
     return reading.stems[i] if i < len(reading.stems) else ""
 
 
-def _acts(a: Reading, b: Reading) -> tuple[str, str] | None:
+def _acts(a: Reading, b: Reading, shared: Set[str]) -> tuple[str, str] | None:
     """Find "who designed" where the other text says "who paid for"."""
-    if "who" not in a.words or "who" not in b.words:
+    if not _both("who", a, b, shared):
         return None
     ours, theirs = _behind(a, "who"), _behind(b, "who")
     if not ours or not theirs or alike(ours, theirs) or ours == theirs:
@@ -274,10 +282,10 @@ def _acts(a: Reading, b: Reading) -> tuple[str, str] | None:
     return None if ours in _FUNCTION_STEMS or theirs in _FUNCTION_STEMS else (ours, theirs)
 
 
-def _roles(a: Reading, b: Reading) -> tuple[str, str] | None:
+def _roles(a: Reading, b: Reading, shared: Set[str]) -> tuple[str, str] | None:
     """Find "who pays banks" where the other text says "who do banks pay", in the same words."""
     for asked in ("who", "what"):
-        if asked in a.words and asked in b.words:
+        if _both(asked, a, b, shared):
             ours, theirs = _behind(a, asked), _behind(b, asked)
             done = {ours, theirs} & _DO
             one_asks_for_who_acts = len(done) == 1 and not {ours, theirs} - done <= FUNCTION
@@ -290,15 +298,14 @@ def _content(reading: Reading) -> list[str]:
     return [key for word, key in reading.spelled if word not in FUNCTION]
 
 
-def _mirrored(a: Reading, b: Reading) -> tuple[str, str] | None:
+def _mirrored(a: Outline, b: Outline) -> tuple[str, str] | None:
     """Find "dog chases cat" where the other text says "cat chases dog"."""
     for clause in a.clauses:
         for other in b.clauses:
             if clause != other and sorted(clause) == sorted(other):
                 return clause[0], other[0]  # "does bad sleep cause stress"
-    theirs = b.triples
     for first, verb, second in a.triples:
-        if first != second and (second, verb, first) in theirs:
+        if first != second and (second, verb, first) in b.triples:
             return first, second
     return None
 

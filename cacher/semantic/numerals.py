@@ -81,9 +81,9 @@ class Numerals:
     _alone: bool = False  # the number being read is a single word
 
     @property
-    def idle(self) -> bool:
-        """Whether no number is being read that a word could go on with."""
-        return self._current is None and not self.follows
+    def open(self) -> bool:
+        """Whether a number in words is being read, which the next word goes on with or ends."""
+        return self._current is not None
 
     def add(self, number: str) -> None:
         """Take a number written in digits."""
@@ -169,7 +169,10 @@ class Numerals:
 
 
 def _times(number: str, scale: int) -> str:
-    if len(number) > _LONGEST or ":" in number:
+    if len(number) > _LONGEST:
         return number
-    value = float(number) * scale
+    try:
+        value = float(number) * scale
+    except ValueError:  # of a version or a time: "3.11.2", "12:30"
+        return number
     return str(int(value)) if value.is_integer() else repr(value)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cacher.semantic import lexicon
 from cacher.semantic.guard import guard
 from cacher.semantic.numerals import digits
 from cacher.semantic.reading import read
@@ -222,6 +223,38 @@ def test_a_text_agrees_with_itself(text: str) -> None:
 def test_no_text_is_too_much(text: str) -> None:
     assert guard(text, text) is None
     assert guard(text, text[:-1] + "b 7") == guard(text, text[:-1] + "b 7")
+
+
+@pytest.mark.parametrize(
+    "text", ["1.2.3 million", "12:30 thousand", "3.11.2 k", "½x hundred", "² million"]
+)
+def test_what_is_no_number_is_not_multiplied(text: str) -> None:
+    assert read(text).numerals.hard == [text.split()[0]]
+
+
+def test_a_negation_may_stand_apart() -> None:
+    assert guard("I do n't use the ABC", "I use the ABC") == "negation"
+    assert guard("I do n't use the ABC", "I do not use the ABC") is None
+
+
+PIECES = st.sampled_from(
+    [*"aBé½²٣'’.,?!:;-−+*=<>/$%C#\n\t \u2028", " - ", "n't", "don’t", "12", "3.5", "and "]
+)
+CHUNKS = st.one_of(TEXTS, st.lists(PIECES, max_size=20).map("".join))
+
+
+@given(CHUNKS)
+def test_words_are_found_one_by_one_as_in_the_whole_text(text: str) -> None:
+    whole = [repr(lexicon._lexeme(token)) for token in lexicon._TOKEN.findall(text)]
+    for _ in range(2):  # the second time they are known
+        assert [repr(lexeme) for lexeme in lexicon.lexemes(text)] == whole
+
+
+def test_few_of_the_words_that_were_ever_read_are_kept() -> None:
+    for i in range(lexicon._KEPT + 10):
+        lexicon.lexemes(f"word{i} {'very' * 9}{i}")
+    assert len(lexicon._CHUNKS) <= lexicon._KEPT
+    assert all(len(chunk) <= lexicon._LONG for chunk in lexicon._CHUNKS)
 
 
 def test_what_is_read_grows_with_the_text_only() -> None:
