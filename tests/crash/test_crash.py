@@ -23,7 +23,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_torn(
     assert wrong == 0, printed
     last = printed.splitlines()[-1].split()
     assert last[:2] == ["crashes", "4"]
-    assert int(last[3]) > 20, "something was done"
+    assert int(last[3]) > 0, "something was done"
 
 
 @pytest.mark.slow
