@@ -230,11 +230,11 @@ def test_holders_are_asked_to_stop(open_store: Open) -> None:
 def test_clean_up_takes_what_is_old(store: StateStore) -> None:
     for name in ("a", "b", "c"):
         put(store, Key("", name))
-    time.sleep(0.06)
+    time.sleep(0.7)
     store.touch(B)
     held = store.acquire(Key("", "c"), 60)
     assert held is not None
-    assert store.clean_up(0.05, None) == [A]
+    assert store.clean_up(0.6, None) == [A]
     store.release(held)
     assert store.load(A) is None
     assert store.load(B) is not None
