@@ -7,9 +7,10 @@ numbers, on 1 and 2 threads, in turns with faiss (``pip install faiss-cpu``; lef
 there) on the same threads. Rows lie around 1,000 topics; half of the queries are a row and some
 noise, as a paraphrase is, half are of a topic only. Before times are taken, all answers are
 compared. Behind every round memory is read as fast as it comes (bench_limits); the share is of
-that bandwidth, for the bytes a search must read: the codes, and two numbers of each row. What fits
-into a cache (10,000 rows here) can exceed it. The last line is the worst ratio to faiss of one
-query over 10,000 or 100,000 rows.
+that bandwidth, for the bytes of a scan: the codes, and two numbers of each row. What fits into a
+cache (10,000 rows here) can exceed it, and so does a search whose rows are mostly ruled out by
+their signs, an eighth of the codes: such is one for what has a near row, as all of these have. The
+last line is the worst ratio to faiss of one query over 10,000 or 100,000 rows.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ except ImportError:
 ROOT = Path(__file__).resolve().parent.parent
 DIMENSION, TOPICS, BLOCK = 768, 1000, 64
 SIZES = (1_000, 10_000, 100_000)
-READ = DIMENSION + 8  # bytes of a row that a search must read: codes, weight and error
+READ = DIMENSION + 8  # bytes of a row that a scan reads: codes, weight and error
 TURN = 1_000_000  # rows times queries of a turn, at least
 
 

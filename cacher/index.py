@@ -61,8 +61,9 @@ class Index:
 
     A search gives the vectors that are most similar to a query, equal ones in the order in which
     they were added. It reads 8 bits of each number and bounds every similarity from both sides;
-    what could be among the best is then scored in float64, so that nothing is missed. The result
-    has the same bits for one query or many, on any number of threads and any processor.
+    what could be among the best is then scored in float64, so that nothing is missed. With a
+    threshold, one bit of each number rules most vectors out before. The result has the same bits
+    for one query or many, on any number of threads and any processor.
 
     Any number of searches may run beside one call that changes the index; such calls take turns. A
     search sees all vectors of an `add`, or none.
@@ -70,8 +71,8 @@ class Index:
     Args:
         dimension: Numbers of a vector, 1 to 65536.
         dtype: How vectors are held, and what a similarity is computed from: ``"f32"`` as given
-            (5 bytes a number, with those of the scan), ``"bf16"`` rounded (3 bytes), ``"int8"``
-            only their direction, in 255 steps (1 byte).
+            (41 bits a number, with those of the scan), ``"bf16"`` rounded (25 bits), ``"int8"``
+            only their direction, in 255 steps (8 bits; searches with a threshold are slower).
         threads: Of a large search; None is the cores this process may run on.
 
     Raises:

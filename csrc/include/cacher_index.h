@@ -13,7 +13,9 @@
  * file.
  *
  * How.  A scan reads 8 bits of each number and bounds every similarity from both sides; rows whose upper bound
- * reaches what others have for certain are scored exactly (csrc/sim/codes.h has the bound).
+ * reaches what others have for certain are scored exactly (csrc/sim/codes.h has the bound).  A search for one query
+ * reads the signs of the numbers before, and only the rows that these do not rule out (csrc/sim/signs.h), as long as
+ * they leave few: with a high threshold, or a near row among those that come first.
  *
  * Threads.  Any number of searches run beside one call that changes the index; such calls take turns.  A search sees
  * the index as it was at one moment: with all rows of an add, or none.  cch_index_has and cch_index_row wait for a
@@ -33,9 +35,9 @@ extern "C" {
 typedef struct cch_index cch_index;
 
 typedef enum cch_index_dtype {
-    CCH_ROWS_F32 = 0,  /* as given; 5 bytes per number with the scan's */
-    CCH_ROWS_BF16 = 1, /* rounded to the nearest bf16, the largest one beyond it; 3 bytes */
-    CCH_ROWS_INT8 = 2  /* its direction, in steps of 1/127 of its largest number; 1 byte */
+    CCH_ROWS_F32 = 0,  /* as given; 41 bits per number with the scan's */
+    CCH_ROWS_BF16 = 1, /* rounded to the nearest bf16, the largest one beyond it; 25 bits */
+    CCH_ROWS_INT8 = 2  /* its direction, in steps of 1/127 of its largest number; 8 bits, and no signs beside them */
 } cch_index_dtype;
 
 typedef struct cch_index_options {

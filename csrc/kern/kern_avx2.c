@@ -153,6 +153,38 @@ INLINE void s_sum4(const s_vec a[4], int32_t sums[4]) {
     memcpy(sums, &sum, sizeof sum);
 }
 
+/* 64 bytes, also as 32 numbers of 16 bits. */
+typedef struct b_vec {
+    __m256i lo, hi;
+} b_vec;
+INLINE b_vec b_make(__m256i lo, __m256i hi) {
+    b_vec b = {lo, hi};
+    return b;
+}
+INLINE b_vec b_zero(void) { return b_make(_mm256_setzero_si256(), _mm256_setzero_si256()); }
+INLINE b_vec b_load(const uint8_t *p) {
+    const __m256i *at = (const __m256i *)(const void *)p;
+    return b_make(_mm256_loadu_si256(at), _mm256_loadu_si256(at + 1));
+}
+INLINE void b_store(uint16_t *p, b_vec a) {
+    _mm256_storeu_si256((__m256i *)(void *)p, a.lo);
+    _mm256_storeu_si256((__m256i *)(void *)p + 1, a.hi);
+}
+INLINE b_vec b_low(b_vec a) {
+    const __m256i mask = _mm256_set1_epi8(15);
+    return b_make(_mm256_and_si256(a.lo, mask), _mm256_and_si256(a.hi, mask));
+}
+INLINE b_vec b_high(b_vec a) { return b_low(b_make(_mm256_srli_epi16(a.lo, 4), _mm256_srli_epi16(a.hi, 4))); }
+INLINE b_vec b_look(const uint8_t *table, b_vec at) {
+    const __m256i both = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)table));
+    return b_make(_mm256_shuffle_epi8(both, at.lo), _mm256_shuffle_epi8(both, at.hi));
+}
+INLINE b_vec b_add8(b_vec a, b_vec b) { return b_make(_mm256_add_epi8(a.lo, b.lo), _mm256_add_epi8(a.hi, b.hi)); }
+INLINE b_vec b_add16(b_vec a, b_vec b) { return b_make(_mm256_add_epi16(a.lo, b.lo), _mm256_add_epi16(a.hi, b.hi)); }
+INLINE b_vec b_sub16(b_vec a, b_vec b) { return b_make(_mm256_sub_epi16(a.lo, b.lo), _mm256_sub_epi16(a.hi, b.hi)); }
+INLINE b_vec b_odd(b_vec a) { return b_make(_mm256_srli_epi16(a.lo, 8), _mm256_srli_epi16(a.hi, 8)); }
+INLINE b_vec b_even(b_vec a) { return b_make(_mm256_slli_epi16(a.lo, 8), _mm256_slli_epi16(a.hi, 8)); }
+
 #include "kern/simd_rows.h"
 #include "kern/simd_scan.h"
 #include "kern/simd_tiles.h"

@@ -92,6 +92,22 @@ INLINE void s_sum4(const s_vec a[4], int32_t sums[4]) {
     memcpy(sums, &sum, sizeof sum);
 }
 
+/* 64 bytes, also as 32 numbers of 16 bits. */
+typedef __m512i b_vec;
+INLINE b_vec b_zero(void) { return _mm512_setzero_si512(); }
+INLINE b_vec b_load(const uint8_t *p) { return _mm512_loadu_si512(p); }
+INLINE void b_store(uint16_t *p, b_vec a) { _mm512_storeu_si512(p, a); }
+INLINE b_vec b_low(b_vec a) { return _mm512_and_si512(a, _mm512_set1_epi8(15)); }
+INLINE b_vec b_high(b_vec a) { return b_low(_mm512_srli_epi16(a, 4)); }
+INLINE b_vec b_look(const uint8_t *table, b_vec at) {
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)table)), at);
+}
+INLINE b_vec b_add8(b_vec a, b_vec b) { return _mm512_add_epi8(a, b); }
+INLINE b_vec b_add16(b_vec a, b_vec b) { return _mm512_add_epi16(a, b); }
+INLINE b_vec b_sub16(b_vec a, b_vec b) { return _mm512_sub_epi16(a, b); }
+INLINE b_vec b_odd(b_vec a) { return _mm512_srli_epi16(a, 8); }
+INLINE b_vec b_even(b_vec a) { return _mm512_slli_epi16(a, 8); }
+
 #include "kern/simd_rows.h"
 #include "kern/simd_scan.h"
 #include "kern/simd_tiles.h"

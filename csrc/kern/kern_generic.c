@@ -154,6 +154,21 @@ static void scan_i8(const int8_t *rows, size_t n_rows, size_t n, const int16_t *
     }
 }
 
+static void pick_i8(const int8_t *rows, const uint16_t *picks, size_t n_picks, size_t n, const int16_t *query,
+                    int32_t *out) {
+    for (size_t i = 0; i < n_picks; i++) scan_i8(rows + picks[i] * n, 1, n, query, 1, out + i, 1);
+}
+
+static void scan_signs(const uint8_t *signs, size_t n_groups, size_t n, const uint8_t *tables, uint16_t *out) {
+    for (size_t r = 0; r < 64 * n_groups; r++) {
+        const uint8_t *row = signs + r / 64 * 64 * n + r % 32 * 2 + r % 64 / 32;
+        uint32_t sum = 0;
+        for (size_t k = 0; k < n; k++)
+            sum += (uint32_t)tables[32 * k + (row[64 * k] & 15)] + tables[32 * k + 16 + (row[64 * k] >> 4)];
+        out[r] = (uint16_t)sum;
+    }
+}
+
 static void max_f32(const float *x, size_t n, float *max, size_t *index) {
     *index = 0;
     for (size_t i = 0; i < n; i++) {
@@ -264,5 +279,7 @@ const cch_kernels cch_kernels_generic = {
     .dot_f64 = dot_f64,
     .dot_f32 = dot_f32,
     .scan_i8 = scan_i8,
+    .pick_i8 = pick_i8,
+    .scan_signs = scan_signs,
     .max_f32 = max_f32,
 };

@@ -66,6 +66,14 @@ typedef struct cch_kernels {
      *   magnitudes that no sum of theirs times 127 leaves an int32.   Exact, so in any order. */
     void (*scan_i8)(const int8_t *rows, size_t n_rows, size_t n, const int16_t *queries, size_t n_queries, int32_t *out,
                     size_t ldo);
+    /* The same of rows picks[i] and one query: out[i]. */
+    void (*pick_i8)(const int8_t *rows, const uint16_t *picks, size_t n_picks, size_t n, const int16_t *query,
+                    int32_t *out);
+    /* out[r] = sum over k < n of tables[2k][low half of byte k of row r] + tables[2k + 1][high half of it].
+     *   signs [n_groups][n][64]: of 64 rows byte k after byte k - 1, that of row r of the group in lane
+     *   r % 32 * 2 + r / 32; tables [2 * n][16], at most 127 each and so that no sum exceeds 65535;
+     *   out [64 * n_groups].   Exact. */
+    void (*scan_signs)(const uint8_t *signs, size_t n_groups, size_t n, const uint8_t *tables, uint16_t *out);
     /* Largest value (NaN if any element is NaN) and the lowest index that holds it. */
     void (*max_f32)(const float *x, size_t n, float *max, size_t *index);
 } cch_kernels;

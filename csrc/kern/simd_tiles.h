@@ -231,5 +231,6 @@ static void attn_mix(const float *p, size_t ldp, size_t rows, const float *const
         .name = isa, .matmul_f32 = matmul_f32, .rms_norm = rms_norm, .layer_norm = layer_norm, .add = add,       \
         .silu_mul = silu_mul, .gelu_tanh_mul = gelu_tanh_mul, .gelu_erf_mul = gelu_erf_mul, .relu = relu,        \
         .rope = rope, .attn_scores = attn_scores, .softmax = softmax, .attn_mix = attn_mix, .exp_f64 = exp_f64,  \
-        .dot_f64 = dot_f64, .dot_f32 = dot_f32, .scan_i8 = scan_i8, .max_f32 = max_f32                           \
+        .dot_f64 = dot_f64, .dot_f32 = dot_f32, .scan_i8 = scan_i8, .pick_i8 = pick_i8, .scan_signs = scan_signs,\
+        .max_f32 = max_f32                                                                                       \
     }

@@ -114,6 +114,17 @@ void cch_finder_show(cch_finder *f, size_t span_index, size_t first, size_t n, c
     }
 }
 
+void cch_finder_show_picks(cch_finder *f, size_t span_index, size_t first, const uint16_t *picks, size_t n_picks,
+                           const int32_t *sums) {
+    const cch_span *span = &f->hunt->snapshot->spans[span_index];
+    const float *weight = span->rows->weight, *error = span->rows->error;
+    for (size_t i = 0; i < n_picks; i++) {
+        const size_t row = first + picks[i];
+        const float bound = error[row] * f->coded.factor + f->coded.slack;
+        consider(f, span, (uint64_t)span_index << 32, row, (float)sums[i] * weight[row] * f->coded.gain + bound);
+    }
+}
+
 static int by_upper(const void *a, const void *b) {
     const cch_candidate *x = a, *y = b;
     return x->upper < y->upper ? 1 : x->upper > y->upper ? -1 : x->at > y->at ? 1 : -1;

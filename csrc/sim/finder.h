@@ -51,6 +51,9 @@ typedef struct cch_finder {
 void cch_finder_begin(cch_finder *finder);
 /* Rows [first, first + n) of a span, n <= CCH_CHUNK, whose codes give these sums with the query's. */
 void cch_finder_show(cch_finder *finder, size_t span, size_t first, size_t n, const int32_t *sums);
+/* Rows first + picks[i] of those, whose codes give sums[i]; the others have been ruled out.  picks: ascending. */
+void cch_finder_show_picks(cch_finder *finder, size_t span, size_t first, const uint16_t *picks, size_t n_picks,
+                           const int32_t *sums);
 /* Scores what waits: best [n_best] are then the best rows shown, as a heap. */
 void cch_finder_end(cch_finder *finder);
 /* Takes the best rows of another one, which was shown other rows of the same snapshot. */

@@ -104,7 +104,8 @@ void cch_index_get_info(cch_index *index, cch_index_info *out) {
     snprintf(out->isa, sizeof out->isa, "%s", index->kern->name);
     for (size_t i = 0; i < now->n_spans; i++) {
         const cch_rows *rows = now->spans[i].rows;
-        *(rows->mapping == NULL ? &out->bytes : &out->mapped_bytes) += rows->bytes;
+        out->bytes += rows->bytes;
+        out->mapped_bytes += rows->mapped_bytes;
     }
     out->bytes += now->key_bytes;
     cch_snapshot_unref(now);

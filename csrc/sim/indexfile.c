@@ -3,7 +3,7 @@
  *     header   128 bytes: magic, version, dtype, dimension, rows, next key, bytes of the file, digest of what follows,
  *              zeros, digest of the header up to here
  *     planes   keys, weights, errors, codes, values as in sim/rows.h, each from a multiple of 64 bytes on; live rows
- *              only
+ *              only.  Signs are made of the values when the file is opened
  *
  * Numbers are those of the machine, little-endian everywhere this runs; another order shows in the magic.  The digest
  * is that of base/hash.h: it tells damage, not forgery.  A file that was made up is refused where it would lead a
@@ -197,7 +197,7 @@ static cch_status view_rows(const source *s, size_t first, size_t n, cch_rows **
     if (rows == NULL) CCH_FAIL(err, CCH_E_MEMORY, -1, "could not allocate %zu bytes for a block", sizeof *rows);
     for (int plane = 0; plane < N_PLANES; plane++) {
         planes[plane] = data + s->at[plane] + first * row_bytes(&s->shape, plane);
-        rows->bytes += n * row_bytes(&s->shape, plane);
+        rows->mapped_bytes += n * row_bytes(&s->shape, plane);
     }
     atomic_init(&rows->refs, 1);
     atomic_fetch_add_explicit(&s->mapping->refs, 1, memory_order_relaxed);
@@ -236,6 +236,7 @@ static cch_status take_rows(cch_index *index, const source *s, cch_error *err) {
     for (size_t first = 0; first < n; first += CCH_BLOCK_ROWS) {
         const size_t here = n - first < CCH_BLOCK_ROWS ? n - first : CCH_BLOCK_ROWS;
         CCH_TRY(view_rows(s, first, here, &rows, err));
+        CCH_TRY(cch_rows_sign(rows, &s->shape, index->kern, index->scratch, err));
         CCH_TRY(cch_keymap_add_block(&index->map, rows, err));
         CCH_TRY(enter_rows(index, s, rows, first, err));
         cch_snapshot_append(next, rows);

@@ -13,7 +13,8 @@ cch_status cch_rows_new(const cch_shape *shape, size_t capacity, cch_rows **out,
     cch_status status = CCH_OK;
     const size_t keys = lines(capacity * sizeof(int64_t)), numbers = lines(capacity * sizeof(float));
     const size_t codes = lines(capacity * shape->stride), values = capacity * cch_value_bytes(shape);
-    const size_t bytes = keys + 2 * numbers + codes + values;
+    const size_t signs = cch_has_signs(shape) ? cch_signs_bytes(shape->dimension, capacity) : 0;
+    const size_t before = keys + 2 * numbers + codes + lines(values), bytes = before + signs;
     cch_rows *rows = NULL;
     char *planes = NULL;
     *out = NULL;
@@ -23,11 +24,14 @@ cch_status cch_rows_new(const cch_shape *shape, size_t capacity, cch_rows **out,
     atomic_init(&rows->refs, 1);
     rows->capacity = capacity;
     rows->bytes = bytes;
+    rows->memory = planes;
     rows->keys = (int64_t *)(void *)planes;
     rows->weight = (float *)(void *)(planes + keys);
     rows->error = (float *)(void *)(planes + keys + numbers);
     rows->codes = (int8_t *)(planes + keys + 2 * numbers);
     rows->values = values > 0 ? planes + keys + 2 * numbers + codes : NULL;
+    memset(planes + before, 0, signs);
+    if (signs > 0) rows->signs = cch_signs_view(capacity, planes + before);
     *out = rows;
     rows = NULL;
 done:
@@ -43,7 +47,7 @@ void cch_mapping_unref(cch_mapping *mapping) {
 
 void cch_rows_unref(cch_rows *rows) {
     if (rows == NULL || atomic_fetch_sub_explicit(&rows->refs, 1, memory_order_acq_rel) > 1) return;
-    if (rows->mapping == NULL) cch_free(rows->keys);
+    cch_free(rows->memory);
     cch_mapping_unref(rows->mapping);
     cch_free(rows);
 }
@@ -67,10 +71,25 @@ void cch_rows_put(cch_rows *rows, const cch_shape *shape, const cch_kernels *ker
         x = cch_rows_values(rows, shape, i, scratch);
     }
     cch_codes_of_row(kern, x, d, codes, rows->weight + i, rows->error + i);
+    if (cch_has_signs(shape)) cch_signs_put(&rows->signs, kern, i, x, d);
     if (shape->dtype == CCH_ROWS_INT8) {
         rows->weight[i] = cch_codes_weight(codes, d);
         rows->error[i] = 0.0f;
     }
+}
+
+cch_status cch_rows_sign(cch_rows *rows, const cch_shape *shape, const cch_kernels *kern, float *scratch,
+                         cch_error *err) {
+    cch_status status = CCH_OK;
+    if (!cch_has_signs(shape)) return CCH_OK;
+    const size_t bytes = cch_signs_bytes(shape->dimension, rows->capacity);
+    CCH_ZNEW(rows->memory, bytes, err);
+    rows->bytes = bytes;
+    rows->signs = cch_signs_view(rows->capacity, rows->memory);
+    for (size_t i = 0; i < rows->capacity; i++)
+        cch_signs_put(&rows->signs, kern, i, cch_rows_values(rows, shape, i, scratch), shape->dimension);
+done:
+    return status;
 }
 
 void cch_rows_move(cch_rows *rows, const cch_shape *shape, size_t i, const cch_rows *from, size_t j) {
@@ -79,6 +98,7 @@ void cch_rows_move(cch_rows *rows, const cch_shape *shape, size_t i, const cch_r
     rows->weight[i] = from->weight[j];
     rows->error[i] = from->error[j];
     memcpy(rows->codes + i * shape->stride, from->codes + j * shape->stride, shape->stride);
+    if (cch_has_signs(shape)) cch_signs_move(&rows->signs, i, &from->signs, j, shape->dimension);
     if (bytes > 0) memcpy((char *)rows->values + i * bytes, (const char *)from->values + j * bytes, bytes);
 }
 

@@ -4,7 +4,7 @@
  *                   |      |      |
  *     span        rows, how many of them, and which are dead (a bitmap that is copied, never changed)
  *                   |
- *     rows        keys | weights | errors | codes | values    a block of up to CCH_BLOCK_ROWS rows, counted
+ *     rows        keys | weights | errors | codes | values | signs    a block of up to CCH_BLOCK_ROWS rows, counted
  *
  * Invariants
  *   1. What a snapshot shows of a block never changes: rows [0, n) are written before the snapshot is published, and a
@@ -20,7 +20,7 @@
 #include <stdatomic.h>
 
 #include "base/filemap.h"
-#include "sim/codes.h"
+#include "sim/signs.h"
 
 #define CCH_BLOCK_ROWS 16384 /* most rows of a block */
 
@@ -29,6 +29,8 @@ typedef struct cch_shape {
     cch_index_dtype dtype;
 } cch_shape;
 
+/* Rows that are their codes have no signs beside them: they are held in as few bytes as will do. */
+static inline bool cch_has_signs(const cch_shape *shape) { return shape->dtype != CCH_ROWS_INT8; }
 /* Bytes of a row besides its codes. */
 static inline size_t cch_value_bytes(const cch_shape *shape) {
     return shape->dtype == CCH_ROWS_INT8 ? 0 : shape->dimension * (shape->dtype == CCH_ROWS_F32 ? 4 : 2);
@@ -46,22 +48,32 @@ typedef struct cch_rows {
     uint32_t id;          /* in the writer's list of blocks */
     size_t span;          /* of the newest snapshot: the writer's */
     size_t capacity;      /* rows there is room for */
-    size_t bytes;         /* of the planes below */
-    cch_mapping *mapping; /* shared: the planes are views into it, and full; NULL: they are owned */
-    int64_t *keys;        /* the planes, [capacity] rows each; in one block of memory, which this one begins */
+    size_t bytes;         /* of the planes in memory */
+    size_t mapped_bytes;  /* of those that lie in the file */
+    cch_mapping *mapping; /* shared: all planes but the signs are views into it, and full; NULL: they are in memory */
+    char *memory;         /* owned: the planes that are */
+    int64_t *keys;        /* the planes, [capacity] rows each */
     float *weight, *error;
     int8_t *codes;
     void *values;         /* float or bf16; NULL when the codes are the row */
+    cch_signs signs;      /* of the values */
 } cch_rows;
 
 /* E_MEMORY.  One reference. */
 cch_status cch_rows_new(const cch_shape *shape, size_t capacity, cch_rows **out, cch_error *err);
 void cch_rows_unref(cch_rows *rows);
+/* Rows [0, n) of a block that shows so many have signs: a search may read those of rows [0, *). */
+static inline size_t cch_rows_signed(const cch_rows *rows, size_t n) {
+    return rows->signs.bits == NULL ? 0 : n == rows->capacity ? n : n / CCH_SIGN_ROWS * CCH_SIGN_ROWS;
+}
 /* The numbers of row i, [dimension]: a view, or scratch [dimension], filled.  Of a row that is its codes these. */
 const float *cch_rows_values(const cch_rows *rows, const cch_shape *shape, size_t i, float *scratch);
 /* Fills row i but for its key; x [dimension] is finite, scratch [dimension]. */
 void cch_rows_put(cch_rows *rows, const cch_shape *shape, const cch_kernels *kern, size_t i, const float *x,
                   float *scratch);
+/* Gives a full block that lies in a file its signs, in memory; scratch [dimension].  E_MEMORY. */
+cch_status cch_rows_sign(cch_rows *rows, const cch_shape *shape, const cch_kernels *kern, float *scratch,
+                         cch_error *err);
 /* Row j of `from` as row i. */
 void cch_rows_move(cch_rows *rows, const cch_shape *shape, size_t i, const cch_rows *from, size_t j);
 

@@ -14,6 +14,9 @@
 #define GROUP_QUERIES 32
 #define GROUP_CHUNK 128                  /* rows of which a cache keeps what all queries of a group read */
 #define GROUP_HITS ((size_t)1 << 16)     /* of a group of queries, per thread */
+#define FEW 4                            /* one row of so many: their codes are read where they lie */
+#define TRIAL 128                        /* rows whose signs are asked first, to see whether they leave few */
+#define MOST_CHUNKS 64                   /* that are scanned between two trials, at most */
 #define WORTH_A_THREAD ((size_t)2 << 20) /* bytes to scan for which another thread is woken */
 
 typedef struct search {
@@ -23,6 +26,7 @@ typedef struct search {
     int n_threads;
     const volatile int *cancel; /* borrowed, NULL for none */
     int16_t *codes;          /* owned [n_queries][stride] */
+    cch_signed_query sieve;  /* of a single query; tables owned, NULL where signs are not asked */
     cch_finder *finders;     /* owned [n_threads][n_queries] */
     cch_hit *hits;           /* owned [n_threads][n_queries][k] */
     float *lows;             /* owned, likewise */
@@ -33,6 +37,7 @@ typedef struct search {
 
 static void search_deinit(search *s) {
     cch_free(s->codes);
+    cch_free(s->sieve.tables);
     cch_free(s->finders);
     cch_free(s->hits);
     cch_free(s->lows);
@@ -41,10 +46,16 @@ static void search_deinit(search *s) {
     cch_free(s->scratch);
 }
 
+/* Signs sift for one query, where there are so many rows that its tables are worth their making. */
+static bool asks_signs(const search *s) {
+    return cch_has_signs(s->hunt.shape) && s->n_queries == 1 && s->hunt.snapshot->n_rows > s->chunk;
+}
+
 static cch_status search_init(search *s, cch_error *err) {
     cch_status status = CCH_OK;
     const size_t n_finders = (size_t)s->n_threads * s->n_queries;
     CCH_NEW(s->codes, s->n_queries * s->hunt.shape->stride, err);
+    if (asks_signs(s)) CCH_NEW(s->sieve.tables, cch_sign_table_bytes(s->hunt.shape->dimension), err);
     CCH_ZNEW(s->finders, n_finders, err);
     CCH_NEW(s->hits, n_finders * s->hunt.k, err);
     CCH_NEW(s->lows, n_finders * s->hunt.k, err);
@@ -69,6 +80,8 @@ static void begin_group(search *s) {
         } else {
             f->coded = s->finders[q].coded;
         }
+        if (i == q && s->sieve.tables != NULL)
+            cch_signs_of_query(s->hunt.kern, f->query, shape->dimension, &s->sieve);
         f->best = s->hits + i * s->hunt.k;
         f->lows = s->lows + i * s->hunt.k;
         f->waiting = s->waiting + i * CCH_CANDIDATES;
@@ -79,6 +92,15 @@ static void begin_group(search *s) {
 
 static bool is_cancelled(const search *s) { return s->cancel != NULL && *s->cancel != 0; }
 
+/* A thread's way through its part of the rows. */
+typedef struct walk {
+    const search *search;
+    cch_finder *finders;  /* [n_queries] */
+    int32_t *sums;        /* [n_queries][chunk] */
+    size_t wait, waited;  /* chunks that are scanned before the next trial; and how many these were last */
+    bool sifts;           /* signs left few rows the last time */
+} walk;
+
 /* What the finders need of these rows comes from memory while their codes are scanned. */
 static void fetch_bounds(const cch_rows *rows, size_t first, size_t n) {
     for (size_t i = first; i < first + n; i += 64 / sizeof(float)) {
@@ -87,33 +109,84 @@ static void fetch_bounds(const cch_rows *rows, size_t first, size_t n) {
     }
 }
 
-static void scan_span(const search *s, cch_finder *finders, int32_t *sums, size_t span, size_t first, size_t last) {
+static void scan_chunk(const walk *w, size_t span, size_t first, size_t n) {
+    const search *s = w->search;
     const cch_rows *rows = s->hunt.snapshot->spans[span].rows;
     const size_t stride = s->hunt.shape->stride;
-    for (size_t n; first < last && !is_cancelled(s); first += n) {
-        n = last - first < s->chunk ? last - first : s->chunk;
-        fetch_bounds(rows, first, n);
-        s->hunt.kern->scan_i8(rows->codes + first * stride, n, stride, s->codes, s->n_queries, sums, s->chunk);
-        for (size_t q = 0; q < s->n_queries; q++) cch_finder_show(&finders[q], span, first, n, sums + q * s->chunk);
+    fetch_bounds(rows, first, n);
+    s->hunt.kern->scan_i8(rows->codes + first * stride, n, stride, s->codes, s->n_queries, w->sums, s->chunk);
+    for (size_t q = 0; q < s->n_queries; q++) cch_finder_show(&w->finders[q], span, first, n, w->sums + q * s->chunk);
+}
+
+/* The same for one query and rows from a multiple of CCH_SIGN_ROWS on, reading the codes of those only that their signs
+ * leave.  False when these are too many: nothing is done then. */
+static bool sift_chunk(const walk *w, size_t span, size_t first, size_t n) {
+    const search *s = w->search;
+    const cch_kernels *kern = s->hunt.kern;
+    const cch_rows *rows = s->hunt.snapshot->spans[span].rows;
+    const size_t stride = s->hunt.shape->stride, n_bytes = cch_sign_bytes(s->hunt.shape->dimension);
+    uint16_t sums[CCH_CHUNK], picks[CCH_CHUNK];
+    kern->scan_signs(rows->signs.bits + first * n_bytes, (n + CCH_SIGN_ROWS - 1) / CCH_SIGN_ROWS, n_bytes,
+                     s->sieve.tables, sums);
+    const size_t n_picks = cch_signs_sift(&rows->signs, first, n, sums, &s->sieve, w->finders->bar, picks);
+    if (n_picks > n / FEW) return false;
+    for (size_t i = 0; i < n_picks; i++) fetch_bounds(rows, first + picks[i], 1);
+    kern->pick_i8(rows->codes + first * stride, picks, n_picks, stride, s->codes, w->sums);
+    cch_finder_show_picks(w->finders, span, first, picks, n_picks, w->sums);
+    return true;
+}
+
+/* Sifts rows [first, first + n), or a few of them on trial, and returns how many; 0: they are to be scanned.  Signs
+ * that left too many are not asked for a while, twice as long each time. */
+static size_t sift_some(walk *w, size_t span, size_t first, size_t n) {
+    if (w->wait > 0) {
+        w->wait--;
+        return 0;
     }
+    if (!cch_signs_can_sift(w->finders->bar)) return 0;
+    if (!w->sifts && n > TRIAL) n = TRIAL;
+    w->sifts = sift_chunk(w, span, first, n);
+    w->waited = w->sifts ? 0 : 2 * w->waited < MOST_CHUNKS ? 2 * w->waited + 1 : MOST_CHUNKS;
+    w->wait = w->waited;
+    return w->sifts ? n : 0;
+}
+
+static void scan_span(walk *w, size_t span, size_t first, size_t last) {
+    const search *s = w->search;
+    const cch_span *shown = &s->hunt.snapshot->spans[span];
+    const size_t signed_rows = s->sieve.tables != NULL ? cch_rows_signed(shown->rows, shown->n) : 0;
+    while (first < last && !is_cancelled(s)) {
+        const size_t end = first < signed_rows && signed_rows < last ? signed_rows : last;
+        const size_t n = end - first < s->chunk ? end - first : s->chunk;
+        const size_t sifted = first < signed_rows ? sift_some(w, span, first, n) : 0;
+        if (sifted == 0) scan_chunk(w, span, first, n);
+        first += sifted > 0 ? sifted : n;
+    }
+}
+
+/* Parts of a span begin where a group of signs does. */
+static size_t group_begin(size_t row, size_t n) {
+    row = (row + CCH_SIGN_ROWS - 1) / CCH_SIGN_ROWS * CCH_SIGN_ROWS;
+    return row < n ? row : n;
 }
 
 /* The job of a thread; when fewer are worth it than there are, the others have nothing to do. */
 static void scan_part(void *arg, int thread, int n_threads) {
     const search *s = arg;
     const cch_snapshot *snapshot = s->hunt.snapshot;
+    const size_t at = (size_t)thread * s->n_queries;
     size_t first, last, before = 0;
     (void)n_threads;
     if (thread >= s->n_threads) return;
     cch_split(snapshot->n_rows, s->n_threads, thread, &first, &last);
-    cch_finder *finders = s->finders + (size_t)thread * s->n_queries;
-    int32_t *sums = s->sums + (size_t)thread * s->n_queries * s->chunk;
+    walk w = {.search = s, .finders = s->finders + at, .sums = s->sums + at * s->chunk};
     for (size_t i = 0; i < snapshot->n_spans && before < last; before += snapshot->spans[i++].n) {
         const size_t n = snapshot->spans[i].n;
         if (first >= before + n) continue;
-        scan_span(s, finders, sums, i, first > before ? first - before : 0, last < before + n ? last - before : n);
+        scan_span(&w, i, first > before ? group_begin(first - before, n) : 0,
+                  last < before + n ? group_begin(last - before, n) : n);
     }
-    for (size_t q = 0; q < s->n_queries; q++) cch_finder_end(&finders[q]);
+    for (size_t q = 0; q < s->n_queries; q++) cch_finder_end(&w.finders[q]);
 }
 
 static int by_rank(const void *a, const void *b) { return cch_hit_is_better(a, b) ? -1 : 1; }

@@ -240,9 +240,40 @@ static bool agree_index(const cch_kernels *a, const cch_kernels *b, draw *d) {
     return dots && sums;
 }
 
+static bool agree_picks(const cch_kernels *a, const cch_kernels *b, draw *d) {
+    const size_t n = 32 * draw_size(d, 1, 5), rows = draw_size(d, 1, 40), n_picks = draw_size(d, 0, rows);
+    int8_t *codes = malloc(rows * n);
+    int16_t query[160];
+    uint16_t picks[40] = {0};
+    int32_t sums[2][40];
+    for (size_t i = 0; i < rows * n; i++) codes[i] = (int8_t)((int)draw_size(d, 0, 254) - 127);
+    for (size_t i = 0; i < n; i++) query[i] = (int16_t)((int)draw_size(d, 0, 65534) - 32767);
+    for (size_t i = 0; i < n_picks; i++) picks[i] = (uint16_t)draw_size(d, 0, rows - 1);
+    a->pick_i8(codes, picks, n_picks, n, query, sums[0]);
+    b->pick_i8(codes, picks, n_picks, n, query, sums[1]);
+    const bool same = memcmp(sums[0], sums[1], n_picks * sizeof *sums[0]) == 0;
+    if (!same) fprintf(stderr, "pick_i8: sums of %zu rows of %zu differ\n", n_picks, n);
+    free(codes);
+    return same;
+}
+
+static bool agree_signs(const cch_kernels *a, const cch_kernels *b, draw *d) {
+    const size_t groups = draw_size(d, 0, 3), n = draw_size(d, 1, 70);
+    uint8_t *signs = malloc(groups * n * 64 + 1), *tables = malloc(n * 32);
+    uint16_t sums[2][3 * 64];
+    for (size_t i = 0; i < groups * n * 64; i++) signs[i] = (uint8_t)draw_u64(d);
+    for (size_t i = 0; i < n * 32; i++) tables[i] = d->wild ? 127 : (uint8_t)draw_size(d, 0, 127);
+    a->scan_signs(signs, groups, n, tables, sums[0]);
+    b->scan_signs(signs, groups, n, tables, sums[1]);
+    const bool same = memcmp(sums[0], sums[1], groups * 64 * sizeof *sums[0]) == 0;
+    if (!same) fprintf(stderr, "scan_signs: sums of %zu groups of %zu bytes differ\n", groups, n);
+    free(signs), free(tables);
+    return same;
+}
+
 static bool (*const agree_ops[])(const cch_kernels *, const cch_kernels *, draw *) = {
     agree_matmul, agree_scores, agree_mix, agree_softmax, agree_norms, agree_rope, agree_elements, agree_sampler,
-    agree_index,
+    agree_index, agree_picks, agree_signs,
 };
 #define N_AGREE_OPS (sizeof agree_ops / sizeof *agree_ops)
 

@@ -222,4 +222,41 @@ TEST(readers_see_whole_changes_while_one_writes) {
     cch_index_unref(s.index);
 }
 
+static void *read_first(void *arg) {
+    shared *s = arg;
+    float first[8];
+    cch_error err;
+    CHECK_OK(cch_index_row(s->index, 0, first, &err), err);
+    for (bool last = false; !last; atomic_fetch_add(&s->searches, 1)) {
+        int64_t key;
+        double score;
+        size_t n;
+        last = atomic_load(&s->done);
+        CHECK_OK(cch_index_search(s->index, first, 1, 1, 0.9, NULL, &key, &score, &n, &err), err);
+        CHECK(n == 1 && key == 0 && score == 1.0);
+    }
+    return NULL;
+}
+
+/* So many rows that signs are read, of groups that the writer fills up. */
+TEST(readers_sift_while_one_writes) {
+    shared s = {.index = open_index(8, CCH_ROWS_F32, 1)};
+    pthread_t reader;
+    cch_error err;
+    float rows[1100 * 8];
+    for (size_t i = 0; i < 1100; i++) draw_row(rows + i * 8, rows, 8, 0);
+    CHECK_OK(cch_index_add(s.index, rows, 1100, NULL, NULL, &err), err);
+    pthread_create(&reader, NULL, read_first, &s);
+    for (int64_t i = 0; i < 1500 || atomic_load(&s.searches) < 20; i++) {
+        int64_t key;
+        size_t n;
+        CHECK_OK(cch_index_add(s.index, rows + i % 1100 * 8, 1, NULL, &key, &err), err);
+        key -= 300;
+        if (i % 2 == 0 && key > 0) CHECK_OK(cch_index_remove(s.index, &key, 1, &n, &err), err);
+    }
+    atomic_store(&s.done, true);
+    pthread_join(reader, NULL);
+    cch_index_unref(s.index);
+}
+
 CHECK_MAIN()

@@ -35,6 +35,17 @@ TEST(a_row_is_held_as_its_dtype_says) {
     }
 }
 
+TEST(signs_are_read_of_groups_that_no_row_is_added_to) {
+    const cch_shape shape = {3, 32, CCH_ROWS_F32}, codes = {3, 32, CCH_ROWS_INT8};
+    cch_rows *rows = block(&shape, 150), *none = block(&codes, 150);
+    CHECK_EQ(cch_rows_signed(rows, 63), 0);
+    CHECK_EQ(cch_rows_signed(rows, 149), 128);
+    CHECK_EQ(cch_rows_signed(rows, 150), 150);
+    CHECK_EQ(cch_rows_signed(none, 150), 0);
+    cch_rows_unref(rows);
+    cch_rows_unref(none);
+}
+
 TEST(a_snapshot_keeps_what_it_shows) {
     const cch_shape shape = {1, 32, CCH_ROWS_F32};
     cch_snapshot *first = NULL, *second = NULL, *third = NULL;

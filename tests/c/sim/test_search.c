@@ -79,6 +79,48 @@ TEST(threads_share_a_search) {
     free(x);
 }
 
+/* Rows around a few topics, and of all kinds; some of them removed, so that blocks are of many sizes. */
+static cch_index *clustered(float *x, size_t n, cch_index_dtype dtype, int32_t n_threads) {
+    for (size_t r = 0; r < n; r++) {
+        if (r < 20 || r % 50 == 0) {
+            draw_row(x + r * D, x, D, r < 20 ? 0 : (int)drawn_below(8));
+            continue;
+        }
+        const float *topic = x + drawn_below(20) * D, apart = r % 5 == 0 ? 1e-6f : 0.7f;
+        for (size_t i = 0; i < D; i++) x[r * D + i] = topic[i] + apart * drawn_float();
+    }
+    cch_index *index = filled(x, n, dtype, n_threads, NULL, 1777);
+    int64_t gone[2000];
+    size_t removed;
+    cch_error err;
+    for (int64_t i = 0; i < 2000; i++) gone[i] = i < 1000 ? 3000 + i : 7 * i;
+    CHECK_OK(cch_index_remove(index, gone, 2000, &removed, &err), err);
+    return index;
+}
+
+/* One query is sifted by signs, a block of them is not; thresholds are scores that there are, and others. */
+TEST(what_signs_rule_out_cannot_be_told) {
+    static answer want, got;
+    const size_t n = 20000;
+    float *x = malloc(n * D * sizeof *x);
+    for (int dtype = 0; dtype < 2; dtype++) {
+        for (int32_t threads = 1; threads <= 3; threads += 2) {
+            cch_index *index = clustered(x, n, (cch_index_dtype)dtype, threads);
+            ask(index, x, QUERIES, 40, -1.0, &want);
+            const double thresholds[] = {-1.0, 0.0, 0.3, 0.7, 0.9, 0.999, 1.0, want.scores[7], want.scores[40 + 3]};
+            for (size_t t = 0; t < sizeof thresholds / sizeof *thresholds; t++) {
+                for (size_t k = 1; k <= 40; k = k * 6 + 4) {
+                    ask(index, x, QUERIES, k, thresholds[t], &want);
+                    ask(index, x, 1, k, thresholds[t], &got);
+                    CHECK(memcmp(&got, &want, sizeof got) == 0);
+                }
+            }
+            cch_index_unref(index);
+        }
+    }
+    free(x);
+}
+
 TEST(scores_are_those_of_the_rows_as_they_are_held) {
     float *x = draw_rows(200, D), *held = malloc(200 * D * sizeof *held);
     found want[200];
@@ -104,10 +146,22 @@ static cch_status search_once(cch_index *index, const float *queries) {
     return cch_index_search(index, queries, 2, 3, 0.0, NULL, keys, scores, n, NULL);
 }
 
+static cch_status search_one(cch_index *index, const float *query) {
+    int64_t key;
+    double score;
+    size_t n;
+    return cch_index_search(index, query, 1, 1, 0.5, NULL, &key, &score, &n, NULL);
+}
+
 TEST(a_search_without_memory_fails_cleanly) {
     float *x = draw_rows(100, D);
     cch_index *index = filled(x, 100, CCH_ROWS_BF16, 1, NULL, 100);
     CHECK_OOM(search_once(index, x));
+    cch_index_unref(index);
+    free(x);
+    x = draw_rows(1500, D); /* sifted by signs */
+    index = filled(x, 1500, CCH_ROWS_F32, 1, NULL, 1500);
+    CHECK_OOM(search_one(index, x));
     cch_index_unref(index);
     free(x);
 }
