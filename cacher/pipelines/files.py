@@ -78,12 +78,18 @@ class Files:
         if held is not None:
             with self._trouble("written"):
                 return body(held)
-        with contextlib.ExitStack() as stack:
-            db = self._begin(stack)
-            with self._trouble("written"):
-                found = body(db)
-                stack.close()
-        return found
+        with self._trouble("written"):
+            for last in (False, True):
+                opened = None
+                try:
+                    with contextlib.ExitStack() as stack:
+                        opened, db = self._begin(stack)
+                        return body(db)
+                except sqlite3.DatabaseError as error:
+                    if last or opened is None or not is_damage(error):
+                        raise
+                self._repair(opened)
+        raise AssertionError("the last try returns or raises")
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -92,7 +98,7 @@ class Files:
             yield
             return
         with contextlib.ExitStack() as stack:
-            self._holder = threading.get_ident(), self._begin(stack)
+            self._holder = threading.get_ident(), self._begin(stack)[1]
             try:
                 yield
             finally:
@@ -102,7 +108,7 @@ class Files:
         holder = self._holder
         return holder[1] if holder is not None and holder[0] == threading.get_ident() else None
 
-    def _begin(self, stack: contextlib.ExitStack) -> Database:
+    def _begin(self, stack: contextlib.ExitStack) -> tuple[Opened, Database]:
         """Begin a transaction on the current database; the stack ends it."""
         with self._trouble("written"):
             for _ in range(TRIES):
@@ -114,7 +120,7 @@ class Files:
                 try:
                     stack.enter_context(opened.writer.transaction(durable=self._durable))
                     if opened.is_current():
-                        return opened.writer
+                        return opened, opened.writer
                     stack.close()
                 except sqlite3.DatabaseError as error:
                     stack.close()
@@ -227,9 +233,12 @@ class Files:
                 size += os.stat(name).st_size
         return size
 
-    def compact(self) -> None:
-        """Rewrite the database, and remove those that it replaced."""
-        self.write(lambda _db: None)  # it is the current one, and can be written
+    def compact(self, check: Callable[[Database], list[str]]) -> None:
+        """Rewrite the database, mended where it is damaged, and remove those that it replaced."""
+        if self.write(check):  # it is the current one, and can be written
+            with self._using() as opened:
+                pass
+            self._repair(opened)
         with self._trouble("compacted"), self._using() as opened:
             if opened.writer is not None:
                 opened.writer.one("VACUUM")
@@ -270,7 +279,7 @@ class Files:
         """Let it be opened again, by each process for itself."""
         if child and self._opened is not None:
             _LOST.append(self._opened)  # closing it would disturb the parent
-            self._lost_by_fork = True
+            self._lost_by_fork, self._holder = True, None
         gate = self._gate
         if child:
             self._gate = threading.Condition(threading.RLock())

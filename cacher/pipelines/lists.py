@@ -96,6 +96,7 @@ def places_of(db: Database, adding: Sequence[Adding]) -> tuple[list[list[int]], 
     for at, part in parts(hashes):
         for n, last, gaps in db.all(ending(len(part)), part):
             ends[hashes[at + n]] = (-1 if last is None else last, bool(gaps))
+    stored = {hashed: last for hashed, (last, _) in ends.items()}
     placed: list[list[int]] = []
     new_gaps: set[int] = set()
     taken: dict[int, set[int]] = {}
@@ -108,6 +109,8 @@ def places_of(db: Database, adding: Sequence[Adding]) -> tuple[list[list[int]], 
                 taken[add.hash] = {place for (place,) in rows}
             where = _free(taken[add.hash], add.start, n)
         else:
+            if add.start <= stored[add.hash]:
+                _insist(db, add)
             where = list(range(first, first + n))
             if n and first > last + 1:
                 new_gaps.add(add.hash)
@@ -117,6 +120,17 @@ def places_of(db: Database, adding: Sequence[Adding]) -> tuple[list[list[int]], 
         placed.append(where)
         ends[add.hash] = max([last, *where[-1:]]), gaps
     return placed, new_gaps
+
+
+def _insist(db: Database, add: Adding) -> None:
+    """A list without gaps has a sample where another one would begin."""
+    there = db.one(
+        f"SELECT 1 FROM {ENTRIES} AS entries JOIN samples ON samples.id = entries.id "
+        "AND samples.place = entries.place WHERE hash = ? AND entries.place = ? AND key = ?",
+        (add.hash, add.start, add.name),
+    )
+    if there is None:
+        raise DamagedError(f"sample {add.start} of {key_of(add.name)!r} is not where it should be")
 
 
 def _free(taken: set[int], start: int, n: int) -> list[int]:
@@ -174,21 +188,21 @@ def remove_keys(db: Database, names: Sequence[Name]) -> tuple[int, int]:
 
 def problems_of(db: Database) -> list[str]:
     """Return what is wrong with a database."""
-    found = [str(row[0]) for row in db.all("PRAGMA integrity_check") if row != ("ok",)]
     try:
-        with db.snapshot():
-            rows = db.all("SELECT id, key, place, kind, checksum, value FROM samples")
-            found += [
-                f"row {row[0]} is not as it was stored" for row in rows if not whole(*row[1:])
-            ]
-            entries = {(hash_of(row[1]), row[2], row[0]) for row in rows if whole(*row[1:])}
-            index = set(db.all(f"SELECT * FROM {ENTRIES}"))
-            found += [f"row {row} is not in the index" for _, _, row in sorted(entries - index)]
-            found += [
-                f"row {row} is not where the index says" for *_, row in sorted(index - entries)
-            ]
-            if (count := totals_of(db)[0]) != len(rows):
-                found.append(f"there are {len(rows)} samples, and {count} were counted")
+        found = [str(row[0]) for row in db.all("PRAGMA integrity_check") if row != ("ok",)]
+        rows = db.all("SELECT id, key, place, kind, checksum, value FROM samples")
+        index = {row: (at, place) for at, place, row in db.all(f"SELECT * FROM {ENTRIES}")}
+        found += [f"row {row[0]} is not as it was stored" for row in rows if not whole(*row[1:])]
+        found += [
+            f"row {row[0]} is not where the index says"
+            for row in rows
+            if whole(*row[1:]) and index.get(row[0]) != (hash_of(row[1]), row[2])
+        ]
+        found += [f"row {row} is gone" for row in sorted(index.keys() - {row[0] for row in rows})]
+        if len(index) != len(set(index.values())):
+            found.append("several rows are one sample")
+        if (count := totals_of(db)[0]) != len(rows):
+            found.append(f"there are {len(rows)} samples, and {count} were counted")
     except sqlite3.DatabaseError as error:
-        found.append(str(error))
+        found = [str(error)]
     return found

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from functools import cache
 
 from cacher.errors import StoreError
-from cacher.pipelines.rows import APPLICATION, LAYOUT, PAGE_BYTES, TABLES
+from cacher.pipelines.rows import APPLICATION, LAYOUT, PAGE_BYTES, TABLES, DamagedError
 from cacher.pipelines.salvage import FRAME_HEADER, LOG, read_log, salt_of
 from cacher.stores.database import Database
 
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 LOG_PAGES = 2000  # of the log that are written before they are moved into the database
+SCHEMA = "SELECT CAST(sql AS BLOB) FROM sqlite_master ORDER BY rowid"
 MEMORY_KIB = 16_000  # of pages, for each connection
 
 
@@ -40,6 +42,8 @@ class Opened:
         _refuse_strangers(writer, self.path)
         writer.one(f"PRAGMA page_size = {PAGE_BYTES}")
         writer.begin(TABLES, LAYOUT, precious=True, check=False)
+        if writer.all(SCHEMA) != _expected_schema():
+            raise DamagedError("the tables are not as they were made")
         self.reader = Database(self.path, timeout_s=timeout_s)
         for db in (writer, self.reader):
             db.one(f"PRAGMA cache_size = -{MEMORY_KIB}")
@@ -88,7 +92,9 @@ class Opened:
 
 def is_damage(error: sqlite3.Error) -> bool:
     """Whether an error says that the database is damaged."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in DAMAGE
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF in DAMAGE:
+        return True
+    return str(error).startswith("Could not decode to UTF-8")  # a text that is none
 
 
 def path_of(folder: str, number: int) -> str:
@@ -110,6 +116,16 @@ def _refuse_strangers(db: Database, path: str) -> None:
         raise StoreError(f"{path!r} has layout {layout}, this version reads {LAYOUT}")
 
 
+@cache
+def _expected_schema() -> list[tuple[bytes]]:
+    db = sqlite3.connect(":memory:")
+    try:
+        db.executescript(TABLES)
+        return db.execute(SCHEMA).fetchall()
+    finally:
+        db.close()
+
+
 def look(opened: Opened) -> tuple[int, bool]:
     """Return how many bytes of writes were cut off, and whether what was stored is lost.
 
@@ -119,7 +135,7 @@ def look(opened: Opened) -> tuple[int, bool]:
     if missing:
         return missing, True
     writer = opened.writer
-    if writer is None or not os.path.exists(opened.path + LOG):
+    if writer is None or not os.path.getsize(opened.path + LOG):
         return 0, False
     with writer.transaction():  # nobody is writing
         found = read_log(opened.path)

@@ -2,7 +2,7 @@
 
 ``samples`` grows at its end, whatever the keys are.  An index over keys that are random numbers
 has a page to change for every row; so the newest rows are indexed in ``recent``, which has few
-pages, and are moved to ``settled`` by the thousand, in order.  An entry is the first 8 bytes of the
+pages, and are moved to ``settled`` by the thousand, in order.  An entry is a number made of the
 key, the index of the sample, and its row, which holds the whole key.
 """
 
@@ -41,6 +41,7 @@ CREATE TABLE totals (
 );
 INSERT INTO totals VALUES (0, 0, 0, 0, 0, 0);
 """
+PRIME = 2**63 - 25  # patterns in keys that somebody made up leave none in the remainder
 LONGEST = 128  # rows of one statement
 
 Name = bytes | str
@@ -79,11 +80,10 @@ def key_of(name: Name) -> str:
 
 def hash_of(name: Name) -> int:
     """Return the number under which a key is found."""
-    if isinstance(name, str):
-        data = blake2b(name.encode(), digest_size=8).digest()
-    else:
-        data = name[:8] if len(name) == 32 else blake2b(name, digest_size=8).digest()
-    return int.from_bytes(data, "little", signed=True)
+    if isinstance(name, str) or len(name) != 32:
+        data = name.encode() if isinstance(name, str) else name
+        name = blake2b(data, digest_size=32).digest()
+    return int.from_bytes(name, "little") % PRIME
 
 
 def checksum(name: Name, place: int, kind: int, value: bytes) -> int:

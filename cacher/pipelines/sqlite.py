@@ -292,8 +292,13 @@ class Cache(SampleStore):
 
     def check(self) -> list[str]:
         """Return what is wrong, one line each, and change nothing; it reads everything."""
-        return self._files.read(lambda db, _: problems_of(db), [])
+        return self._files.read(_checked, [])
 
     def compact(self) -> None:
-        """Give back the space of what was removed, and of databases that were replaced."""
-        self._files.compact()
+        """Give back the space of what was removed and replaced; mend what `check` finds."""
+        self._files.compact(problems_of)
+
+
+def _checked(db: Database, _careful: bool) -> list[str]:
+    with db.snapshot():
+        return problems_of(db)

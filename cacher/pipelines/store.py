@@ -127,7 +127,7 @@ class SampleStore(ABC):
 
     @abstractmethod
     def compact(self) -> None:
-        """Give back the space of what was removed."""
+        """Give back the space of what was removed, and mend what `check` finds."""
 
     @abstractmethod
     def close(self) -> None:
