@@ -5,6 +5,7 @@ import typing
 if typing.TYPE_CHECKING:
     from cacher.pipelines.local import LocalLLM
     from cacher.pipelines.mapping import MappingStore
+    from cacher.pipelines.redis import RedisCache
     from cacher.pipelines.sqlite import Cache
     from cacher.pipelines.store import SampleStore
 
@@ -12,6 +13,7 @@ __all__ = [
     "Cache",
     "LocalLLM",
     "MappingStore",
+    "RedisCache",
     "SampleStore",
 ]
 
@@ -19,6 +21,7 @@ __all__ = [
 _LATE = {
     "LocalLLM": "local",
     "MappingStore": "mapping",
+    "RedisCache": "redis",
     "Cache": "sqlite",
     "SampleStore": "store",
 }

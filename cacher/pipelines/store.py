@@ -250,6 +250,10 @@ def open_store(where: str | os.PathLike[str], *, readonly: bool = False) -> Samp
         0
     """
     name = os.fsdecode(where)
+    if name.startswith(("redis://", "rediss://", "unix://")):
+        from cacher.pipelines.redis import RedisCache
+
+        return RedisCache(name)
     from cacher.pipelines.sqlite import Cache
 
     if not os.path.isdir(name):

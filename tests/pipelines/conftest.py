@@ -1,4 +1,4 @@
-"""Real stores of samples: a folder, and a Redis server."""
+"""Real stores of samples: a folder, a Redis server, and a dict."""
 
 from __future__ import annotations
 
@@ -6,20 +6,54 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
+from cacher.pipelines.redis import RedisCache
 from cacher.pipelines.sqlite import Cache
 from cacher.pipelines.store import SampleStore
+from tests.stores.conftest import RedisServer
 
 OpenSamples = Callable[..., SampleStore]
 
 
-@pytest.fixture(params=["sqlite"])
-def open_samples(tmp_path: Path) -> Iterator[OpenSamples]:
-    """Opens the same store, at first empty, any number of times, as several processes would."""
+@pytest.fixture(scope="session")
+def samples_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server for all tests."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server.url
+    server.kill()
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A server of the test's own, to be killed."""
+    server = RedisServer(tmp_path)
+    yield server
+    server.kill()
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def samples_at(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Where there is a store, at first an empty one."""
+    if request.param == "sqlite":
+        folder = tmp_path / "samples"
+        folder.mkdir()
+        yield str(folder)
+        return
+    url = request.getfixturevalue("samples_url")
+    yield url
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+
+
+@pytest.fixture
+def open_samples(samples_at: str) -> Iterator[OpenSamples]:
+    """Opens the same store any number of times, as several processes would."""
     opened: list[SampleStore] = []
 
-    def open_one(**options: int) -> SampleStore:
-        opened.append(Cache(tmp_path / "samples", **options))
+    def open_one(max_bytes: int | None = None) -> SampleStore:
+        kind = RedisCache if samples_at.startswith("redis:") else Cache
+        opened.append(kind(samples_at, max_bytes=max_bytes))
         return opened[-1]
 
     yield open_one
