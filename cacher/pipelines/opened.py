@@ -14,7 +14,7 @@ from cacher.stores.database import Database
 
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 LOG_PAGES = 2000  # of the log that are written before they are moved into the database
-SCHEMA = "SELECT CAST(sql AS BLOB) FROM sqlite_master ORDER BY rowid"
+SCHEMA = "SELECT CAST(sql AS BLOB) FROM sqlite_master ORDER BY name"
 MEMORY_KIB = 16_000  # of pages, for each connection
 
 

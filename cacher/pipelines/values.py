@@ -37,7 +37,7 @@ def encode(sample: object) -> tuple[int, bytes]:
             return TEXT, sample.encode()
         except UnicodeEncodeError:  # half a character
             pass
-    text = json.dumps(_plain(sample, 0), ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(to_json(sample), ensure_ascii=False, separators=(",", ":"))
     return PLAIN, text.encode()
 
 
@@ -52,9 +52,31 @@ def decode(kind: int, data: bytes) -> object:
     if kind != PLAIN:
         raise ValueError(f"a value of kind {kind}, which this version does not know")
     try:
-        return _sample(json.loads(data))
-    except (RecursionError, TypeError, KeyError) as error:
-        raise ValueError(f"no value that was stored: {error!r}") from None
+        found = json.loads(data)
+    except RecursionError:
+        raise ValueError("a value nested too deeply") from None
+    return from_json(found)
+
+
+def to_json(sample: object) -> Any:
+    """Return what JSON writes for a sample.
+
+    Raises:
+        TypeError: As `encode`.
+    """
+    return _plain(sample, 0)
+
+
+def from_json(value: Any) -> object:
+    """Return the sample that a value read from JSON stands for.
+
+    Raises:
+        ValueError: Nothing that `to_json` made.
+    """
+    try:
+        return _sample(value)
+    except (AttributeError, KeyError, RecursionError, TypeError) as error:
+        raise ValueError(f"no sample that was stored: {error!r}") from None
 
 
 def _plain(value: object, depth: int) -> Any:

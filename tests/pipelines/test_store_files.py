@@ -295,6 +295,23 @@ def test_opening_needs_nothing_of_the_samples(
         assert lost(cache) == 0
 
 
+def test_compacting_gives_back_space(tmp_path: Path) -> None:
+    with Cache(tmp_path) as cache:
+        fill(cache)
+    before = (tmp_path / "samples-1.sqlite3").stat().st_size
+    with Cache(tmp_path) as cache, Cache(tmp_path) as other:
+        cache.remove([key(n) for n in range(10, N_KEYS)])
+        cache.compact()
+        assert lost(other, 10) == 0
+        assert other.extend(key(10), [value(10, 0), value(10, 1)]) == 0
+    assert (tmp_path / "samples-1.sqlite3").stat().st_size < before / 2
+    with Cache(tmp_path) as cache:
+        assert lost(cache, 11) == 0
+        assert cache.stats()["corrupt_records"] == 0
+        assert cache.check() == []
+    assert not (tmp_path / "samples-2.sqlite3").exists()
+
+
 # ---- read-only
 
 
