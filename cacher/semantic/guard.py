@@ -114,12 +114,10 @@ def _contrasts(a: Reading, b: Reading) -> str | None:
 
     Dates are compared over all axes: "yesterday" and "on Sunday" are two days.
     """
+    if a.poles.keys() <= b.poles.keys() or b.poles.keys() <= a.poles.keys():
+        return None
     ours = {key[0]: shown for key, shown in a.poles.items() if key not in b.poles}
-    if not ours:
-        return None
     theirs = {key[0]: shown for key, shown in b.poles.items() if key not in a.poles}
-    if not theirs:
-        return None
     if axes := ours.keys() & theirs.keys():
         axis = min(axes)
         return _pair(KINDS[axis], ours[axis], theirs[axis])
@@ -320,6 +318,8 @@ def _crossed(a: Sides, b: Sides) -> tuple[str, str] | None:
                 back = [word for word in after if word in other_before and word not in before]
                 if moved and back:
                     return moved[-1], back[0]
+    if len(shared) < 2:
+        return None
     governed = [(a[relation][-1][1][:1], b[relation][-1][1][:1]) for relation in shared]
     for i, (ours, theirs) in enumerate(governed):
         for other_ours, other_theirs in governed[:i]:
@@ -338,9 +338,9 @@ def _replaced(a: Reading, b: Reading) -> str | None:
     end = 0
     while end < shorter - start and ours[-1 - end][1] == theirs[-1 - end][1]:
         end += 1
-    here, there = ours[start : len(ours) - end], theirs[start : len(theirs) - end]
-    if start + end < _FRAME or max(len(here), len(there)) > _REPLACED:
+    if start + end < _FRAME or max(len(ours), len(theirs)) - start - end > _REPLACED:
         return None
+    here, there = ours[start : len(ours) - end], theirs[start : len(theirs) - end]
     if not here or not there:
         return _added(here or there)
     if any(all(word in FUNCTION for word, _ in words) for words in (here, there)):

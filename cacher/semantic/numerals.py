@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 
 _SMALL = """
 zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
@@ -63,7 +62,6 @@ def _plain(number: str) -> str:
     return sign + (whole.lstrip("0") or "0") + point + rest
 
 
-@dataclass(slots=True)
 class Numerals:
     """The numbers met so far; words of one number ("two hundred and five") are put together.
 
@@ -73,12 +71,14 @@ class Numerals:
         follows: Whether the word just read belongs to a number.
     """
 
-    hard: list[str] = field(default_factory=list)
-    soft: list[str] = field(default_factory=list)
     follows: bool = False
     _total: int = 0
     _current: int | None = None
     _alone: bool = False  # the number being read is a single word
+
+    def __init__(self) -> None:
+        self.hard: list[str] = []
+        self.soft: list[str] = []
 
     @property
     def open(self) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 from cacher.semantic.lexicon import ASKING, Mark, Number, Pair, Pole, Word, lexemes
@@ -34,6 +35,7 @@ _AFTER_WHEN = words(
 )
 _HOW = words("old often far tall high deep heavy fast long hot")
 _KNOWN = frozenset(stem(word) for word in KNOWN_NAMES)
+_BETWEEN = FUNCTION | COMMUTING  # what separates words that say something in a row
 _NOT = ("not", "not")
 LONG = 128  # words; of a longer text an embedding is an average in which a question drowns
 _AROUND = 3  # words on each side of a relation that may be what it relates
@@ -70,18 +72,18 @@ class Reading:
     negations = 0
     soft_negations = 0  # words that may stand for one
     negates = False  # whether there is any of these, or a word like "unsafe"
+    negated: frozenset[str] = frozenset()  # stems of what is negated
+    flipped: tuple[Pole, ...] = ()  # poles reached by a negation
+    rooted: frozenset[tuple[str, str, str]] = frozenset()  # "unsafe", its stem, that of "safe"
+    names: tuple[Name, ...] = ()
+    shown: Mapping[Name, str] = MappingProxyType({})  # the names as written
+    judged: frozenset[str] = frozenset()  # stems of numbers and names
 
     def __init__(self) -> None:
         self.spelled: list[Pair] = []  # the words with their stems
         self.undetermined: list[Pair] = []  # the same without "a", "the", "my"
         self.numerals = Numerals()
         self.poles: dict[Pole, str] = {}  # and the first word there
-        self.flipped: list[Pole] = []  # poles reached by a negation
-        self.negated: set[str] = set()  # stems of what is negated
-        self.rooted: set[tuple[str, str, str]] = set()  # "unsafe", its stem, and that of "safe"
-        self.names: list[Name] = []
-        self.shown: dict[Name, str] = {}  # the names as written
-        self.judged: set[str] = set()  # stems of numbers and names
 
     @cached_property
     def outline(self) -> Outline:
@@ -101,17 +103,17 @@ def _outlined(pairs: Sequence[Pair]) -> Outline:
             at.append((word, len(content)))
         if word not in FUNCTION:
             content.append(key)
-            if word not in COMMUTING:
-                if clause is not None:
-                    clause.append(key)
-                if before:
-                    triples.append((before, last, key))
-                before, last = last, key
-                continue
-        before = last = ""
-        clause = [] if word in AUXILIARIES else None
-        if clause is not None:
+        if word not in _BETWEEN:
+            if clause is not None:
+                clause.append(key)
+            if before:
+                triples.append((before, last, key))
+            before, last = last, key
+        elif word in AUXILIARIES:
+            before, last, clause = "", "", []
             clauses.append(clause)
+        else:
+            before, last, clause = "", "", None
     around: Sides = {}
     for word, i in at:
         sides = content[max(0, i - _AROUND) : i], content[i : i + _AROUND]
@@ -171,8 +173,9 @@ class Reader:
     def _finish(self) -> None:
         reading = self.reading
         if self._high > self._low:  # headings and shouting: capitals say nothing
-            reading.names = [name for name in reading.names if name[0] in _KNOWN]
-        reading.judged.update(*reading.names)
+            reading.names = tuple(name for name in reading.names if name[0] in _KNOWN)
+        if reading.names:
+            reading.judged = reading.judged.union(*reading.names)
         if reading.spelled:
             reading.words, reading.stems = zip(*reading.spelled, strict=True)
         reading.known = frozenset(reading.stems)
@@ -199,7 +202,7 @@ class Reader:
         for number in numbers:
             self.reading.numerals.add(number)
             self.reading.spelled.append((number, number))
-            self.reading.judged.add(number)
+        self.reading.judged = self.reading.judged.union(numbers)
 
     def _word(self, i: int, word: Word) -> None:
         starts, self._starts = self._starts, False
@@ -221,17 +224,18 @@ class Reader:
             numerals.word(word.pair[0]) or (word.pair[0] in ORDINAL_ENDINGS and numerals.follows)
         ):
             self._spell(word.pair, word.root)
-            self.reading.judged.add(word.pair[1])
+            self.reading.judged |= {word.pair[1]}
             return
         self._spell(word.pair, word.root)
         self._capital(word, starts=starts)
-        self.reading.soft_negations += word.soft
+        if word.soft:
+            self.reading.soft_negations += 1
         self._contrast(i, word)
 
     def _spell(self, pair: Pair, root: str) -> None:
         self.reading.spelled.append(pair)
         if root:
-            self.reading.rooted.add((*pair, root))
+            self.reading.rooted |= {(*pair, root)}
 
     # ---- opposites, dates, units, what is asked
 
@@ -248,7 +252,7 @@ class Reader:
                 return
         if self._targets and not word.function:
             self._target(word)
-        else:
+        elif word.poles:
             self._stand(word.poles, word.pair[0])
 
     def _among(self, i: int, word: Word) -> tuple[str, str] | None:
@@ -309,12 +313,12 @@ class Reader:
     def _target(self, word: Word) -> None:
         """Take a word that a negation is about: of two poles it stands at the other one."""
         self._targets -= 1
-        self.reading.negated.add(word.pair[1])
+        self.reading.negated |= {word.pair[1]}
         for axis, pole in word.poles:
             flips = not self._unsure and axis in TWO_POLES
             at = (axis, 1 - pole if flips else pole)
             if flips:
-                self.reading.flipped.append(at)
+                self.reading.flipped += (at,)
             self.reading.poles.setdefault(at, word.pair[0])
 
     # ---- names
@@ -324,7 +328,8 @@ class Reader:
             self._high += word.capital
             self._low += not word.capital
         if not word.name:
-            self._end_run()
+            if self._run:
+                self._end_run()
             return
         if not self._run:
             starter = word.pair[0] in STARTERS
@@ -340,8 +345,8 @@ class Reader:
         if self._run_starts and len(run) == 1:
             return  # a capital that any sentence has
         name = tuple(word.pair[1] for word in run)
-        self.reading.names.append(name)
-        self.reading.shown.setdefault(name, " ".join(word.token for word in run))
+        self.reading.names += (name,)
+        self.reading.shown = {name: " ".join(word.token for word in run), **self.reading.shown}
 
 
 def read(text: str) -> Reading:
@@ -349,7 +354,7 @@ def read(text: str) -> Reading:
 
     >>> seen = read("Why doesn't Anna's phone turn on after 2 days?")
     >>> seen.negations, seen.names, seen.numerals.hard
-    (1, [('anna',)], ['2'])
+    (1, (('anna',),), ['2'])
     """
     return _kept(text) if len(text) <= _LONG_TEXT else Reader(text).read()
 
