@@ -116,10 +116,12 @@ class MappingStore(SampleStore):
 
     def listed(self) -> Iterator[Listed]:
         """Yield the keys of a mapping that can be iterated; sizes and times are not known."""
-        with self._trouble("read"):
-            keys = [key for key in self.mapping if isinstance(key, str)]
-        for key in keys:
+        for key in self._names():
             yield Listed(key, self.count(key), 0, 0.0)
+
+    def _names(self) -> list[str]:
+        with self._trouble("read"):
+            return [key for key in self.mapping if isinstance(key, str)]
 
     def stats(self) -> dict[str, int]:
         """Return ``keys`` and ``samples``; nothing else is known."""
@@ -132,7 +134,7 @@ class MappingStore(SampleStore):
     def check(self) -> list[str]:
         """Return the keys that hold no list."""
         found = []
-        for key in self:
+        for key in self._names():
             try:
                 self._list(key)
             except StoreError as error:
