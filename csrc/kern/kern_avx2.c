@@ -153,6 +153,11 @@ INLINE void s_sum4(const s_vec a[4], int32_t sums[4]) {
     memcpy(sums, &sum, sizeof sum);
 }
 
+INLINE __m256 load_u16(const uint16_t *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
+}
+INLINE v16 v_load_u16(const uint16_t *p) { return v_make(load_u16(p), load_u16(p + 8)); }
+
 /* 64 bytes, also as 32 numbers of 16 bits. */
 typedef struct b_vec {
     __m256i lo, hi;

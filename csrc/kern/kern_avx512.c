@@ -92,6 +92,10 @@ INLINE void s_sum4(const s_vec a[4], int32_t sums[4]) {
     memcpy(sums, &sum, sizeof sum);
 }
 
+INLINE v16 v_load_u16(const uint16_t *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p)));
+}
+
 /* 64 bytes, also as 32 numbers of 16 bits. */
 typedef __m512i b_vec;
 INLINE b_vec b_zero(void) { return _mm512_setzero_si512(); }

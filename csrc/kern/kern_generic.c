@@ -169,6 +169,15 @@ static void scan_signs(const uint8_t *signs, size_t n_groups, size_t n, const ui
     }
 }
 
+static size_t sift_signs(const uint16_t *sums, const float *cosine, const float *sine, size_t n, const cch_sieve *sieve,
+                         uint16_t *picks) {
+    size_t n_picks = 0;
+    for (size_t r = 0; r < n; r++)
+        if ((float)sums[r] * sieve->gain + sieve->base > sieve->along * cosine[r] - sieve->across * sine[r])
+            picks[n_picks++] = (uint16_t)r;
+    return n_picks;
+}
+
 static void max_f32(const float *x, size_t n, float *max, size_t *index) {
     *index = 0;
     for (size_t i = 0; i < n; i++) {
@@ -281,5 +290,6 @@ const cch_kernels cch_kernels_generic = {
     .scan_i8 = scan_i8,
     .pick_i8 = pick_i8,
     .scan_signs = scan_signs,
+    .sift_signs = sift_signs,
     .max_f32 = max_f32,
 };

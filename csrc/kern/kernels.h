@@ -18,6 +18,10 @@
 
 #define CCH_LANES 16 /* outputs of a weight panel, tokens of a KV page */
 
+typedef struct cch_sieve {
+    float gain, base, along, across;
+} cch_sieve;
+
 typedef struct cch_kernels {
     const char *name; /* "generic", "avx2", "avx512" */
 
@@ -74,6 +78,10 @@ typedef struct cch_kernels {
      *   r % 32 * 2 + r / 32; tables [2 * n][16], at most 127 each and so that no sum exceeds 65535;
      *   out [64 * n_groups].   Exact. */
     void (*scan_signs)(const uint8_t *signs, size_t n_groups, size_t n, const uint8_t *tables, uint16_t *out);
+    /* Which of n rows these signs leave: those r with sums[r] * gain + base > along * cosine[r] - across * sine[r], in
+     * f32, each operation rounded.   picks [n], ascending, n <= 65536.   Returns how many. */
+    size_t (*sift_signs)(const uint16_t *sums, const float *cosine, const float *sine, size_t n, const cch_sieve *sieve,
+                         uint16_t *picks);
     /* Largest value (NaN if any element is NaN) and the lowest index that holds it. */
     void (*max_f32)(const float *x, size_t n, float *max, size_t *index);
 } cch_kernels;

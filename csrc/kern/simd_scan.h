@@ -120,3 +120,19 @@ static void scan_signs(const uint8_t *signs, size_t n_groups, size_t n, const ui
         b_store(out + 32, odd);
     }
 }
+
+static size_t sift_signs(const uint16_t *sums, const float *cosine, const float *sine, size_t n, const cch_sieve *sieve,
+                         uint16_t *picks) {
+    const v16 gain = v_set1(sieve->gain), base = v_set1(sieve->base);
+    const v16 along = v_set1(sieve->along), across = v_set1(sieve->across);
+    size_t n_picks = 0, r = 0;
+    for (; r + 16 <= n; r += 16) {
+        const v16 cut = v_sub(v_mul(along, v_load(cosine + r)), v_mul(across, v_load(sine + r)));
+        unsigned left = m_bits(m_less(cut, v_add(v_mul(v_load_u16(sums + r), gain), base)));
+        for (; left != 0; left &= left - 1) picks[n_picks++] = (uint16_t)(r + (unsigned)__builtin_ctz(left));
+    }
+    for (; r < n; r++)
+        if ((float)sums[r] * sieve->gain + sieve->base > sieve->along * cosine[r] - sieve->across * sine[r])
+            picks[n_picks++] = (uint16_t)r;
+    return n_picks;
+}

@@ -232,5 +232,5 @@ static void attn_mix(const float *p, size_t ldp, size_t rows, const float *const
         .silu_mul = silu_mul, .gelu_tanh_mul = gelu_tanh_mul, .gelu_erf_mul = gelu_erf_mul, .relu = relu,        \
         .rope = rope, .attn_scores = attn_scores, .softmax = softmax, .attn_mix = attn_mix, .exp_f64 = exp_f64,  \
         .dot_f64 = dot_f64, .dot_f32 = dot_f32, .scan_i8 = scan_i8, .pick_i8 = pick_i8, .scan_signs = scan_signs,\
-        .max_f32 = max_f32                                                                                       \
+        .sift_signs = sift_signs, .max_f32 = max_f32                                                             \
     }

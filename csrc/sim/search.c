@@ -15,6 +15,8 @@
 #define GROUP_CHUNK 128                  /* rows of which a cache keeps what all queries of a group read */
 #define GROUP_HITS ((size_t)1 << 16)     /* of a group of queries, per thread */
 #define FEW 4                            /* one row of so many: their codes are read where they lie */
+#define WORTH_SIGNS 256                  /* rows for which signs are asked, where a threshold lets them sift at once */
+#define LEAST_AT_ONCE 0.7                /* such a threshold */
 #define TRIAL 128                        /* rows whose signs are asked first, to see whether they leave few */
 #define MOST_CHUNKS 64                   /* that are scanned between two trials, at most */
 #define WORTH_A_THREAD ((size_t)2 << 20) /* bytes to scan for which another thread is woken */
@@ -26,7 +28,7 @@ typedef struct search {
     int n_threads;
     const volatile int *cancel; /* borrowed, NULL for none */
     int16_t *codes;          /* owned [n_queries][stride] */
-    cch_signed_query sieve;  /* of a single query; tables owned, NULL where signs are not asked */
+    cch_signed_query asked;  /* of a single query; tables owned, NULL where signs are not asked */
     cch_finder *finders;     /* owned [n_threads][n_queries] */
     cch_hit *hits;           /* owned [n_threads][n_queries][k] */
     float *lows;             /* owned, likewise */
@@ -37,7 +39,7 @@ typedef struct search {
 
 static void search_deinit(search *s) {
     cch_free(s->codes);
-    cch_free(s->sieve.tables);
+    cch_free(s->asked.tables);
     cch_free(s->finders);
     cch_free(s->hits);
     cch_free(s->lows);
@@ -46,16 +48,18 @@ static void search_deinit(search *s) {
     cch_free(s->scratch);
 }
 
-/* Signs sift for one query, where there are so many rows that its tables are worth their making. */
+/* Signs sift for one query, where so many rows may be left out that its tables are worth their making. */
 static bool asks_signs(const search *s) {
-    return cch_has_signs(s->hunt.shape) && s->n_queries == 1 && s->hunt.snapshot->n_rows > s->chunk;
+    const bool at_once = s->hunt.threshold > LEAST_AT_ONCE;
+    return cch_has_signs(s->hunt.shape) && s->n_queries == 1 &&
+           s->hunt.snapshot->n_rows > (at_once ? WORTH_SIGNS : CCH_CHUNK);
 }
 
 static cch_status search_init(search *s, cch_error *err) {
     cch_status status = CCH_OK;
     const size_t n_finders = (size_t)s->n_threads * s->n_queries;
     CCH_NEW(s->codes, s->n_queries * s->hunt.shape->stride, err);
-    if (asks_signs(s)) CCH_NEW(s->sieve.tables, cch_sign_table_bytes(s->hunt.shape->dimension), err);
+    if (asks_signs(s)) CCH_NEW(s->asked.tables, cch_sign_table_bytes(s->hunt.shape->dimension), err);
     CCH_ZNEW(s->finders, n_finders, err);
     CCH_NEW(s->hits, n_finders * s->hunt.k, err);
     CCH_NEW(s->lows, n_finders * s->hunt.k, err);
@@ -80,8 +84,8 @@ static void begin_group(search *s) {
         } else {
             f->coded = s->finders[q].coded;
         }
-        if (i == q && s->sieve.tables != NULL)
-            cch_signs_of_query(s->hunt.kern, f->query, shape->dimension, &s->sieve);
+        if (i == q && s->asked.tables != NULL)
+            cch_signs_of_query(s->hunt.kern, f->query, shape->dimension, &s->asked);
         f->best = s->hits + i * s->hunt.k;
         f->lows = s->lows + i * s->hunt.k;
         f->waiting = s->waiting + i * CCH_CANDIDATES;
@@ -127,8 +131,10 @@ static bool sift_chunk(const walk *w, size_t span, size_t first, size_t n) {
     const size_t stride = s->hunt.shape->stride, n_bytes = cch_sign_bytes(s->hunt.shape->dimension);
     uint16_t sums[CCH_CHUNK], picks[CCH_CHUNK];
     kern->scan_signs(rows->signs.bits + first * n_bytes, (n + CCH_SIGN_ROWS - 1) / CCH_SIGN_ROWS, n_bytes,
-                     s->sieve.tables, sums);
-    const size_t n_picks = cch_signs_sift(&rows->signs, first, n, sums, &s->sieve, w->finders->bar, picks);
+                     s->asked.tables, sums);
+    const cch_sieve sieve = cch_signs_sieve(&s->asked, w->finders->bar);
+    const size_t n_picks =
+        kern->sift_signs(sums, rows->signs.cosine + first, rows->signs.sine + first, n, &sieve, picks);
     if (n_picks > n / FEW) return false;
     for (size_t i = 0; i < n_picks; i++) fetch_bounds(rows, first + picks[i], 1);
     kern->pick_i8(rows->codes + first * stride, picks, n_picks, stride, s->codes, w->sums);
@@ -154,7 +160,7 @@ static size_t sift_some(walk *w, size_t span, size_t first, size_t n) {
 static void scan_span(walk *w, size_t span, size_t first, size_t last) {
     const search *s = w->search;
     const cch_span *shown = &s->hunt.snapshot->spans[span];
-    const size_t signed_rows = s->sieve.tables != NULL ? cch_rows_signed(shown->rows, shown->n) : 0;
+    const size_t signed_rows = s->asked.tables != NULL ? cch_rows_signed(shown->rows, shown->n) : 0;
     while (first < last && !is_cancelled(s)) {
         const size_t end = first < signed_rows && signed_rows < last ? signed_rows : last;
         const size_t n = end - first < s->chunk ? end - first : s->chunk;

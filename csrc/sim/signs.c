@@ -4,7 +4,6 @@
 #include <string.h>
 
 #define ENTRY_MAX 127 /* of a table: two are added in a byte */
-#define GROUP 16      /* rows compared with the bar at once */
 #define REDUCED (1.0 - 1e-6)
 #define ENLARGED (1.0 + 1e-6)
 
@@ -52,20 +51,21 @@ void cch_signs_move(const cch_signs *signs, size_t i, const cch_signs *from, siz
     signs->sine[i] = from->sine[j];
 }
 
-/* A table of 16: for each pattern of signs, in units, what the numbers that agree with it add to the least sum.
- *   agree [4][2]: what number j adds when its bit is 0 and 1. */
-static void fill_table(const float agree[4][2], float most, uint8_t *table) {
-    for (unsigned pattern = 0; pattern < 16; pattern++) {
-        float sum = 0.0f;
-        for (unsigned j = 0; j < 4; j++) sum += agree[j][pattern >> j & 1];
-        const int below = (int)sum, entry = below + ((float)below < sum);
-        table[pattern] = (uint8_t)(entry < (int)most ? entry : (int)most);
+/* A table of 16: for each pattern of signs, what the numbers that agree with it add to the least sum, rounded up.
+ *   agree [4][2]: what number j adds when its bit is 0 and 1, in 1/256 of a unit. */
+static void fill_table(const uint16_t agree[4][2], uint8_t table[16]) {
+    for (int high = 0; high < 4; high++) {
+        const int more = agree[2][high & 1] + agree[3][high >> 1] + 255;
+        table[4 * high] = (uint8_t)((agree[0][0] + agree[1][0] + more) >> 8);
+        table[4 * high + 1] = (uint8_t)((agree[0][1] + agree[1][0] + more) >> 8);
+        table[4 * high + 2] = (uint8_t)((agree[0][0] + agree[1][1] + more) >> 8);
+        table[4 * high + 3] = (uint8_t)((agree[0][1] + agree[1][1] + more) >> 8);
     }
 }
 
 void cch_signs_of_query(const cch_kernels *kern, const float *x, size_t dimension, cch_signed_query *out) {
     const size_t n_tables = 2 * cch_sign_bytes(dimension), room = UINT16_MAX / n_tables;
-    const float most = room < ENTRY_MAX ? (float)room : (float)ENTRY_MAX;
+    const double most = room < ENTRY_MAX ? (double)room : (double)ENTRY_MAX;
     double total = 0.0, largest = 0.0;
     memset(out->tables, 0, cch_sign_table_bytes(dimension));
     out->gain = out->base = 0.0f;
@@ -76,35 +76,19 @@ void cch_signs_of_query(const cch_kernels *kern, const float *x, size_t dimensio
         largest = four > largest ? four : largest;
     }
     if (total == 0.0) return;
-    const double scale = (double)most / (2.0 * largest);
+    const double scale = (most * 256.0 - 4.0) / (2.0 * largest); /* four that are rounded up make `most` at most */
     for (size_t t = 0; t < dimension; t += 4) {
-        float agree[4][2] = {{0}};
+        uint16_t agree[4][2] = {{0}};
         for (size_t i = t; i < t + 4 && i < dimension; i++)
-            agree[i - t][x[i] > 0.0f] = (float)(2.0 * fabs((double)x[i]) * scale);
-        fill_table((const float(*)[2])agree, most, out->tables + 4 * t);
+            agree[i - t][x[i] > 0.0f] = (uint16_t)(int)(2.0 * fabs((double)x[i]) * scale + 1.0);
+        fill_table((const uint16_t(*)[2])agree, out->tables + 4 * t);
     }
     const double length = sqrt((double)dimension * kern->dot_f32(x, x, dimension));
-    out->gain = (float)(ENLARGED / scale / length);
+    out->gain = (float)(256.0 * ENLARGED / scale / length);
     out->base = (float)(-total / length) + CCH_CODE_SLACK;
 }
 
-size_t cch_signs_sift(const cch_signs *signs, size_t first, size_t n, const uint16_t *sums,
-                      const cch_signed_query *query, float bar, uint16_t *picks) {
-    const float *cosine = signs->cosine + first, *sine = signs->sine + first;
+cch_sieve cch_signs_sieve(const cch_signed_query *query, float bar) {
     const double level = (double)(bar < 1.0f ? bar : 1.0f) - (double)CCH_CODE_SLACK;
-    const float along = (float)level, across = (float)sqrt((1.0 - level) * (1.0 + level));
-    const float gain = query->gain, base = query->base;
-    float excess[CCH_SIGN_MOST];
-    size_t n_picks = 0;
-    for (size_t i = 0; i < n; i++)
-        excess[i] = ((float)sums[i] * gain + base) - (along * cosine[i] - across * sine[i]);
-    for (size_t i = n; i % GROUP != 0; i++) excess[i] = -INFINITY;
-    for (size_t group = 0; group < n; group += GROUP) {
-        int above = 0;
-        for (size_t i = group; i < group + GROUP; i++) above |= excess[i] > 0.0f;
-        if (!above) continue;
-        for (size_t i = group; i < group + GROUP; i++)
-            if (excess[i] > 0.0f) picks[n_picks++] = (uint16_t)i;
-    }
-    return n_picks;
+    return (cch_sieve){query->gain, query->base, (float)level, (float)sqrt((1.0 - level) * (1.0 + level))};
 }

@@ -58,10 +58,7 @@ void cch_signs_of_query(const cch_kernels *kern, const float *x, size_t dimensio
 
 /* Whether the bar is one that signs can rule rows out by. */
 static inline bool cch_signs_can_sift(float bar) { return bar > 2.0f * CCH_CODE_SLACK; }
-/* Those of rows [first, first + n), whose signs gave these sums, that can be above the bar, which cch_signs_can_sift:
- * picks [n], counted from `first` on.  n <= CCH_SIGN_MOST. */
-#define CCH_SIGN_MOST 1024
-size_t cch_signs_sift(const cch_signs *signs, size_t first, size_t n, const uint16_t *sums,
-                      const cch_signed_query *query, float bar, uint16_t *picks);
+/* With this, sift_signs of the kernels leaves every row that can be above such a bar. */
+cch_sieve cch_signs_sieve(const cch_signed_query *query, float bar);
 
 #endif

@@ -257,6 +257,19 @@ static bool agree_picks(const cch_kernels *a, const cch_kernels *b, draw *d) {
     return same;
 }
 
+static bool agree_sift(const cch_kernels *a, const cch_kernels *b, const uint16_t *sums, size_t most, draw *d) {
+    const size_t n = draw_size(d, 0, most);
+    const cch_sieve sieve = {1e-3f * draw_float(d), draw_float(d), draw_float(d), draw_float(d)};
+    float *cosine = draw_floats(d, n), *sine = draw_floats(d, n);
+    uint16_t picks[2][3 * 64] = {{0}};
+    const size_t n_picks = a->sift_signs(sums, cosine, sine, n, &sieve, picks[0]);
+    const bool same = b->sift_signs(sums, cosine, sine, n, &sieve, picks[1]) == n_picks &&
+                      memcmp(picks[0], picks[1], sizeof picks[0]) == 0;
+    if (!same) fprintf(stderr, "sift_signs: picks of %zu rows differ\n", n);
+    free(cosine), free(sine);
+    return same;
+}
+
 static bool agree_signs(const cch_kernels *a, const cch_kernels *b, draw *d) {
     const size_t groups = draw_size(d, 0, 3), n = draw_size(d, 1, 70);
     uint8_t *signs = malloc(groups * n * 64 + 1), *tables = malloc(n * 32);
@@ -268,7 +281,7 @@ static bool agree_signs(const cch_kernels *a, const cch_kernels *b, draw *d) {
     const bool same = memcmp(sums[0], sums[1], groups * 64 * sizeof *sums[0]) == 0;
     if (!same) fprintf(stderr, "scan_signs: sums of %zu groups of %zu bytes differ\n", groups, n);
     free(signs), free(tables);
-    return same;
+    return same && agree_sift(a, b, sums[0], groups * 64, d);
 }
 
 static bool (*const agree_ops[])(const cch_kernels *, const cch_kernels *, draw *) = {

@@ -150,7 +150,7 @@ static cch_status search_one(cch_index *index, const float *query) {
     int64_t key;
     double score;
     size_t n;
-    return cch_index_search(index, query, 1, 1, 0.5, NULL, &key, &score, &n, NULL);
+    return cch_index_search(index, query, 1, 1, 0.8, NULL, &key, &score, &n, NULL);
 }
 
 TEST(a_search_without_memory_fails_cleanly) {
@@ -159,8 +159,8 @@ TEST(a_search_without_memory_fails_cleanly) {
     CHECK_OOM(search_once(index, x));
     cch_index_unref(index);
     free(x);
-    x = draw_rows(1500, D); /* sifted by signs */
-    index = filled(x, 1500, CCH_ROWS_F32, 1, NULL, 1500);
+    x = draw_rows(300, D); /* sifted by signs */
+    index = filled(x, 300, CCH_ROWS_F32, 1, NULL, 300);
     CHECK_OOM(search_one(index, x));
     cch_index_unref(index);
     free(x);
