@@ -69,21 +69,16 @@ class Numerals:
         hard: Numbers that another text must have too, in their order.
         soft: Numbers that may be left out: "one" of many, "first of all", "a second".
         follows: Whether the word just read belongs to a number.
+        current: What is being read in words, which the next word goes on with or ends; or None.
     """
-
-    follows: bool = False
-    _total: int = 0
-    _current: int | None = None
-    _alone: bool = False  # the number being read is a single word
 
     def __init__(self) -> None:
         self.hard: list[str] = []
         self.soft: list[str] = []
-
-    @property
-    def open(self) -> bool:
-        """Whether a number in words is being read, which the next word goes on with or ends."""
-        return self._current is not None
+        self.follows = False
+        self.current: int | None = None
+        self._total = 0
+        self._alone = False  # the number being read is a single word
 
     def add(self, number: str) -> None:
         """Take a number written in digits."""
@@ -98,7 +93,7 @@ class Numerals:
         elif word in SCALES:
             self._scale(SCALES[word])
         elif word in ORDINALS:
-            if self._current is not None and self._current % 10 == 0 and ORDINALS[word] < 10:
+            if self.current is not None and self.current % 10 == 0 and ORDINALS[word] < 10:
                 self._small(ORDINALS[word])  # "twenty-first"
             else:
                 self.end()
@@ -109,7 +104,7 @@ class Numerals:
         elif word in OTHER_NUMBERS:
             self.end()
             self.hard.append(OTHER_NUMBERS[word])
-        elif word == "and" and self._current is not None and not self._alone:
+        elif word == "and" and self.current is not None and not self._alone:
             return False  # "two hundred and five" goes on
         else:
             return self._ending(word)
@@ -118,16 +113,16 @@ class Numerals:
     def end(self) -> None:
         """Finish the number that is being read in words."""
         self.follows = False
-        if self._current is None:
+        if self.current is None:
             return
-        number = str(self._total + self._current)
+        number = str(self._total + self.current)
         (self.soft if number == "1" and self._alone else self.hard).append(number)
-        self._total, self._current = 0, None
+        self._total, self.current = 0, None
 
     def _ending(self, word: str) -> bool:
         """Handle a word after a number: the k of 10k, the s of 90s."""
         after, self.follows = self.follows, False
-        numbers = self.hard if self._current is None else []
+        numbers = self.hard if self.current is None else []
         if after and numbers and word == "k":
             numbers[-1] = _times(numbers[-1], 1000)
             self.follows = True
@@ -139,32 +134,32 @@ class Numerals:
         return False
 
     def _small(self, value: int) -> None:
-        current = self._current
+        current = self.current
         if current is None:
-            self._current, self._alone = value, True
+            self.current, self._alone = value, True
         elif current and current % (10 if value < 10 else 100) == 0 and current % 100 != 10:
-            self._current, self._alone = current + value, False
+            self.current, self._alone = current + value, False
         elif value >= 10 and 10 <= current < 100:
-            self._current, self._alone = 100 * current + value, False  # "nineteen eighty-four"
+            self.current, self._alone = 100 * current + value, False  # "nineteen eighty-four"
         else:
             self.end()
-            self._current, self._alone = value, True
+            self.current, self._alone = value, True
         self.follows = True
 
     def _scale(self, scale: int) -> None:
-        if self._current is None:
+        if self.current is None:
             if self.follows and self.hard:  # "2.5 million"
                 self.hard[-1] = _times(self.hard[-1], scale)
                 return
-            self._current = 1
-        elif self._total + self._current > _GREATEST:
+            self.current = 1
+        elif self._total + self.current > _GREATEST:
             self.end()
-            self._current = 1
+            self.current = 1
         self._alone = False
         if scale == SCALES["hundred"]:
-            self._current *= scale
+            self.current *= scale
         else:
-            self._total, self._current = self._total + self._current * scale, 0
+            self._total, self.current = self._total + self.current * scale, 0
         self.follows = True
 
 

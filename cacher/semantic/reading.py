@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import cached_property, lru_cache
-from types import MappingProxyType
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from cacher.semantic.lexicon import ASKING, Mark, Number, Pair, Pole, Word, lexemes
@@ -33,10 +32,15 @@ from cacher.semantic.words import (
 _AFTER_WHEN = words(
     "is are was were do does did can could will would should shall has have had may might to"
 )
-_HOW = words("old often far tall high deep heavy fast long hot")
+_ASKED = {word: POLES.get(stem(f"asks_{word}"), ()) for word in ASKING}
+_HOW = {
+    word: POLES.get(stem(f"how_{word}"), ())
+    for word in words("old often far tall high deep heavy fast long hot")
+}
 _KNOWN = frozenset(stem(word) for word in KNOWN_NAMES)
 _BETWEEN = FUNCTION | COMMUTING  # what separates words that say something in a row
 _NOT = ("not", "not")
+_NONE: frozenset[str] = frozenset()
 LONG = 128  # words; of a longer text an embedding is an average in which a question drowns
 _AROUND = 3  # words on each side of a relation that may be what it relates
 _PARTICLE_WITHIN = 4  # words between a verb and its particle
@@ -65,30 +69,32 @@ class Outline(NamedTuple):
 class Reading:
     """A text as the guard compares it; it is kept, and not changed once it is read."""
 
-    words: Sequence[str] = ()  # lower case, contractions undone, marks gone
-    stems: Sequence[str] = ()
-    known: frozenset[str] = frozenset()  # the stems
-    english = False
-    negations = 0
-    soft_negations = 0  # words that may stand for one
-    negates = False  # whether there is any of these, or a word like "unsafe"
-    negated: frozenset[str] = frozenset()  # stems of what is negated
-    flipped: tuple[Pole, ...] = ()  # poles reached by a negation
-    rooted: frozenset[tuple[str, str, str]] = frozenset()  # "unsafe", its stem, that of "safe"
-    names: tuple[Name, ...] = ()
-    shown: Mapping[Name, str] = MappingProxyType({})  # the names as written
-    judged: frozenset[str] = frozenset()  # stems of numbers and names
-
     def __init__(self) -> None:
-        self.spelled: list[Pair] = []  # the words with their stems
+        self.spelled: list[Pair] = []  # words in lower case, contractions undone, marks gone
         self.undetermined: list[Pair] = []  # the same without "a", "the", "my"
+        self.words: tuple[str, ...] = ()
+        self.stems: tuple[str, ...] = ()
+        self.known = _NONE  # the stems
+        self.english = False
         self.numerals = Numerals()
         self.poles: dict[Pole, str] = {}  # and the first word there
+        self.negations = 0
+        self.soft_negations = 0  # words that may stand for one
+        self.negates = False  # whether there is any of these, or a word like "unsafe"
+        self.negated = _NONE  # stems of what is negated
+        self.flipped: tuple[Pole, ...] = ()  # poles reached by a negation
+        self.rooted: frozenset[tuple[str, str, str]] = frozenset()  # "unsafe", its stem, "saf"
+        self.names: tuple[Name, ...] = ()
+        self.shown: dict[Name, str] = {}  # the names as written
+        self.judged = _NONE  # stems of numbers and names
+        self._outline: Outline | None = None
 
-    @cached_property
+    @property
     def outline(self) -> Outline:
         """Who does what; asked for where two texts say the same words in another order."""
-        return _outlined(self.undetermined)
+        if self._outline is None:
+            self._outline = _outlined(self.undetermined)
+        return self._outline
 
 
 def _outlined(pairs: Sequence[Pair]) -> Outline:
@@ -124,18 +130,19 @@ def _outlined(pairs: Sequence[Pair]) -> Outline:
 class Reader:
     """Reads one text, a token at a time, looking at most a few tokens around."""
 
-    _starts = True  # a sentence starts here
-    _verb = 0  # words left in which a particle belongs to the verb before
-    _targets = 0  # words to come that a negation is about
-    _unsure = False
-    _asked = False
-    _run_starts = False
-    _low = _high = 0  # function words in lower case, and capitalised where none is due
-
     def __init__(self, text: str) -> None:
         self.reading = Reading()
         self._lexemes = lexemes(text)
+        self._starts = True  # a sentence starts here
+        self._verb = 0  # words left in which a particle belongs to the verb before
+        self._asked = False
+        self._targets = 0  # words to come that a negation is about
+        self._unsure = False
         self._run: list[Word] = []  # capitalised words in a row
+        self._run_starts = False
+        self._low = self._high = (
+            0  # function words in lower case, and capitalised where none is due
+        )
 
     def read(self) -> Reading:
         """Return what was seen, of a long text no more than tells that it is one."""
@@ -162,7 +169,7 @@ class Reader:
                 or self._run
                 or self._verb
                 or self._targets
-                or self.reading.numerals.open
+                or self.reading.numerals.current is not None
             )
         self._low += low
         self._end_run()
@@ -220,7 +227,7 @@ class Reader:
             self._number([word.roman])
             return
         numerals = self.reading.numerals
-        if (word.numeral or numerals.open) and (
+        if (word.numeral or numerals.current is not None) and (
             numerals.word(word.pair[0]) or (word.pair[0] in ORDINAL_ENDINGS and numerals.follows)
         ):
             self._spell(word.pair, word.root)
@@ -285,9 +292,9 @@ class Reader:
         if word in ("when", "where") and following not in _AFTER_WHEN:
             return
         self._asked = True
-        self._stand(POLES.get(stem(f"asks_{word}"), ()), word)
+        self._stand(_ASKED[word], word)
         if word == "how" and following in _HOW:
-            self._stand(POLES.get(stem(f"how_{following}"), ()), f"how {following}")
+            self._stand(_HOW[following], f"how {following}")
 
     def _following(self, i: int) -> str:
         """Return the next word, in lower case; "" where none follows in this clause."""
@@ -346,7 +353,7 @@ class Reader:
             return  # a capital that any sentence has
         name = tuple(word.pair[1] for word in run)
         self.reading.names += (name,)
-        self.reading.shown = {name: " ".join(word.token for word in run), **self.reading.shown}
+        self.reading.shown.setdefault(name, " ".join(word.token for word in run))
 
 
 def read(text: str) -> Reading:
