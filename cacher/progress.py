@@ -13,7 +13,7 @@ LONG_TEXT = 2000  # tokens to read from which a bar appears by itself
 MANY_TEXTS = 500  # texts to embed from which one does
 
 
-def _watched() -> bool:
+def watched() -> bool:
     """Whether standard error is a terminal, or this is a notebook."""
     if sys.stderr is not None and sys.stderr.isatty():
         return True
@@ -40,7 +40,7 @@ def reading(
         return
     if progress is not None and not isinstance(progress, bool):
         raise TypeError(f"progress must be None, a bool or callable, got {type(progress).__name__}")
-    wanted = progress is True or (progress is None and total > much and _watched())
+    wanted = progress is True or (progress is None and total > much and watched())
     try:
         if not wanted:
             raise ImportError

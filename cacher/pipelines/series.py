@@ -1,0 +1,360 @@
+"""The samples of one key while requests for it are under way: who has which, and what is coming.
+
+The store holds the samples, under indices 0, 1, 2, ...  A namespace reads the list of a key by a
+`Reader`: it gives a request the lowest indices that it has neither handed out nor reserved.  The
+request's `Claim` holds them until the samples were delivered, or not.  What the store does not have
+is bought by a `Purchase`, which others may wait for.  A `Series` is all of this for one key, and is
+gone when nothing is under way; what remains is how many samples each namespace was handed out, in
+the `Ledger`.
+
+1. No index is reserved twice, nor reserved again once it was handed out, within a namespace.
+2. Samples are stored in the order in which their requests were reserved.
+3. When a purchase brings less than was planned, and nobody else wants the rest, what comes behind
+   moves up: the plans, and the reservations that rely on them.  So the list has no holes.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from cacher.pipelines.pieces import Entry
+    from cacher.pipelines.portion import Portion
+    from cacher.pipelines.sample_cache import Visit
+
+
+class Reader:
+    """The position of a namespace in a list: `next` was never reserved, `free` was given back."""
+
+    __slots__ = ("free", "next")
+
+    def __init__(self, next: int, free: Iterable[int] = ()) -> None:  # noqa: A002 - what it is
+        self.next = next
+        self.free = list(free)
+
+    def reserve(self, n: int) -> Sequence[int]:
+        """Take the n lowest free indices."""
+        again = self.free[:n]
+        start = self.next
+        self.next += n - len(again)
+        if not again:
+            return range(start, self.next)
+        del self.free[:n]
+        return [*again, *range(start, self.next)]
+
+    def give_back(self, indices: Iterable[int]) -> None:
+        """Let indices be free again."""
+        self.free = sorted([*self.free, *indices])
+        while self.free and self.free[-1] == self.next - 1:
+            self.next = self.free.pop()
+
+
+class Ledger:
+    """What each namespace was handed out of each key, while nothing of the key is under way."""
+
+    def __init__(self) -> None:
+        self.used: dict[Any, dict[str, int]] = {}
+        self._free: dict[tuple[Any, str], list[int]] = {}  # given back, below what was handed out
+
+    def open(self, namespace: Any, key: str) -> Reader:
+        """Return a namespace's position in the list of a key."""
+        used = self.used.get(namespace)
+        count = used.get(key, 0) if used else 0
+        free = self._free.pop((namespace, key), ()) if self._free else ()
+        return Reader(count + len(free), free)
+
+    def close(self, namespace: Any, key: str, reader: Reader) -> None:
+        """Remember a position in which nothing is reserved any more."""
+        if reader.free:
+            self._free[namespace, key] = reader.free
+
+    def handed_out(self, namespace: Any, key: str, n: int) -> None:
+        """Count samples that were delivered."""
+        used = self.used.setdefault(namespace, {})
+        used[key] = used.get(key, 0) + n
+
+
+class Claim:
+    """The indices that a request was given, and the samples that were found for them.
+
+    Attributes:
+        series: The key it is for.
+        reader: Whose indices they are.
+        portion: The request, merged or not.
+        indices: The indices, in the order in which they are delivered.
+        order: Claims that were made earlier have a smaller one.
+        found: Samples by index.
+        own: The indices that it bought itself.
+        waiting: The purchases that it waits for.
+        parties: How many of the portions that it was made for are still waited for.
+        visit: The call that it belongs to; None once that has the answer.
+        place: Where its answer stands in that call.
+    """
+
+    __slots__ = (
+        "found", "indices", "order", "own", "parties", "place", "portion", "reader", "series",
+        "visit", "waiting",
+    )  # fmt: skip
+
+    def __init__(
+        self, series: Series, portion: Portion, order: int, visit: Visit, place: int
+    ) -> None:
+        self.series = series
+        self.portion = portion
+        self.order = order
+        self.visit: Visit | None = visit
+        self.place = place
+        self.reader = series.reader(portion.request.namespace)
+        self.indices = self.reader.reserve(portion.n)
+        self.found: dict[int, Any] = {}
+        self.own: set[int] = set()
+        self.waiting: set[Purchase] = set()
+        self.parties = 0
+        start = 0
+        for member in portion.members or (portion,):
+            member.claim = self
+            member.offset = start
+            start += member.n
+            self.parties += 1
+        series.claims.add(self)
+
+    def lacking(self) -> list[int]:
+        """Return the indices for which no sample was found yet."""
+        found = self.found
+        return [index for index in self.indices if index not in found]
+
+    def fail(self) -> None:
+        """Give everything back."""
+        self.visit = None
+        for member in self.portion.members or (self.portion,):
+            if member.claim is self:
+                self.settle(member, taken=False)
+
+    def settle(self, portion: Portion, *, taken: bool) -> None:
+        """Note that samples were delivered, or will not be."""
+        portion.claim = None
+        self.parties -= 1
+        series = self.series
+        if taken:
+            series.ledger.handed_out(portion.request.namespace, series.key, portion.n)
+        else:
+            self.reader.give_back(self.indices[portion.offset : portion.offset + portion.n])
+        if not self.parties:
+            series.claims.discard(self)
+            if self.visit is not None:
+                self.visit.left_by(self)
+            for purchase in list(self.waiting):
+                purchase.left_by(self)
+            series.close_if_idle()
+
+
+class Purchase:
+    """Samples that a model was asked for.
+
+    Attributes:
+        series: The key it is for.
+        claim: Who asked.
+        start: The index that the first sample is to have.
+        n: How many are planned.
+        buyers: The claims that wait for it: who asked, and others.
+        entry: Its place in the batcher, when it is the batcher that was asked.
+        ended: The model has answered.
+        samples: What it gave.
+    """
+
+    __slots__ = ("buyers", "claim", "ended", "entry", "n", "samples", "series", "start")
+
+    def __init__(self, claim: Claim, start: int, n: int) -> None:
+        self.series = claim.series
+        self.claim = claim
+        self.start = start
+        self.n = n
+        self.buyers: list[Claim] = []
+        self.entry: Entry | None = None
+        self.ended = False
+        self.samples: list[Any] = []
+
+    @property
+    def order(self) -> int:
+        """That of the claim that asked."""
+        return self.claim.order
+
+    def left_by(self, claim: Claim) -> None:
+        """Let a claim go; what nobody else waits for need not be bought, if it is not yet."""
+        self.buyers.remove(claim)
+        claim.waiting.discard(self)
+        if not self.ended and self.entry is not None:
+            stop = self.start + self.n
+            wanted = [i for buyer in self.buyers for i in buyer.indices if self.start <= i < stop]
+            self.series.owner.trim(self, max(wanted) + 1 - self.start if wanted else 0)
+
+
+class Owner(Protocol):
+    """Who keeps the series: what they need of it."""
+
+    def trim(self, purchase: Purchase, n: int) -> None:
+        """Buy no more than the first n samples, as far as more are not bought already."""
+
+    def idle(self, series: Series) -> None:
+        """Note that nothing is under way for a key any more."""
+
+
+class Series:
+    """What is under way for one key.
+
+    Attributes:
+        readers: The position of each namespace.
+        claims: The claims that are not settled.
+        purchases: Those that are not being stored, in the order in which they will be.
+        storing: Those whose samples the store has not confirmed.
+        coming: The purchase that is to bring the sample of an index.
+        gone: Indices that a purchase was to bring, and did not.
+        left: The event loop that it belonged to was left: nobody may use it any more.
+        reading: How many claims wait for a read.
+        recent: Samples that were stored meanwhile, which those reads may have missed.
+    """
+
+    __slots__ = (
+        "claims", "coming", "gone", "key", "ledger", "left", "owner", "purchases", "readers",
+        "reading", "recent", "storing",
+    )  # fmt: skip
+
+    def __init__(self, key: str, ledger: Ledger, owner: Owner) -> None:
+        self.key = key
+        self.ledger = ledger
+        self.owner = owner
+        self.readers: dict[Any, Reader] = {}
+        self.claims: set[Claim] = set()
+        self.purchases: list[Purchase] = []
+        self.storing: list[Purchase] = []
+        self.coming: dict[int, Purchase] = {}
+        self.gone: set[int] = set()
+        self.left = False
+        self.reading = 0
+        self.recent: dict[int, Any] = {}
+
+    def reader(self, namespace: Any) -> Reader:
+        """Return the position of a namespace."""
+        reader = self.readers.get(namespace)
+        if reader is None:
+            reader = self.readers[namespace] = self.ledger.open(namespace, self.key)
+        return reader
+
+    def plan(self, claim: Claim, indices: range) -> Purchase:
+        """Let a claim buy samples; they are stored in the order of the claims."""
+        purchase = Purchase(claim, indices.start, len(indices))
+        self.await_purchase(claim, purchase)
+        self.coming.update(dict.fromkeys(indices, purchase))
+        if self.purchases and self.purchases[-1].order > claim.order:
+            insort(self.purchases, purchase, key=_ORDER)
+        else:
+            self.purchases.append(purchase)
+        return purchase
+
+    def await_purchase(self, claim: Claim, purchase: Purchase) -> None:
+        """Let a claim wait for what another one, or itself, buys."""
+        if purchase not in claim.waiting:
+            claim.waiting.add(purchase)
+            purchase.buyers.append(claim)
+
+    def shorten(self, purchase: Purchase, n: int) -> list[Claim]:
+        """Note that a purchase brings no more than n samples; return the claims that lack some."""
+        gone = range(purchase.start + n, purchase.start + purchase.n)
+        for index in gone:
+            del self.coming[index]
+        self.gone.update(gone)
+        purchase.n = n
+        lacking = [claim for claim in purchase.buyers if any(i in gone for i in claim.indices)]
+        for claim in lacking:
+            if not any(purchase.start <= i < purchase.start + n for i in claim.indices):
+                claim.waiting.discard(purchase)
+                purchase.buyers.remove(claim)
+        return sorted(lacking, key=_ORDER)
+
+    def to_store(self) -> list[Purchase]:
+        """Return the purchases whose turn it is, and whose samples are there."""
+        ready = 0
+        while ready < len(self.purchases) and self.purchases[ready].ended:
+            ready += 1
+        first, self.purchases = self.purchases[:ready], self.purchases[ready:]
+        brought = [purchase for purchase in first if purchase.samples]
+        if brought and self.gone:
+            self.purchases[:0] = brought
+            self.move_up()
+            del self.purchases[: len(brought)]
+        self.storing += brought
+        return brought
+
+    def stored(self, purchase: Purchase) -> None:
+        """Forget a purchase."""
+        self.storing.remove(purchase)
+        for index in range(purchase.start, purchase.start + purchase.n):
+            del self.coming[index]
+
+    def unstore(self, purchase: Purchase) -> None:
+        """Let a purchase be one that is not stored yet, again."""
+        self.storing.remove(purchase)
+        self.purchases.insert(0, purchase)
+
+    def move_up(self) -> None:
+        """Let what is planned behind indices that nobody brings move up; see 3. above."""
+        gone, self.gone = self.gone, set()
+        wanted = {index for claim in self.claims for index in claim.indices}
+        gap = sorted(gone - wanted - self.coming.keys())
+        if not gap or not self._nothing_behind(gap[0]):
+            return
+
+        def moved(index: int) -> int:
+            return index - bisect_left(gap, index)
+
+        for claim in self.claims:
+            claim.indices = [moved(index) for index in claim.indices]
+        for purchase in self.purchases:
+            purchase.start = moved(purchase.start)
+        self.coming = {moved(index): purchase for index, purchase in self.coming.items()}
+        for reader in self.readers.values():
+            reader.next = moved(reader.next)
+            reader.free = [moved(index) for index in reader.free if index not in gap]
+
+    def _nothing_behind(self, low: int) -> bool:
+        """Whether all that is known of the indices from one on are plans."""
+        held = dict.fromkeys(self.readers.values(), 0)
+        for claim in self.claims:
+            if any(index >= low for index in claim.found):
+                return False
+            for member in claim.portion.members or (claim.portion,):
+                if member.claim is claim:
+                    own = claim.indices[member.offset : member.offset + member.n]
+                    held[claim.reader] += sum(index >= low for index in own)
+        for reader, n in held.items():
+            free = sum(index >= low for index in reader.free)
+            if reader.next > low and reader.next - low - free != n:
+                return False  # some were handed out
+        return not any(p.start + p.n > low for p in self.storing) and not any(
+            used.get(self.key, 0) > low
+            for namespace, used in self.ledger.used.items()
+            if namespace not in self.readers
+        )
+
+    def leave(self) -> None:
+        """Give everything back: the event loop has ended."""
+        self.left = True
+        self.purchases, self.storing, self.coming = [], [], {}
+        for claim in list(self.claims):
+            claim.waiting.clear()
+            claim.fail()
+
+    def close_if_idle(self) -> None:
+        """Let go of everything when nothing is under way."""
+        if self.claims or self.purchases or self.storing:
+            return
+        for namespace, reader in self.readers.items():
+            self.ledger.close(namespace, self.key, reader)
+        self.readers = {}
+        self.owner.idle(self)
+
+
+_ORDER = attrgetter("order")
