@@ -13,27 +13,27 @@ from cacher.errors import StoreError
 from cacher.pipelines.opened import is_damage
 from cacher.pipelines.rows import (
     ENTRIES,
+    MASK,
     DamagedError,
+    Identity,
     Name,
     ending,
     hash_of,
+    identity,
     key_of,
-    name_of,
     parts,
     reading,
     whole,
 )
 from cacher.pipelines.store import MAX_INDEX, ROW_BYTES, check_key
-from cacher.pipelines.values import decode, encode
+from cacher.pipelines.values import TEXT, decode, encode
 from cacher.stores.database import Database
-
-MASK = 0xFFFFFFFF
 
 
 class Adding(NamedTuple):
     """Samples of a key that are to be stored."""
 
-    name: Name
+    identity: Identity
     hash: int
     start: int
     values: Sequence[tuple[int, bytes]]
@@ -41,33 +41,34 @@ class Adding(NamedTuple):
 
 def adding_of(key: str, start: int, samples: Sequence[object]) -> Adding:
     """Check and encode what is to be added."""
-    name = name_of(check_key(key))
-    place = integer("the index of a sample", start, 0, MAX_INDEX - len(samples))
-    return Adding(name, hash_of(name), place, list(map(encode, samples)))
+    known = identity(check_key(key))
+    if type(start) is not int or not 0 <= start < MAX_INDEX - len(samples):
+        start = integer("the index of a sample", start, 0, MAX_INDEX - len(samples))
+    return Adding(known, known.hash, start, [encode(sample) for sample in samples])
 
 
 def read_samples(
     db: Database,
-    names: Sequence[Name],
+    keys: Sequence[Identity],
     ranges: Sequence[tuple[int, int, int]],
     *,
     careful: bool,
 ) -> list[dict[int, object]]:
     """Return samples by index; damaged ones are an error, or passed over."""
-    found: list[dict[int, object]] = [{} for _ in names]
-    starts = [crc32(name if isinstance(name, bytes) else name.encode()) for name in names]
+    found: list[dict[int, object]] = [{} for _ in keys]
     for at, n, name, place, kind, total, value in _rows(db, ranges, careful=careful):
         at += n
+        known, _, start = keys[at]
         try:
-            if name == names[at] and crc32(value, (starts[at] + 2 * place + kind) & MASK) == total:
-                found[at][place] = decode(kind, value)
+            if name == known and crc32(value, (start + 2 * place + kind) & MASK) == total:
+                found[at][place] = str(value, "utf-8") if kind == TEXT else decode(kind, value)
                 continue
         except TypeError:
             pass
         except ValueError as error:
             raise StoreError(f"sample {place} of {key_of(name)!r}: {error}") from None
         if not careful and not whole(name, place, kind, total, value):
-            raise DamagedError(f"sample {place} of {key_of(names[at])!r} is not as it was stored")
+            raise DamagedError(f"sample {place} of {key_of(known)!r} is not as it was stored")
     return found
 
 
@@ -127,10 +128,12 @@ def _insist(db: Database, add: Adding) -> None:
     there = db.one(
         f"SELECT 1 FROM {ENTRIES} AS entries JOIN samples ON samples.id = entries.id "
         "AND samples.place = entries.place WHERE hash = ? AND entries.place = ? AND key = ?",
-        (add.hash, add.start, add.name),
+        (add.hash, add.start, add.identity.name),
     )
     if there is None:
-        raise DamagedError(f"sample {add.start} of {key_of(add.name)!r} is not where it should be")
+        raise DamagedError(
+            f"sample {add.start} of {key_of(add.identity.name)!r} is not where it should be"
+        )
 
 
 def _free(taken: set[int], start: int, n: int) -> list[int]:

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from hashlib import blake2b
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from zlib import crc32
 
 T = TypeVar("T")
@@ -42,6 +42,7 @@ CREATE TABLE totals (
 INSERT INTO totals VALUES (0, 0, 0, 0, 0, 0);
 """
 PRIME = 2**63 - 25  # patterns in keys that somebody made up leave none in the remainder
+MASK = 0xFFFFFFFF
 LONGEST = 128  # rows of one statement
 
 Name = bytes | str
@@ -89,7 +90,22 @@ def hash_of(name: Name) -> int:
 def checksum(name: Name, place: int, kind: int, value: bytes) -> int:
     """Return the sum that tells a row from every other and from what damage makes of it."""
     start = crc32(name if isinstance(name, bytes) else name.encode())
-    return crc32(value, (start + 2 * place + kind) & 0xFFFFFFFF)
+    return crc32(value, (start + 2 * place + kind) & MASK)
+
+
+class Identity(NamedTuple):
+    """A key as it is stored, the number under which it is found, and where its checksums begin."""
+
+    name: Name
+    hash: int
+    start: int
+
+
+@lru_cache(16_384)  # a key is read, and written soon after
+def identity(key: str) -> Identity:
+    """Return what is computed of a key."""
+    name = name_of(key)
+    return Identity(name, hash_of(name), checksum(name, 0, 0, b""))
 
 
 def whole(name: object, place: object, kind: object, total: object, value: object) -> bool:

@@ -16,7 +16,6 @@ from cacher.checks import boolean, choice, integer, number
 from cacher.errors import StoreError
 from cacher.pipelines.files import Files
 from cacher.pipelines.lists import (
-    MASK,
     Adding,
     adding_of,
     places_of,
@@ -29,7 +28,8 @@ from cacher.pipelines.lists import (
 from cacher.pipelines.rows import (
     COLUMNS,
     ENTRIES,
-    hash_of,
+    MASK,
+    identity,
     inserting,
     key_of,
     name_of,
@@ -127,16 +127,15 @@ class Cache(SampleStore):
 
     def read(self, wants: Sequence[Want]) -> list[dict[int, object]]:
         """Return samples by index; see `SampleStore.read`."""
-        names = [name_of(check_key(want[0])) for want in wants]
-        hashes = list(map(hash_of, names))
+        keys = [identity(check_key(want[0])) for want in wants]
         if self._max_bytes is not None:
-            self._uses.update(dict.fromkeys(hashes, time.time()))
+            self._use([key.hash for key in keys])
         ranges = [
-            (hashed, max(0, low), min(high, MAX_INDEX))
-            for hashed, (_, low, high) in zip(hashes, wants, strict=True)
+            (key.hash, max(0, low), min(high, MAX_INDEX))
+            for key, (_, low, high) in zip(keys, wants, strict=True)
         ]
         return self._files.read(
-            lambda db, careful: read_samples(db, names, ranges, careful=careful),
+            lambda db, careful: read_samples(db, keys, ranges, careful=careful),
             [{} for _ in wants],
         )
 
@@ -150,7 +149,7 @@ class Cache(SampleStore):
         adding = adding_of(key, 0, samples)
 
         def change(db: Database) -> int:
-            n = remove_keys(db, [adding.name])[1]
+            n = remove_keys(db, [adding.identity.name])[1]
             self._add(db, [adding])
             return n
 
@@ -186,11 +185,11 @@ class Cache(SampleStore):
         rows: list[object] = []
         entries: list[tuple[int, int, int]] = []
         for add, where in zip(adding, places, strict=True):
-            start = crc32(add.name if isinstance(add.name, bytes) else add.name.encode())
+            name, _, start = add.identity
             for (kind, value), place in zip(add.values, where, strict=True):
                 last += 1
                 total = crc32(value, (start + 2 * place + kind) & MASK)
-                rows += (last, add.name, place, kind, total, now, value)
+                rows += (last, name, place, kind, total, now, value)
                 entries.append((add.hash, place, last))
                 size += len(value) + ROW_BYTES
         for at, part in parts(entries):
@@ -236,6 +235,13 @@ class Cache(SampleStore):
                 evicted += (key_of(name) for name, _ in found)
                 size -= sum(taken for _, taken in found)
         return evicted
+
+    def _use(self, hashes: Sequence[int]) -> None:
+        """Note uses in memory, or where these are too many, in the database."""
+        self._uses.update(dict.fromkeys(hashes, time.time()))
+        if len(self._uses) > NOTED:
+            with contextlib.suppress(StoreError):
+                self._files.write(self._note_uses)
 
     def _note_uses(self, db: Database) -> None:
         """Write the uses that are known in memory alone."""
