@@ -18,7 +18,7 @@ CORE_LIB := $(BUILD)/libcacher.a
 TEST_BIN := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/*/test_*.c))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test core ext dev test-c test-py test-isa laws parity slow crash bench \
+.PHONY: help demo test core ext dev test-c test-py test-isa laws parity slow crash crash-pipelines bench \
         bench-api bench-index bench-embed bench-semantic bench-pipelines false-hits \
         lint fmt werror asan ubsan tsan fuzz fuzz-replay sdist clean
 
@@ -99,6 +99,10 @@ crash: ## kill -9 the server under load, and processes that share a store, N tim
 	@tools/setup.sh venv dev
 	@$(PY) -m tests.crash server $(N)
 	@$(PY) -m tests.crash store $(N)
+
+crash-pipelines: ## kill -9 a run of 2,000 requests through a pipeline over a cache and run it again, N times: nothing is paid twice
+	@tools/setup.sh venv dev
+	@$(PY) -m tests.crash pipelines $(N)
 
 bench: ## every ratio against transformers+torch, bandwidth and peak; writes docs/benchmarks.md
 	@tools/setup.sh venv dev,parity

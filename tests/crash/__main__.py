@@ -2,6 +2,7 @@
 
     python -m tests.crash store 1000      processes that use a store
     python -m tests.crash server 1000     the HTTP server, under load
+    python -m tests.crash pipelines 500   runs of 2,000 requests through a pipeline over a cache
 
 The last line is ``crashes 1000 acknowledged 48211 lost 0 torn 0``.  The line before says how many
 changes the kills left without an answer, and how many of these had been done.
@@ -17,12 +18,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tests.crash import processes, server
+from tests.crash import pipelines, processes, server
 
-Trial = processes.Trial | server.Trial
+Trial = processes.Trial | server.Trial | pipelines.Trial
 KINDS: dict[str, Callable[[Path, random.Random], Trial]] = {
     "store": processes.Trial,
     "server": server.Trial,
+    "pipelines": pipelines.Trial,
 }
 
 

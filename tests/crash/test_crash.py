@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash import processes, server
+from tests.crash import pipeline_sabotage, pipelines, processes, server
 from tests.crash.__main__ import KINDS, main
 from tests.crash.ledger import Ledger
 from tests.crash.sabotage import WAYS
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", ["store", "server", pytest.param("pipelines", marks=pytest.mark.slow)]
+)
 def test_nothing_acknowledged_is_lost_and_nothing_is_torn(
     kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -40,6 +42,13 @@ def test_a_broken_server_is_noticed(way: str, tmp_path: Path) -> None:
 def test_a_broken_store_is_noticed(way: str, tmp_path: Path) -> None:
     program = ("-m", "tests.crash.sabotage", way, "tests.crash.worker")
     trial = processes.Trial(tmp_path, random.Random(), program)
+    assert any(trial.round(number) for number in range(1, 30))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", pipeline_sabotage.WAYS)
+def test_a_broken_cache_is_noticed(way: str, tmp_path: Path) -> None:
+    trial = pipelines.Trial(tmp_path, random.Random(), ("-m", "tests.crash.pipeline_sabotage", way))
     assert any(trial.round(number) for number in range(1, 30))
 
 
