@@ -95,6 +95,12 @@ if typing.TYPE_CHECKING:
     from cacher.engine import Engine, EngineStream
     from cacher.index import Index, Match, Matches
     from cacher.kv import CacheData, CacheInspection, CacheLayer, KVStats
+    from cacher.pipelines.assemblies import LocalAPI, OnlineAPI, OrderedLocalAPI
+    from cacher.pipelines.batcher import AsyncBatcher
+    from cacher.pipelines.deduplicator import AsyncDeduplicator
+    from cacher.pipelines.local import LocalLLM
+    from cacher.pipelines.reorderer import RequestReorderer
+    from cacher.pipelines.sample_cache import AsyncCacher
     from cacher.pipelines.sqlite import Cache
     from cacher.registry import register_model
     from cacher.semantic.cache import SemanticCache
@@ -119,6 +125,9 @@ if typing.TYPE_CHECKING:
 
 __all__ = [
     "AnalyzedToken",
+    "AsyncBatcher",
+    "AsyncCacher",
+    "AsyncDeduplicator",
     "AttentionAnalysis",
     "AttentionPattern",
     "Batch",
@@ -166,6 +175,8 @@ __all__ = [
     "LabelCorrelation",
     "LabelScore",
     "LayerOutOfRangeError",
+    "LocalAPI",
+    "LocalLLM",
     "Match",
     "Matches",
     "MergeConflict",
@@ -181,10 +192,13 @@ __all__ = [
     "ModelNotFoundError",
     "ModelStats",
     "NGram",
+    "OnlineAPI",
+    "OrderedLocalAPI",
     "ParameterError",
     "PipelineClosed",
     "QueueFullError",
     "Request",
+    "RequestReorderer",
     "Response",
     "ResponseTooLargeError",
     "RevisionNotAvailableError",
@@ -244,6 +258,14 @@ _LATE = {
     "CacheLayer": "cacher.kv",
     "KVStats": "cacher.kv",
     "Cache": "cacher.pipelines.sqlite",
+    "OnlineAPI": "cacher.pipelines.assemblies",
+    "LocalAPI": "cacher.pipelines.assemblies",
+    "OrderedLocalAPI": "cacher.pipelines.assemblies",
+    "AsyncBatcher": "cacher.pipelines.batcher",
+    "AsyncCacher": "cacher.pipelines.sample_cache",
+    "AsyncDeduplicator": "cacher.pipelines.deduplicator",
+    "RequestReorderer": "cacher.pipelines.reorderer",
+    "LocalLLM": "cacher.pipelines.local",
     "TokenInfo": "cacher.tokeninfo",
     "AnalyzedToken": "cacher.tokens",
     "Correlation": "cacher.tokens",

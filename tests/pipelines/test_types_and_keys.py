@@ -1,20 +1,23 @@
-"""The checklist of the pipelines, lines 3 to 25: requests, answers, protocols and keys."""
+"""The checklist of the pipelines, lines 1 to 26: names, requests, answers, protocols and keys."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import importlib
 import os
 import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cacher.canonical import IGNORED
 from cacher.errors import UncacheableRequest
+from cacher.pipelines import OnlineAPI
 from cacher.typedefs import (
     Batch,
     BatchRequestModel,
@@ -26,6 +29,7 @@ from cacher.typedefs import (
     derived,
     hash,  # noqa: A004
 )
+from tests.pipelines.loops import in_a_loop
 
 PlainRequest = Request
 
@@ -62,6 +66,55 @@ EVERY = [
     Slotted(prompt="p", top_k=3, **IDS),
 ]
 every = pytest.mark.parametrize("request_", EVERY, ids=lambda one: type(one).__qualname__)
+
+
+#: Where each name of the documented table is; its other module paths are out of scope, and so are
+#: the rows of other providers.
+NAMES = {
+    "cacher": (
+        "AsyncBatcher", "AsyncCacher", "AsyncDeduplicator", "Batch", "BatchRequestModel", "Cache",
+        "LocalAPI", "LocalLLM", "Metadata", "OnlineAPI", "OrderedLocalAPI", "Request",
+        "RequestReorderer", "Response", "SingleRequestModel",
+    ),
+    "cacher.typedefs": (
+        "Batch", "BatchRequestModel", "Metadata", "PromptNamespace", "Request", "Response",
+        "SingleRequestModel", "hash",
+    ),
+    "cacher.pipelines": (
+        "API", "AsyncBatcher", "AsyncCacher", "AsyncDeduplicator", "AsyncOpenAI", "AsyncWrapper",
+        "BatchRequestModel", "Cache", "DecodingParameters", "LocalAPI", "LocalLLM",
+        "ModelContractError", "OnlineAPI", "OpenAI", "OrderedLocalAPI", "PipelineClosed",
+        "RequestReorderer", "ShortResponseError", "SingleRequestModel", "StoreError",
+        "SyncWrapper", "UncacheableRequest", "Wrapper",
+    ),
+    "cacher.pipelines.openai": ("AsyncClient", "AsyncOpenAI", "OpenAI", "OpenAIModel"),
+    "cacher.pipelines.wrapper": (
+        "APIProxy", "AsyncWrapper", "SyncWrapper", "Wrapper", "default_adapter",
+        "gemini_chat_adapter", "openai_chat_adapter",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_1_names_are_where_they_are_documented(module: str) -> None:
+    there = importlib.import_module(module)
+    assert [name for name in NAMES[module] if not hasattr(there, name)] == []
+
+
+def test_2_importing_needs_no_sdk_and_leaves_nothing(tmp_path: Path) -> None:
+    code = (
+        "import importlib, sys, threading\n"
+        "sys.modules['openai'] = None\n"
+        f"for module, names in {NAMES!r}.items():\n"
+        "    there = importlib.import_module(module)\n"
+        "    [getattr(there, name) for name in names]\n"
+        "print(threading.active_count())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("1\n", "")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_3_call_form_by_name_and_by_position() -> None:
@@ -342,3 +395,21 @@ def test_25_what_has_no_key_is_refused_by_its_place() -> None:
     cycle.append({"a": cycle})
     with pytest.raises(ValueError, match=r"^kwargs contains itself"):
         hash(call({"loop": cycle}))
+
+
+@in_a_loop
+async def test_26_a_pipeline_s_own_hash_decides() -> None:
+    class Counting:
+        calls = 0
+
+        async def request(self, request: PlainRequest) -> Response:
+            self.calls += 1
+            return Response([self.calls] * request.n)
+
+    model = Counting()
+    async with OnlineAPI(model, {}, 1, hash=lambda r: r.prompt, timeout=0) as pipeline:
+        one = await pipeline.request(Request(prompt="p", temperature=0.0, **IDS))
+        two = await pipeline.request(
+            Request(prompt="p", temperature=1.0, **{**IDS, "namespace": "y"})
+        )
+    assert (one.data, two.data, two.cached, model.calls) == ([1], [1], [True], 1)

@@ -100,9 +100,18 @@ def test_parts_of_a_request_do_not_run_into_each_other(args: list[Any], kwargs: 
         key(None, (*args, kwargs), {}),
         key(None, tuple(args), {"kwargs": kwargs}),
         key(None, tuple(args), {}, [("kwargs", kwargs)]),
+        key(None, tuple(args), {}, [("arguments", kwargs)]),
         key(None, tuple(args), {}, [("k", "wargs"), ("kwargs", kwargs)]),
     }
-    assert len(keys) == 6
+    assert len(keys) == 7
+
+
+@pytest.mark.parametrize("between", ["", "s:", "s1:", ";s:", ";s1:", "\x00", ", ", '", "', ";"])
+def test_texts_do_not_run_into_each_other(between: str) -> None:
+    assert of(["a", "b"]) != of([f"a{between}b"])
+    assert of({"a": "b", "c": "d"}) != of({"a": between.join("bcd")})
+    one, other = [(f"b{between}c", "d")], [("b", f"c{between}d")]
+    assert key("a", (), {}, one) != key("a", (), {}, other)
 
 
 @given(st.dictionaries(NAMES, SCALARS))
@@ -135,6 +144,12 @@ class Access(Flag):
 
 @dataclass
 class Point:
+    x: int
+    y: Any = None
+
+
+@dataclass
+class Place:
     x: int
     y: Any = None
 
@@ -185,12 +200,17 @@ class Text(str):
     pass
 
 
+class Title(str):
+    pass
+
+
 class Numbers(list[int]):
     pass
 
 
 Pair = namedtuple("Pair", "a b")
 UTC, EAST = datetime.UTC, datetime.timezone(datetime.timedelta(hours=2))
+NAMED = datetime.timezone(datetime.timedelta(0), "London")
 NOON = datetime.datetime(2024, 5, 1, 12, tzinfo=UTC)
 
 
@@ -204,7 +224,8 @@ def numbers(*items: int, note: str = "") -> Numbers:
 MAKERS: list[Callable[[], object]] = [
     lambda: Colour.RED, lambda: Colour.BLUE, lambda: Shade.RED, lambda: 1,
     lambda: Access.READ, lambda: Access.READ | Access.WRITE,
-    lambda: Point(1), lambda: Point(1, 2), lambda: Point(2, 1), lambda: {"x": 1, "y": 2},
+    lambda: Point(1), lambda: Point(1, 2), lambda: Point(2, 1), lambda: Place(1),
+    lambda: {"x": 1, "y": 2},
     lambda: Plain(x=1, y=2), lambda: Plain(x=1), lambda: Plain(), lambda: SimpleNamespace(x=1),
     lambda: Slots(1), lambda: Slots(2),
     lambda: Keyed(1), lambda: Keyed([1, 2]), lambda: Dumped(1), lambda: Dumped(2),
@@ -212,20 +233,25 @@ MAKERS: list[Callable[[], object]] = [
     lambda: np.array([1, 2], np.float32), lambda: np.array([1, 2], np.float64),
     lambda: np.array([[1], [2]], np.float32), lambda: np.array([[1, 2], [3, 4]]).T,
     lambda: np.array([[1, 2], [3, 4]]),
+    lambda: np.zeros(2, np.float32), lambda: np.zeros(2, np.int32),
+    lambda: np.array([int("1" + "0" * 30)], object),
     lambda: np.array([1, "a", None], object), lambda: np.array([1, "b", None], object),
     lambda: np.float64(1), lambda: np.float32(1), lambda: np.int64(1), lambda: 1.0,
-    lambda: Text("a"), lambda: "a", lambda: numbers(1), lambda: numbers(1, 2), lambda: [1],
+    lambda: Text("a"), lambda: Title("a"), lambda: "a",
+    lambda: numbers(1), lambda: numbers(1, 2), lambda: [1],
     lambda: numbers(1, note="a"), lambda: Pair(1, 2), lambda: (1, 2),
     lambda: OrderedDict(a=1), lambda: {"a": 1},
     lambda: NOON, lambda: NOON.astimezone(EAST), lambda: NOON.replace(tzinfo=None),
-    lambda: NOON.replace(fold=1), lambda: NOON.date(), lambda: NOON.time(), lambda: NOON.timetz(),
+    lambda: NOON.replace(tzinfo=NAMED), lambda: NOON.replace(fold=1),
+    lambda: NOON.date(), lambda: NOON.time(), lambda: NOON.timetz(),
     lambda: datetime.timedelta(seconds=1), lambda: datetime.timedelta(days=1),
     lambda: Decimal("1.0"), lambda: Decimal("1.00"), lambda: Decimal("NaN"),
     lambda: Fraction(1, 3), lambda: Fraction(-1, 3), lambda: Fraction(1),
     lambda: UUID(int=1), lambda: UUID(int=2),
-    lambda: Path("a/b"), lambda: PureWindowsPath("a/b"), lambda: Path("a"), lambda: "a/b",
+    lambda: Path("a/b"), lambda: PureWindowsPath("a/b"), lambda: Path("a"),
+    lambda: PureWindowsPath("a"), lambda: "a/b",
     lambda: Plain, lambda: Point, lambda: Colour, lambda: int, lambda: "builtins.int",
-    lambda: 10**5000, lambda: -(10**5000), lambda: "\ud800", lambda: "\ufffd",
+    lambda: 10**5000, lambda: -(10**5000), lambda: "\ud800", lambda: "\ufffd", lambda: "?",
 ]  # fmt: skip
 
 
