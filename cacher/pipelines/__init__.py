@@ -16,7 +16,7 @@ if typing.TYPE_CHECKING:
     from cacher.pipelines.assemblies import LocalAPI, OnlineAPI, OrderedLocalAPI
     from cacher.pipelines.batcher import AsyncBatcher
     from cacher.pipelines.deduplicator import AsyncDeduplicator
-    from cacher.pipelines.local import LocalLLM
+    from cacher.pipelines.llm import LocalLLM
     from cacher.pipelines.mapping import MappingStore
     from cacher.pipelines.openai import AsyncOpenAI, OpenAI
     from cacher.pipelines.redis import RedisCache
@@ -64,7 +64,7 @@ _LATE = {
     "OrderedLocalAPI": "assemblies",
     "AsyncBatcher": "batcher",
     "AsyncDeduplicator": "deduplicator",
-    "LocalLLM": "local",
+    "LocalLLM": "llm",
     "MappingStore": "mapping",
     "AsyncOpenAI": "openai",
     "OpenAI": "openai",

@@ -13,7 +13,7 @@ import pytest
 import cacher
 from cacher import hub
 from cacher.pipelines.chat import ChatTemplate, template_of
-from cacher.pipelines.local import LocalLLM
+from cacher.pipelines.llm import LocalLLM
 from cacher.typedefs import Request
 
 MESSAGES = [{"role": "user", "content": "Who <is> it?"}, {"role": "assistant", "content": "A fox."}]

@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager
 from hashlib import sha256
 from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-from weakref import WeakKeyDictionary
 
 from cacher import hub
 from cacher.checks import MAX_UINT64, integer
@@ -48,7 +47,6 @@ def sample_seed(seed: int, key: str, index: int) -> int:
         index: Of the sample in the key's list.
 
     Example:
-        >>> from cacher.pipelines.local import sample_seed
         >>> sample_seed(42, "0" * 64, 0) == sample_seed(42, "0" * 64, 1)
         False
     """
@@ -179,13 +177,19 @@ class LocalLLM:
         self.engine.model.tokenizer  # noqa: B018 - raises where there is none
         self._tokenizer = tokenizer or template_of(self.engine.model.folder)
         self._lock = threading.Lock()  # guards what follows
-        self._desks: WeakKeyDictionary[asyncio.AbstractEventLoop, _Desk] = WeakKeyDictionary()
+        self._desks: dict[asyncio.AbstractEventLoop, _Desk] = {}
         self._drawn: dict[str, int] = {}
 
     @property
     def model(self) -> Model:
         """The model."""
         return self.engine.model
+
+    @property
+    def identity(self) -> str:
+        """A line that is another where the same request would be answered otherwise."""
+        made = (self.model.fingerprint, self.max_new_tokens, *self._sampling.items(), self.seed)
+        return repr(made)
 
     async def request(self, request: Request) -> Response:
         """Return `request.n` samples, each a string: without the prompt and the stop sequence.
@@ -198,13 +202,13 @@ class LocalLLM:
         """
         return _texts(await self.draw(request))
 
-    async def batch_request(self, batch: Batch) -> list[Response]:
+    async def batch_request(self, batch: Batch) -> list[Response | Exception]:
         """Return the answers of all members, computed together.
 
         A member that cannot be run has its exception in its place.
         """
         drawn = await self.draw_all(batch.requests)
-        return [s if isinstance(s, Exception) else _texts(s) for s in drawn]  # type: ignore[misc]
+        return [found if isinstance(found, Exception) else _texts(found) for found in drawn]
 
     async def draw(self, request: Request) -> list[Sample]:
         """Return the samples of a request with what is known of each; see `request`."""
@@ -212,21 +216,21 @@ class LocalLLM:
 
     async def draw_all(self, requests: Sequence[Request]) -> list[list[Sample] | Exception]:
         """Return the samples of several requests, or in its place what failed; see `draw`."""
-        results: list[list[Sample] | Exception | None] = [None] * len(requests)
-        orders = []
+        results: dict[int, list[Sample] | Exception] = {}
+        orders = {}
         for i, request in enumerate(requests):  # in their order: who has no index is counted here
             if i % LOOK_UP == LOOK_UP - 1:
                 await asyncio.sleep(0)
             try:
-                orders.append((i, self._order(request)))
+                orders[i] = self._order(request)
             except Exception as error:
                 results[i] = error
-        runs = [self._carry_out(order) for _, order in orders]
-        for (i, _), found in zip(orders, await _all(runs), strict=True):
+        runs = await _all([self._carry_out(order) for order in orders.values()])
+        for i, found in zip(orders, runs, strict=True):
             if isinstance(found, BaseException) and not isinstance(found, Exception):
                 raise found
             results[i] = found
-        return results  # type: ignore[return-value]  # each was set
+        return [results[i] for i in range(len(requests))]
 
     async def aclose(self) -> None:
         """End what runs, and the engine unless it was given."""
@@ -296,7 +300,10 @@ class LocalLLM:
         """Give the state of a prompt; all that continue it at a time share one."""
         desk = self._desk()
         async with desk.places:
-            state = desk.join(prompt, desk.find(prompt) or await self._encoded(prompt))
+            state = desk.find(prompt)
+            if state is None:
+                state = await self._encoded(prompt)
+            state = desk.join(prompt, state)
             try:
                 yield state
             finally:
@@ -306,6 +313,8 @@ class LocalLLM:
         loop = asyncio.get_running_loop()
         with self._lock:
             if loop not in self._desks:
+                for ended in [other for other in self._desks if other.is_closed()]:
+                    del self._desks[ended]
                 self._desks[loop] = _Desk(self._places)
             return self._desks[loop]
 
