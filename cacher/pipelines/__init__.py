@@ -17,6 +17,7 @@ if typing.TYPE_CHECKING:
     from cacher.pipelines.batcher import AsyncBatcher
     from cacher.pipelines.deduplicator import AsyncDeduplicator
     from cacher.pipelines.llm import LocalLLM
+    from cacher.pipelines.local import AsyncLocal, ChatCompletion, Local
     from cacher.pipelines.mapping import MappingStore
     from cacher.pipelines.openai import AsyncOpenAI, OpenAI
     from cacher.pipelines.redis import RedisCache
@@ -31,11 +32,14 @@ __all__ = [
     "AsyncBatcher",
     "AsyncCacher",
     "AsyncDeduplicator",
+    "AsyncLocal",
     "AsyncOpenAI",
     "AsyncWrapper",
     "BatchRequestModel",
     "Cache",
+    "ChatCompletion",
     "DecodingParameters",
+    "Local",
     "LocalAPI",
     "LocalLLM",
     "MappingStore",
@@ -65,6 +69,9 @@ _LATE = {
     "AsyncBatcher": "batcher",
     "AsyncDeduplicator": "deduplicator",
     "LocalLLM": "llm",
+    "AsyncLocal": "local",
+    "ChatCompletion": "local",
+    "Local": "local",
     "MappingStore": "mapping",
     "AsyncOpenAI": "openai",
     "OpenAI": "openai",
