@@ -18,7 +18,7 @@
 #define WORTH_SIGNS 256                  /* rows for which signs are asked, where a threshold lets them sift at once */
 #define LEAST_AT_ONCE 0.7                /* such a threshold */
 #define TRIAL 128                        /* rows whose signs are asked first, to see whether they leave few */
-#define MOST_CHUNKS 64                   /* that are scanned between two trials, at most */
+#define MOST_WAIT 65536                  /* rows that are scanned between two trials, at most */
 #define WORTH_A_THREAD ((size_t)2 << 20) /* bytes to scan for which another thread is woken */
 
 typedef struct search {
@@ -101,7 +101,7 @@ typedef struct walk {
     const search *search;
     cch_finder *finders;  /* [n_queries] */
     int32_t *sums;        /* [n_queries][chunk] */
-    size_t wait, waited;  /* chunks that are scanned before the next trial; and how many these were last */
+    size_t wait, waited;  /* rows that are scanned before the next trial; and how many these were last */
     bool sifts;           /* signs left few rows the last time */
 } walk;
 
@@ -142,38 +142,39 @@ static bool sift_chunk(const walk *w, size_t span, size_t first, size_t n) {
     return true;
 }
 
-/* Sifts rows [first, first + n), or a few of them on trial, and returns how many; 0: they are to be scanned.  Signs
- * that left too many are not asked for a while, twice as long each time. */
+/* Where the group of signs after so many rows of n begins: all that is sifted begins there. */
+static size_t group_begin(size_t row, size_t n) {
+    row = (row + CCH_SIGN_ROWS - 1) / CCH_SIGN_ROWS * CCH_SIGN_ROWS;
+    return row < n ? row : n;
+}
+
+/* Sifts rows [first, first + n), or a few of them on trial, and returns how many; 0: `wait` rows are to be scanned.
+ * These double each time that signs rule too little out, as they do before near rows have raised the bar. */
 static size_t sift_some(walk *w, size_t span, size_t first, size_t n) {
-    if (w->wait > 0) {
-        w->wait--;
-        return 0;
-    }
-    if (!cch_signs_can_sift(w->finders->bar)) return 0;
     if (!w->sifts && n > TRIAL) n = TRIAL;
-    w->sifts = sift_chunk(w, span, first, n);
-    w->waited = w->sifts ? 0 : 2 * w->waited < MOST_CHUNKS ? 2 * w->waited + 1 : MOST_CHUNKS;
+    w->sifts = cch_signs_can_sift(w->finders->bar) && sift_chunk(w, span, first, n);
+    if (w->sifts) {
+        w->waited = 0;
+        return n;
+    }
+    w->waited = w->waited == 0 ? TRIAL : 2 * w->waited < MOST_WAIT ? 2 * w->waited : MOST_WAIT;
     w->wait = w->waited;
-    return w->sifts ? n : 0;
+    return 0;
 }
 
 static void scan_span(walk *w, size_t span, size_t first, size_t last) {
     const search *s = w->search;
     const cch_span *shown = &s->hunt.snapshot->spans[span];
     const size_t signed_rows = s->asked.tables != NULL ? cch_rows_signed(shown->rows, shown->n) : 0;
-    while (first < last && !is_cancelled(s)) {
-        const size_t end = first < signed_rows && signed_rows < last ? signed_rows : last;
-        const size_t n = end - first < s->chunk ? end - first : s->chunk;
-        const size_t sifted = first < signed_rows ? sift_some(w, span, first, n) : 0;
-        if (sifted == 0) scan_chunk(w, span, first, n);
-        first += sifted > 0 ? sifted : n;
+    for (size_t n; first < last && !is_cancelled(s); first += n) {
+        const bool is_signed = first < signed_rows;
+        const size_t left = (is_signed && signed_rows < last ? signed_rows : last) - first;
+        const size_t most = left < s->chunk ? left : s->chunk;
+        if (is_signed && w->wait == 0 && (n = sift_some(w, span, first, most)) > 0) continue;
+        n = is_signed ? group_begin(w->wait, most) : most;
+        scan_chunk(w, span, first, n);
+        w->wait -= n < w->wait ? n : w->wait;
     }
-}
-
-/* Parts of a span begin where a group of signs does. */
-static size_t group_begin(size_t row, size_t n) {
-    row = (row + CCH_SIGN_ROWS - 1) / CCH_SIGN_ROWS * CCH_SIGN_ROWS;
-    return row < n ? row : n;
 }
 
 /* The job of a thread; when fewer are worth it than there are, the others have nothing to do. */
