@@ -43,6 +43,13 @@ static void check_same(cch_index *a, cch_index *b, const float *queries) {
     CHECK(memcmp(found_n[0], found_n[1], sizeof found_n[0]) == 0);
     CHECK(memcmp(found_keys[0], found_keys[1], sizeof found_keys[0]) == 0);
     for (size_t i = 0; i < 5 * 30; i++) CHECK(scores[0][i] == scores[1][i] || isnan(scores[0][i]));
+    for (int i = 0; i < 2; i++) { /* one query: the signs, which the file does not hold */
+        cch_index *one = i == 0 ? a : b;
+        CHECK_OK(cch_index_search(one, queries, 1, 30, 0.6, NULL, found_keys[i], scores[i], found_n[i], &err), err);
+    }
+    CHECK(found_n[0][0] == found_n[1][0] && found_n[0][0] > 0);
+    CHECK(memcmp(found_keys[0], found_keys[1], found_n[0][0] * sizeof found_keys[0][0]) == 0);
+    CHECK(memcmp(scores[0], scores[1], found_n[0][0] * sizeof scores[0][0]) == 0);
     cch_free(keys[0]);
     cch_free(keys[1]);
 }
