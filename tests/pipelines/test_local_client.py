@@ -15,6 +15,7 @@ import pytest
 import cacher
 from cacher.pipelines.local import AsyncLocal, ChatCompletion, Local, LocalLLM
 from cacher.typedefs import Request
+from tests.pipelines.test_local import full
 
 STORY = [{"role": "user", "content": "Once upon a time there was a fox who"}]
 
@@ -94,16 +95,17 @@ def test_a_bad_request_fails_alone(model: cacher.Model, tmp_path: Path) -> None:
 
 
 def test_many_calls_keep_the_batch_full(model: cacher.Model, tmp_path: Path) -> None:
-    async def main() -> tuple[Any, dict[str, int]]:
-        async with AsyncLocal(model, cachedir=tmp_path, max_new_tokens=8, stop=".") as client:
-            create = client.chat.completions.create
+    async def main() -> tuple[int, dict[str, int], float]:
+        async with AsyncLocal(model, cachedir=tmp_path, max_new_tokens=24, stop=".") as client:
+            create, llm = client.chat.completions.create, client.model.llm
             prompts = [f"Animal {i % 20} went to the river and the" for i in range(200)]
-            await asyncio.gather(*(create(messages=[{"content": p}]) for p in prompts))
-            return client.model.llm.engine.stats, client.stats()
+            work = asyncio.gather(*(create(messages=[{"content": p}]) for p in prompts))
+            _, share = await full(llm, work)
+            return llm.engine.stats.finished, client.stats(), share
 
-    engine, stats = asyncio.run(main())
-    assert stats["model_samples"] == engine.finished == 200
-    assert engine.tokens >= 0.9 * engine.passes * 8
+    finished, stats, share = asyncio.run(main())
+    assert stats["model_samples"] == finished == 200
+    assert share > 0.75
 
 
 def test_the_synchronous_client_works_within_a_running_loop(
