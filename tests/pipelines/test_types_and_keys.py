@@ -87,6 +87,7 @@ NAMES = {
         "RequestReorderer", "ShortResponseError", "SingleRequestModel", "StoreError",
         "SyncWrapper", "UncacheableRequest", "Wrapper",
     ),
+    "cacher.pipelines.local": ("AsyncLocal", "ChatCompletion", "Local", "LocalLLM"),
     "cacher.pipelines.openai": ("AsyncClient", "AsyncOpenAI", "OpenAI", "OpenAIModel"),
     "cacher.pipelines.wrapper": (
         "APIProxy", "AsyncWrapper", "SyncWrapper", "Wrapper", "default_adapter",
