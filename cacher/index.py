@@ -222,9 +222,10 @@ class Index:
         """Return an index whose vectors lie in a file that `save` wrote, and that is mapped.
 
         The vectors stay in the file: of one with dtype ``"f32"``, a search reads the 8-bit codes
-        and few others. All bytes are read once, to compare them with their digest. What is changed
-        is changed in memory. Saving to the same path is safe, for that replaces the file; changing
-        it in place is not, and cutting it short ends the process (``SIGBUS``).
+        and few others. In memory are keys and signs. All bytes are read once, to compare them with
+        their digest. What is changed is changed in memory. Saving to the same path is safe, for
+        that replaces the file; changing it in place is not, and cutting it short ends the process
+        (``SIGBUS``).
 
         Raises:
             FileError: The file could not be read.

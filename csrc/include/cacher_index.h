@@ -53,7 +53,7 @@ typedef struct cch_index_info {
     int32_t n_threads;
     char isa[16];
     size_t n_rows;
-    size_t bytes;        /* held in memory: rows, those removed but not yet overwritten, and keys */
+    size_t bytes;        /* held in memory: rows, those removed but not yet overwritten, keys, and signs of all rows */
     size_t mapped_bytes; /* of rows that lie in a file which is mapped: in memory while the system has room */
 } cch_index_info;
 
@@ -88,9 +88,9 @@ CCH_API cch_status cch_index_search(cch_index *index, const float *queries, size
  *   E_IO, E_MEMORY. */
 CCH_API cch_status cch_index_save(cch_index *index, const char *path, cch_error *err);
 /* An index whose rows lie in a file that cch_index_save wrote and that is mapped: its bytes are checked against their
- * digest, and all that a search relies on is looked at; what is stored behind is in memory.  Saving to its path
- * replaces the file, which does no harm; changing it in place changes rows under searches, and what is cut off raises
- * SIGBUS.
+ * digest, and all that a search relies on is looked at; what is stored behind, and signs, are in memory.  Saving to its
+ * path replaces the file, which does no harm; changing it in place changes rows under searches, and what is cut off
+ * raises SIGBUS.
  *   options: dtype is not read.
  *   E_IO, E_FORMAT (what is wrong, and where: position is a byte), E_UNSUPPORTED (a version to come), E_ARGUMENT. */
 CCH_API cch_status cch_index_open(const char *path, const cch_index_options *options, cch_index **out, cch_error *err);
