@@ -109,7 +109,12 @@ class AsyncBatcher(Front):
 
     async def _answer(self, portion: Portion) -> Answer:
         answered: asyncio.Future[Answer] = self._bind().create_future()
-        entry = self.enter(portion, answered.set_result)
+
+        def note(answer: Answer) -> None:
+            if not answered.done():  # a caller that was cancelled has not noticed it yet
+                answered.set_result(answer)
+
+        entry = self.enter(portion, note)
         try:
             return await answered
         except BaseException:

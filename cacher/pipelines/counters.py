@@ -57,7 +57,13 @@ class Counters:
 
 
 class Bar:
-    """A bar for who sits before a terminal or a notebook: samples delivered of those asked for."""
+    """A bar for who sits before a terminal or a notebook: samples delivered of those asked for.
+
+    Attributes:
+        delay_s: How long a pipeline is at work before there is one.
+    """
+
+    delay_s = 1.0
 
     def __init__(self) -> None:
         self._bar: Any = None
@@ -69,7 +75,7 @@ class Bar:
         if self._bar is None:
             from tqdm.auto import tqdm
 
-            self._bar = tqdm(unit="sample", desc="requests", leave=False, delay=1)
+            self._bar = tqdm(unit="sample", desc="requests", leave=False, delay=self.delay_s)
         stats = event["stats"]
         self._bar.total = stats["samples"]
         self._bar.set_postfix(cached=stats["cached"], failed=stats["failed"], refresh=False)

@@ -15,7 +15,7 @@ from cacher.pipelines.calls import Calls
 from cacher.pipelines.counters import Counters
 from cacher.pipelines.lane import Lane, Results
 from cacher.pipelines.portion import Answer, Portion, another, detached, failed
-from cacher.pipelines.series import Claim, Purchase
+from cacher.pipelines.series import Claim, Purchase, Series
 from cacher.pipelines.store import SampleStore
 from cacher.typedefs import derived
 
@@ -127,9 +127,7 @@ class Purchasing:
             self._shorten(purchase, len(answer.data))
         if error is not None:
             self._buyer.fail(claim, error)
-        for ready in series.to_store():
-            add = (series.key, ready.start, ready.samples)
-            self._writes.put([add], partial(self._stored, ready))
+        self.store_ready(series)
         series.close_if_idle()
 
     def _shorten(self, purchase: Purchase, n: int) -> None:
@@ -148,6 +146,12 @@ class Purchasing:
                 purchase.series.shorten(purchase, kept)
 
     # ---- storing
+
+    def store_ready(self, series: Series) -> None:
+        """Store the samples whose turn it is."""
+        for purchase in series.to_store():
+            add = (series.key, purchase.start, purchase.samples)
+            self._writes.put([add], partial(self._stored, purchase))
 
     def _add(self, adds: list[Any]) -> list[Any]:
         """Store in one transaction; beside samples that cannot be stored, the others in others."""

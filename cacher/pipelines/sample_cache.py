@@ -209,6 +209,9 @@ duplicated=[False, False, False])
             if not series.reading:
                 series.recent = {}
         self._purchasing.buy(bought, together=self.use_model_batch)
+        for claim in visit.claims:
+            if claim.series.gone:
+                self.store_ready(claim.series)
 
     def plan(self, claim: Claim) -> list[Purchase]:
         """Say where each sample that a claim lacks is to come from; return what is to be bought."""
@@ -251,6 +254,10 @@ duplicated=[False, False, False])
     def trim(self, purchase: Purchase, n: int) -> None:
         """Buy no more than the first n samples, as far as more are not bought already."""
         self._purchasing.trim(purchase, n)
+
+    def store_ready(self, series: Series) -> None:
+        """Store what need not wait any more."""
+        self._purchasing.store_ready(series)
 
     # ---- the end
 

@@ -8,7 +8,8 @@ gone when nothing is under way; what remains is how many samples each namespace 
 the `Ledger`.
 
 1. No index is reserved twice, nor reserved again once it was handed out, within a namespace.
-2. Samples are stored in the order in which their requests were reserved.
+2. Samples are stored in the order of the indices that they are planned for, which is that in which
+   their requests were reserved.
 3. When a purchase brings less than was planned, and nobody else wants the rest, what comes behind
    moves up: the plans, and the reservations that rely on them.  So the list has no holes.
 """
@@ -148,6 +149,10 @@ class Claim:
                 self.visit.left_by(self)
             for purchase in list(self.waiting):
                 purchase.left_by(self)
+            if not taken:  # others may have been planned behind what it was to bring
+                series.gone.update(i for i in self.lacking() if i not in series.coming)
+            if series.gone:
+                series.owner.store_ready(series)
             series.close_if_idle()
 
 
@@ -177,11 +182,6 @@ class Purchase:
         self.ended = False
         self.samples: list[Any] = []
 
-    @property
-    def order(self) -> int:
-        """That of the claim that asked."""
-        return self.claim.order
-
     def left_by(self, claim: Claim) -> None:
         """Let a claim go; what nobody else waits for need not be bought, if it is not yet."""
         self.buyers.remove(claim)
@@ -197,6 +197,9 @@ class Owner(Protocol):
 
     def trim(self, purchase: Purchase, n: int) -> None:
         """Buy no more than the first n samples, as far as more are not bought already."""
+
+    def store_ready(self, series: Series) -> None:
+        """Store what need not wait any more."""
 
     def idle(self, series: Series) -> None:
         """Note that nothing is under way for a key any more."""
@@ -248,8 +251,8 @@ class Series:
         purchase = Purchase(claim, indices.start, len(indices))
         self.await_purchase(claim, purchase)
         self.coming.update(dict.fromkeys(indices, purchase))
-        if self.purchases and self.purchases[-1].order > claim.order:
-            insort(self.purchases, purchase, key=_ORDER)
+        if self.purchases and self.purchases[-1].start > purchase.start:
+            insort(self.purchases, purchase, key=_START)
         else:
             self.purchases.append(purchase)
         return purchase
@@ -276,15 +279,20 @@ class Series:
 
     def to_store(self) -> list[Purchase]:
         """Return the purchases whose turn it is, and whose samples are there."""
+        if not self.purchases or not self.purchases[0].ended:
+            return []
+        if self.gone:
+            self.move_up()
+        # Somebody wants it and has not bought it, or may yet.
+        missing = min(self.gone - self.coming.keys(), default=None)
         ready = 0
-        while ready < len(self.purchases) and self.purchases[ready].ended:
+        for purchase in self.purchases:
+            behind = missing is not None and missing < purchase.start and purchase.samples
+            if not purchase.ended or behind:
+                break
             ready += 1
         first, self.purchases = self.purchases[:ready], self.purchases[ready:]
         brought = [purchase for purchase in first if purchase.samples]
-        if brought and self.gone:
-            self.purchases[:0] = brought
-            self.move_up()
-            del self.purchases[: len(brought)]
         self.storing += brought
         return brought
 
@@ -301,9 +309,13 @@ class Series:
 
     def move_up(self) -> None:
         """Let what is planned behind indices that nobody brings move up; see 3. above."""
-        gone, self.gone = self.gone, set()
-        wanted = {index for claim in self.claims for index in claim.indices}
-        gap = sorted(gone - wanted - self.coming.keys())
+        if self.reading:  # it is not known yet what is there
+            return
+        gone = self.gone - self.coming.keys()
+        gone.difference_update(*(claim.found for claim in self.claims))
+        wanted = {index for claim in self.claims for index in claim.lacking()}
+        self.gone = gone & wanted
+        gap = sorted(gone - wanted)
         if not gap or not self._nothing_behind(gap[0]):
             return
 
@@ -314,6 +326,7 @@ class Series:
             claim.indices = [moved(index) for index in claim.indices]
         for purchase in self.purchases:
             purchase.start = moved(purchase.start)
+        self.gone = {moved(index) for index in self.gone}
         self.coming = {moved(index): purchase for index, purchase in self.coming.items()}
         for reader in self.readers.values():
             reader.next = moved(reader.next)
@@ -358,3 +371,4 @@ class Series:
 
 
 _ORDER = attrgetter("order")
+_START = attrgetter("start")
