@@ -109,7 +109,7 @@ class Database:
                 self._durable = durable
             self._take_turn()
             try:
-                self._db.execute("BEGIN IMMEDIATE")
+                self._execute("BEGIN IMMEDIATE")
             finally:
                 fcntl.flock(self._turn, fcntl.LOCK_UN)
             with self._to_the_end():
@@ -119,7 +119,7 @@ class Database:
     def snapshot(self) -> Iterator[None]:
         """Read one state of the database, whatever others change meanwhile."""
         with self._lock:
-            self._db.execute("BEGIN DEFERRED")
+            self._execute("BEGIN DEFERRED")
             with self._to_the_end():
                 yield
 
@@ -145,16 +145,31 @@ class Database:
                 self._db.execute("ROLLBACK")
             raise
 
+    def _execute(self, query: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        """Run a statement, again where SQLite says without waiting that the database is locked.
+
+        It does while another connection mends the log after a crash, or is the last to close.
+        """
+        until = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                return self._db.execute(query, values)
+            except sqlite3.OperationalError as error:
+                code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+                if code != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+            time.sleep(random.uniform(0, PAUSE_S))
+
     def one(self, query: str, values: Sequence[object] = ()) -> tuple[Any, ...] | None:
         """Return the first row."""
         with self._lock:
-            row: tuple[Any, ...] | None = self._db.execute(query, values).fetchone()
+            row: tuple[Any, ...] | None = self._execute(query, values).fetchone()
         return row
 
     def all(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Return all rows."""
         with self._lock:
-            return self._db.execute(query, values).fetchall()
+            return self._execute(query, values).fetchall()
 
     def run(self, query: str, values: Sequence[object] = ()) -> int:
         """Run a statement, by itself or in a transaction; return how many rows it changed."""
