@@ -1,4 +1,4 @@
-"""Every line of the checklists that the HTTP APIs were built from has a test that names it."""
+"""Every line of the checklists that the package was built from has a test that names it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,15 @@ import pytest
 CHECKLISTS = {
     "states": (range(1, 127), ("server", "client", "stores")),
     "semantic cache": (range(1, 49), ("semantic",)),
+    "pipelines": (range(1, 123), ("pipelines",)),
+}
+
+#: Lines that have no test, and why.
+OUT_OF_SCOPE = {
+    "pipelines": {
+        114: "vLLM and OpenRouter have no client of their own: `OpenAI(base_url=...)` reaches them",
+        115: "Anthropic has no client: its API is not OpenAI's",
+    }
 }
 
 
@@ -31,4 +40,4 @@ def test_every_line_of_the_checklist_is_named_by_a_test(checklist: str) -> None:
         for file in (tests / folder).glob("test_*.py"):
             names = re.findall(r"def test((?:_\d+)+(?:_to_\d+)?)_", file.read_text())
             found |= set().union(*map(named, names))
-    assert set(lines) - found == set()
+    assert set(lines) - found == OUT_OF_SCOPE.get(checklist, {}).keys()
