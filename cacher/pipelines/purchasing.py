@@ -19,6 +19,9 @@ from cacher.pipelines.series import Claim, Purchase, Series
 from cacher.pipelines.store import SampleStore
 from cacher.typedefs import derived
 
+PAUSE_S = 0.01  # between two looks whether another process has bought
+PAUSES = 6000  # until it is taken to hang
+
 log = logging.getLogger(__name__)
 
 
@@ -68,11 +71,56 @@ class Purchasing:
         self._tasks = set()
         self.reads = Lane(loop, self._store.read, executor)
         self._writes = Lane(loop, self._add, executor)
+        self.mark = self._store.mark
 
     # ---- asking the model
 
-    def buy(self, purchases: list[Purchase], *, together: bool = False) -> None:
+    def buy(
+        self, purchases: list[Purchase], *, mark: bytes | None = None, together: bool = False
+    ) -> None:
+        """Buy samples that the store did not have, unless another process is at it.
+
+        Args:
+            purchases: What is to be bought.
+            mark: That of the store before it was asked; None: it may have been long ago.
+            together: Ask the model by one call of a group.
+        """
+        mine: list[Purchase] = []
+        for purchase in purchases:
+            want = purchase.want
+            if self._store.take(want):
+                purchase.taken = want
+                mine.append(purchase)
+            elif not purchase.buyers:  # nobody waits for it any more
+                self._bought(purchase, failed(asyncio.CancelledError()))
+            elif purchase.pauses == PAUSES:
+                mine.append(purchase)
+            else:
+                purchase.pauses += 1
+                self._loop.call_later(PAUSE_S, self.buy, [purchase])
+        if mine and self.mark() not in (mark, b""):  # who had taken them may have stored them
+            wants = [purchase.want for purchase in mine]
+            self.reads.put(wants, partial(self._looked, mine, together))
+        else:
+            self._ask(mine, together=together)
+
+    def _looked(self, purchases: list[Purchase], together: bool, found: Results) -> None:
+        """Give what others have stored meanwhile; ask the model for the rest."""
+        missing: list[Purchase] = []
+        for at, purchase in enumerate(purchases):
+            there = {} if isinstance(found, Exception) else found[at]
+            if purchase.series.left or not there:
+                missing.append(purchase)
+                continue
+            self._leave(purchase)
+            purchase.series.to_be_stored(purchase)
+            self._hand_over(purchase, there, own=False)
+            self.store_ready(purchase.series)
+        self._ask(missing, together=together)
+
+    def _ask(self, purchases: list[Purchase], *, together: bool) -> None:
         """Ask the model for samples: all by one call of a group, or each by itself."""
+        purchases = [purchase for purchase in purchases if not purchase.series.left]
         if together and purchases:
             self._buy_together(purchases)
             return
@@ -127,8 +175,16 @@ class Purchasing:
             self._shorten(purchase, len(answer.data))
         if error is not None:
             self._buyer.fail(claim, error)
+        if not answer.data:
+            self._leave(purchase)
         self.store_ready(series)
         series.close_if_idle()
+
+    def _leave(self, purchase: Purchase) -> None:
+        """Let other processes buy what this one may have bought."""
+        if purchase.taken is not None:
+            self._store.leave(purchase.taken)
+            purchase.taken = None
 
     def _shorten(self, purchase: Purchase, n: int) -> None:
         """Let those who wait for samples that will not come get them elsewhere."""
@@ -164,6 +220,7 @@ class Purchasing:
 
     def _stored(self, purchase: Purchase, stored: Results) -> None:
         """Give samples that were stored to those who wait for them."""
+        self._leave(purchase)
         series, start, samples = purchase.series, purchase.start, purchase.samples
         if series.left:
             return

@@ -25,12 +25,13 @@ from cacher.pipelines.store import SampleStore
 class Visit:
     """A call of the stage: the answers, and how many are missing."""
 
-    __slots__ = ("_answered", "answers", "claims", "missing")
+    __slots__ = ("_answered", "answers", "claims", "mark", "missing")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, n: int) -> None:
         self.answers = [_UNANSWERED] * n
         self.claims: list[Claim] = []
         self.missing = n
+        self.mark = b""  # of the store before it was read
         self._answered: asyncio.Future[None] = loop.create_future()
 
     def __await__(self) -> Any:
@@ -158,6 +159,7 @@ duplicated=[False, False, False])
                 indices = claim.indices
                 wants.append((claim.series.key, indices[0], indices[-1] + 1))
         if wants:
+            visit.mark = self._purchasing.mark()
             self._purchasing.reads.put(wants, partial(self._read, visit))
         try:
             if visit.missing:
@@ -208,7 +210,7 @@ duplicated=[False, False, False])
                 bought += self.plan(claim)
             if not series.reading:
                 series.recent = {}
-        self._purchasing.buy(bought, together=self.use_model_batch)
+        self._purchasing.buy(bought, mark=visit.mark, together=self.use_model_batch)
         for claim in visit.claims:
             if claim.series.gone:
                 self.store_ready(claim.series)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cacher.pipelines.pieces import Entry
     from cacher.pipelines.portion import Portion
     from cacher.pipelines.sample_cache import Visit
+    from cacher.pipelines.store import Want
 
 
 class Reader:
@@ -168,9 +169,13 @@ class Purchase:
         entry: Its place in the batcher, when it is the batcher that was asked.
         ended: The model has answered.
         samples: What it gave.
+        taken: What was taken in the store for it.
+        pauses: How often it waited for another process that buys the same.
     """
 
-    __slots__ = ("buyers", "claim", "ended", "entry", "n", "samples", "series", "start")
+    __slots__ = (
+        "buyers", "claim", "ended", "entry", "n", "pauses", "samples", "series", "start", "taken",
+    )  # fmt: skip
 
     def __init__(self, claim: Claim, start: int, n: int) -> None:
         self.series = claim.series
@@ -181,6 +186,13 @@ class Purchase:
         self.entry: Entry | None = None
         self.ended = False
         self.samples: list[Any] = []
+        self.taken: Want | None = None
+        self.pauses = 0
+
+    @property
+    def want(self) -> Want:
+        """What it is to bring, as a store is asked for it."""
+        return self.series.key, self.start, self.start + self.n
 
     def left_by(self, claim: Claim) -> None:
         """Let a claim go; what nobody else waits for need not be bought, if it is not yet."""
@@ -301,6 +313,11 @@ class Series:
         self.storing.remove(purchase)
         for index in range(purchase.start, purchase.start + purchase.n):
             del self.coming[index]
+
+    def to_be_stored(self, purchase: Purchase) -> None:
+        """Let a purchase be one that is being stored: another process does that."""
+        self.purchases.remove(purchase)
+        self.storing.append(purchase)
 
     def unstore(self, purchase: Purchase) -> None:
         """Let a purchase be one that is not stored yet, again."""

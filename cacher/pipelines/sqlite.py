@@ -29,6 +29,7 @@ from cacher.pipelines.rows import (
     COLUMNS,
     ENTRIES,
     MASK,
+    hash_of,
     identity,
     inserting,
     key_of,
@@ -47,10 +48,12 @@ from cacher.pipelines.store import (
     check_limit,
 )
 from cacher.stores.database import Database
+from cacher.stores.ranges import LIMIT, Ranges
 
 MERGE = 1000  # rows in `recent` before they are moved
 FOR_EVER_S = 1e6  # as long as SQLite can wait
 NOTED = 10_000  # uses that are noted in memory before they are written
+MAKING = "making"  # the name of the file of `Ranges`
 VICTIMS = 64  # keys looked up at once to be evicted
 
 
@@ -107,6 +110,7 @@ class Cache(SampleStore):
         self._uses: dict[int, float] = {}
         self._uses_known = False
         self._files.read(lambda _db, _careful: None, None)
+        self._making = Ranges(os.path.join(self.directory, MAKING))
 
     def close(self) -> None:
         """Close the files; the next call opens them again."""
@@ -114,6 +118,7 @@ class Cache(SampleStore):
             with contextlib.suppress(StoreError):
                 self._files.write(self._note_uses)
         self._files.close()
+        self._making.close()
         if self._temporary:
             shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -142,7 +147,28 @@ class Cache(SampleStore):
     def add(self, adds: Sequence[Add]) -> list[list[int]]:
         """Store samples in one transaction; see `SampleStore.add`."""
         adding = [adding_of(key, start, samples) for key, start, samples in adds]
-        return self._files.write(lambda db: self._add(db, adding))
+        places = self._files.write(lambda db: self._add(db, adding))
+        with contextlib.suppress(OSError):
+            self._making.mark()
+        return places
+
+    def take(self, want: Want) -> bool:
+        """Whether no other process of this machine has samples made; see `SampleStore.take`."""
+        try:
+            return self._making.take(*_range(want))
+        except OSError:  # nothing can be locked
+            return True
+
+    def leave(self, want: Want) -> None:
+        """Let others take samples."""
+        self._making.leave(*_range(want))
+
+    def mark(self) -> bytes:
+        """Return what is another after samples were added."""
+        try:
+            return self._making.marked()
+        except OSError:
+            return b""
 
     def replace(self, key: str, samples: Sequence[object]) -> int:
         """Let these be the samples of a key; return how many there were."""
@@ -303,6 +329,11 @@ class Cache(SampleStore):
     def compact(self) -> None:
         """Give back the space of what was removed and replaced; mend what `check` finds."""
         self._files.compact(problems_of)
+
+
+def _range(want: Want) -> tuple[int, int, int]:
+    key, start, stop = want
+    return hash_of(name_of(check_key(key))) % LIMIT, start, stop
 
 
 def _checked(db: Database, _careful: bool) -> list[str]:

@@ -86,6 +86,25 @@ class SampleStore(ABC):
             StoreError: The store cannot be written.
         """
 
+    # ---- who has samples made: these calls do not wait; here they keep nobody from anything
+
+    def take(self, want: Want) -> bool:  # noqa: ARG002
+        """Whether nobody else has any of these samples made: the caller may, until `leave`.
+
+        It keeps processes from having the same made twice.  Whoever dies has left.
+
+        Args:
+            want: A key, the first index, and the one after the last.
+        """
+        return True
+
+    def leave(self, want: Want) -> None:  # noqa: B027
+        """Let others take what `take` said yes to; what was made is stored before."""
+
+    def mark(self) -> bytes:
+        """Return another mark than before when anybody whom `take` heeds has added; "" for none."""
+        return b""
+
     # ---- what else a store does
 
     @abstractmethod

@@ -1,9 +1,9 @@
 """Ranges of places of which one process holds some, and no other process meanwhile.
 
-What is held is locked in an empty file, a byte for each place.  Such a lock belongs to the
+What is held is locked in a file, a byte for each place.  Such a lock belongs to the
 description of the open file, so that two objects of one process exclude each other like two
 processes; the system lets go of it when the process ends, however it ends.  Nobody waits here: a
-range is had or it is not.
+range is had or it is not.  The file itself holds a mark, another one after each `mark`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import struct
 import threading
 
 LIMIT = 2**61  # row and place are below
+MARK_BYTES = 8
 
 
 class Ranges:
@@ -74,8 +75,28 @@ class Ranges:
                 del self._held[row]
             self._set(fcntl.F_UNLCK, row + start, stop - start)
 
+    def mark(self) -> None:
+        """Leave another mark.
+
+        Raises:
+            OSError: The file cannot be opened or written.
+        """
+        with self._lock:
+            self._open()
+            os.pwrite(self._file, os.urandom(MARK_BYTES), 0)
+
+    def marked(self) -> bytes:
+        """Return the last mark; nothing where there is none yet.
+
+        Raises:
+            OSError: The file cannot be opened.
+        """
+        with self._lock:
+            self._open()
+            return os.pread(self._file, MARK_BYTES, 0)
+
     def close(self) -> None:
-        """Let go of everything; `take` opens the file again."""
+        """Let go of everything; the next call opens the file again."""
         with self._lock:
             self._close()
 

@@ -65,6 +65,17 @@ def test_places_may_be_as_large_as_can_be(path):
     assert not other.take(LIMIT - 1, 0, LIMIT - 1)
 
 
+def test_a_mark_is_seen_by_all_and_is_another_each_time(path):
+    one, other = Ranges(path), Ranges(path)
+    assert one.marked() == b""
+    marks = {b""}
+    for held in (one, other, one):
+        held.mark()
+        assert one.marked() == other.marked()
+        marks.add(one.marked())
+    assert len(marks) == 4
+
+
 def test_a_process_that_is_killed_holds_nothing(path):
     script = (
         "import sys; from cacher.stores.ranges import Ranges; held = Ranges(sys.argv[1]);"
