@@ -1,7 +1,4 @@
-"""Several pipelines on one folder, as in several processes: what one is buying, others wait for.
-
-Line 95 of the checklist is met but for its last words: the key then has one sample, not two.
-"""
+"""Several pipelines on one folder, as in several processes: what one is buying, others wait for."""
 
 from __future__ import annotations
 
@@ -57,7 +54,7 @@ def start(folder: Path, name: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def test_95_two_processes_that_miss_a_key_at_once_agree(tmp_path: Path) -> None:
+def test_two_processes_that_miss_a_key_at_once_pay_once(tmp_path: Path) -> None:
     first = start(tmp_path, "first")
     assert first.stdout is not None
     assert first.stdout.readline() == "asked\n"

@@ -37,8 +37,11 @@ def ask(prompt: str, n: int = 1, namespace: str = "a") -> Request:
     return Request(prompt=prompt, n=n, request_id="1", namespace=namespace)
 
 
-def test_95_two_who_miss_one_key_agree(open_samples: OpenSamples) -> None:
-    """Each asks its model before the other has stored anything."""
+def test_95_two_who_miss_one_key_agree(
+    open_samples: OpenSamples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each asks its model before the other has stored anything: none waits for the other."""
+    monkeypatch.setattr("cacher.pipelines.purchasing.PAUSES", 0)
 
     async def main() -> None:
         waiting, both = 0, asyncio.Event()
