@@ -76,7 +76,7 @@ def closed() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp())
     with Cache(folder) as cache:
         fill(cache)
-    assert sorted(os.listdir(folder)) == ["samples-1.sqlite3", "samples-1.sqlite3-turn"]
+    assert sorted(os.listdir(folder)) == ["making", "samples-1.sqlite3", "samples-1.sqlite3-turn"]
     yield folder
     shutil.rmtree(folder)
 
