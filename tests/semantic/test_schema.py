@@ -33,7 +33,7 @@ def test_schemathesis_a_little(address: str) -> None:
 
 @pytest.mark.slow
 def test_schemathesis_all_phases(address: str) -> None:
-    check(address, "--exclude-path-regex", "^/v1", "--max-time", "60")
+    check(address, "--exclude-path-regex", "^/v1", "--max-time", "40")
 
 
 @pytest.mark.slow

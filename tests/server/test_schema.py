@@ -246,12 +246,12 @@ def locked() -> Iterator[str]:
 
 @pytest.mark.slow
 def test_schemathesis_all_phases(address: str) -> None:
-    check(address, "--exclude-path-regex", "^/v1|^/analyze", "--max-time", "180")
+    check(address, "--exclude-path-regex", "^/v1|^/analyze", "--max-time", "120")
 
 
 @pytest.mark.slow
 def test_schemathesis_the_other_dialect(address: str) -> None:
-    check(address, "--include-path-regex", "^/v1/(?!analysis)", "--max-time", "60")
+    check(address, "--include-path-regex", "^/v1/(?!analysis)", "--max-time", "40")
 
 
 @pytest.mark.slow
