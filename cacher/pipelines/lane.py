@@ -79,5 +79,9 @@ class Lane:
         start = 0
         for items, done in lots:
             stop = start + len(items)
-            done(results if isinstance(results, Exception) else results[start:stop])
+            try:
+                done(results if isinstance(results, Exception) else results[start:stop])
+            except Exception as error:  # the others wait for theirs
+                told = {"message": "a call of the store was not taken up", "exception": error}
+                self._loop.call_exception_handler(told)
             start = stop

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cacher.pipelines.completion import ChatCompletion, completion, joined
 from cacher.pipelines.llm import LocalLLM, Sample, sample_seed
-from cacher.pipelines.wrapper import AsyncWrapper, SyncWrapper
+from cacher.pipelines.wrapper import AsyncWrapper, SyncWrapper, Wrapper
 from cacher.typedefs import Batch, Request, Response
 from cacher.typedefs import hash as key_of
 
@@ -64,7 +64,34 @@ class Completions:
         )  # fmt: skip
 
 
-class AsyncLocal(AsyncWrapper):
+class _Client(Wrapper):
+    """What both clients are made of."""
+
+    def __init__(
+        self,
+        model: str | PathLike[str] | Model | Engine,
+        namespace: str = "default",
+        cachedir: str | PathLike[str] = "./cache",
+        batch_size: int = 8,
+        timeout: float | None = 0.01,
+        *,
+        cache: Any = None,
+        progress: Callable[[dict[str, Any]], object] | None = None,
+        **engine_options: Any,
+    ) -> None:
+        """Open the model where it is not open."""
+        super().__init__(
+            _completions(model, batch_size, engine_options), namespace, cachedir, batch_size,
+            joined, "ordered", timeout, cache=cache, progress=progress,
+        )  # fmt: skip
+        self.pipeline.hardware_batcher.max_concurrent_batches = GROUPS
+
+    async def _cleanup(self) -> None:
+        await super()._cleanup()
+        await self.model.llm.aclose()
+
+
+class AsyncLocal(_Client, AsyncWrapper):
     """A client of a model of this package; see `cacher.pipelines.wrapper`.
 
     ``client.chat.completions.create(messages=..., n=..., max_tokens=...)`` returns a
@@ -90,31 +117,8 @@ class AsyncLocal(AsyncWrapper):
         [0, 1]
     """
 
-    def __init__(
-        self,
-        model: str | PathLike[str] | Model | Engine,
-        namespace: str = "default",
-        cachedir: str | PathLike[str] = "./cache",
-        batch_size: int = 8,
-        timeout: float | None = 0.01,
-        *,
-        cache: Any = None,
-        progress: Callable[[dict[str, Any]], object] | None = None,
-        **engine_options: Any,
-    ) -> None:
-        """Open the model where it is not open."""
-        super().__init__(
-            _completions(model, batch_size, engine_options), namespace, cachedir, batch_size,
-            joined, "ordered", timeout, cache=cache, progress=progress,
-        )  # fmt: skip
-        self.pipeline.hardware_batcher.max_concurrent_batches = GROUPS
 
-    async def _cleanup(self) -> None:
-        await super()._cleanup()
-        await self.model.llm.aclose()
-
-
-class Local(SyncWrapper):
+class Local(_Client, SyncWrapper):
     """The same with calls that return values; see `AsyncLocal`.
 
     Example:
@@ -125,29 +129,6 @@ class Local(SyncWrapper):
         >>> answer.choices[0].message.content
         ' time'
     """
-
-    def __init__(
-        self,
-        model: str | PathLike[str] | Model | Engine,
-        namespace: str = "default",
-        cachedir: str | PathLike[str] = "./cache",
-        batch_size: int = 8,
-        timeout: float | None = 0.01,
-        *,
-        cache: Any = None,
-        progress: Callable[[dict[str, Any]], object] | None = None,
-        **engine_options: Any,
-    ) -> None:
-        """Open the model where it is not open."""
-        super().__init__(
-            _completions(model, batch_size, engine_options), namespace, cachedir, batch_size,
-            joined, "ordered", timeout, cache=cache, progress=progress,
-        )  # fmt: skip
-        self.pipeline.hardware_batcher.max_concurrent_batches = GROUPS
-
-    async def _cleanup(self) -> None:
-        await super()._cleanup()
-        await self.model.llm.aclose()
 
 
 def _completions(

@@ -22,7 +22,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from cacher.errors import MissingExtraError
-from cacher.pipelines.wrapper import AsyncWrapper, SyncWrapper, openai_chat_adapter
+from cacher.pipelines.wrapper import AsyncWrapper, SyncWrapper, Wrapper, openai_chat_adapter
 from cacher.typedefs import Request, Response
 
 #: Fields of a request in prompt form that are arguments of the call.
@@ -122,7 +122,40 @@ class OpenAIModel:
         return self.client
 
 
-class AsyncOpenAI(AsyncWrapper):
+class _Client(Wrapper):
+    """What both clients are made of."""
+
+    def __init__(
+        self,
+        namespace: str = "default",
+        cachedir: str | PathLike[str] = "./cache",
+        batch_size: int = 1,
+        timeout: float | None = None,
+        *,
+        cache: Any = None,
+        max_concurrent_batches: int = 1,
+        progress: Callable[[dict[str, Any]], object] | None = None,
+        **client_options: Any,
+    ) -> None:
+        super().__init__(
+            OpenAIModel(**client_options),
+            namespace,
+            cachedir,
+            batch_size,
+            openai_chat_adapter,
+            "online",
+            timeout,
+            cache=cache,
+            max_concurrent_batches=max_concurrent_batches,
+            progress=progress,
+        )
+
+    async def _cleanup(self) -> None:
+        await super()._cleanup()
+        await self.model.aclose()
+
+
+class AsyncOpenAI(_Client, AsyncWrapper):
     """The asynchronous client.
 
     Args:
@@ -145,37 +178,8 @@ class AsyncOpenAI(AsyncWrapper):
         APIProxy(chat.completions.create)
     """
 
-    def __init__(
-        self,
-        namespace: str = "default",
-        cachedir: str | PathLike[str] = "./cache",
-        batch_size: int = 1,
-        timeout: float | None = None,
-        *,
-        cache: Any = None,
-        max_concurrent_batches: int = 1,
-        progress: Callable[[dict[str, Any]], object] | None = None,
-        **client_options: Any,
-    ) -> None:
-        super().__init__(
-            OpenAIModel(**client_options),
-            namespace,
-            cachedir,
-            batch_size,
-            openai_chat_adapter,
-            "online",
-            timeout,
-            cache=cache,
-            max_concurrent_batches=max_concurrent_batches,
-            progress=progress,
-        )
 
-    async def _cleanup(self) -> None:
-        await super()._cleanup()
-        await self.model.aclose()
-
-
-class OpenAI(SyncWrapper):
+class OpenAI(_Client, SyncWrapper):
     """The synchronous client: as `AsyncOpenAI`, with calls that return values.
 
     Example:
@@ -184,35 +188,6 @@ class OpenAI(SyncWrapper):
         ...     client.stats()["requests"]
         0
     """
-
-    def __init__(
-        self,
-        namespace: str = "default",
-        cachedir: str | PathLike[str] = "./cache",
-        batch_size: int = 1,
-        timeout: float | None = None,
-        *,
-        cache: Any = None,
-        max_concurrent_batches: int = 1,
-        progress: Callable[[dict[str, Any]], object] | None = None,
-        **client_options: Any,
-    ) -> None:
-        super().__init__(
-            OpenAIModel(**client_options),
-            namespace,
-            cachedir,
-            batch_size,
-            openai_chat_adapter,
-            "online",
-            timeout,
-            cache=cache,
-            max_concurrent_batches=max_concurrent_batches,
-            progress=progress,
-        )
-
-    async def _cleanup(self) -> None:
-        await super()._cleanup()
-        await self.model.aclose()
 
 
 def _messages(prompt: Any) -> Any:

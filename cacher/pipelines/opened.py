@@ -7,7 +7,6 @@ import sqlite3
 import time
 from functools import cache
 
-from cacher.errors import StoreError
 from cacher.pipelines.rows import APPLICATION, LAYOUT, PAGE_BYTES, TABLES, DamagedError
 from cacher.pipelines.salvage import FRAME_HEADER, LOG, read_log, salt_of
 from cacher.stores.database import Database
@@ -39,7 +38,7 @@ class Opened:
     def open(self, timeout_s: float) -> None:
         """Open the connections, making the database where it is missing."""
         self.writer = writer = Database(self.path, timeout_s=timeout_s)
-        _refuse_strangers(writer, self.path)
+        writer.refuse_strangers(APPLICATION, LAYOUT)
         writer.one(f"PRAGMA page_size = {PAGE_BYTES}")
         writer.begin(TABLES, LAYOUT, precious=True, check=False)
         if writer.all(SCHEMA) != _expected_schema():
@@ -57,7 +56,7 @@ class Opened:
             return
         try:
             self.reader = Database(self.path, reading="mode=ro")
-            _refuse_strangers(self.reader, self.path)
+            self.reader.refuse_strangers(APPLICATION, LAYOUT)
         except sqlite3.OperationalError:  # no log can be made
             if self.reader is not None:
                 self.reader.close()
@@ -65,7 +64,7 @@ class Opened:
                 raise
             self._immutable = True
             self.reader = Database(self.path, reading="mode=ro&immutable=1")
-            _refuse_strangers(self.reader, self.path)
+            self.reader.refuse_strangers(APPLICATION, LAYOUT)
         self._version = self._found()
 
     def _found(self) -> tuple[int, ...] | None:
@@ -100,20 +99,6 @@ def is_damage(error: sqlite3.Error) -> bool:
 def path_of(folder: str, number: int) -> str:
     """Return the name of a database."""
     return os.path.join(folder, f"samples-{number}.sqlite3")
-
-
-def _refuse_strangers(db: Database, path: str) -> None:
-    """A database of something else stays as it is, and so does one of a later layout."""
-    with db.snapshot():  # another process may be making the tables
-        tables = db.one("SELECT count(*) FROM sqlite_master")
-        found = db.one("PRAGMA application_id"), db.one("PRAGMA user_version")
-    if tables == (0,) and found == ((0,), (0,)):
-        return
-    if found[0] != (APPLICATION,):
-        raise StoreError(f"{path!r} is a database of something else")
-    if found[1] != (LAYOUT,):
-        layout = found[1] and found[1][0]
-        raise StoreError(f"{path!r} has layout {layout}, this version reads {LAYOUT}")
 
 
 @cache

@@ -112,7 +112,7 @@ class Purchasing:
             if purchase.series.left or not there:
                 missing.append(purchase)
                 continue
-            self._leave(purchase)
+            self.leave(purchase)
             purchase.series.to_be_stored(purchase)
             self._hand_over(purchase, there, own=False)
             self.store_ready(purchase.series)
@@ -176,11 +176,11 @@ class Purchasing:
         if error is not None:
             self._buyer.fail(claim, error)
         if not answer.data:
-            self._leave(purchase)
+            self.leave(purchase)
         self.store_ready(series)
         series.close_if_idle()
 
-    def _leave(self, purchase: Purchase) -> None:
+    def leave(self, purchase: Purchase) -> None:
         """Let other processes buy what this one may have bought."""
         if purchase.taken is not None:
             self._store.leave(purchase.taken)
@@ -220,7 +220,7 @@ class Purchasing:
 
     def _stored(self, purchase: Purchase, stored: Results) -> None:
         """Give samples that were stored to those who wait for them."""
-        self._leave(purchase)
+        self.leave(purchase)
         series, start, samples = purchase.series, purchase.start, purchase.samples
         if series.left:
             return

@@ -293,6 +293,8 @@ duplicated=[False, False, False])
 
     def _leave(self) -> None:
         for series in list(self._series.values()):
+            for purchase in (*series.purchases, *series.storing):
+                self._purchasing.leave(purchase)
             series.leave()
         self._series = {}
         self._emptied = None

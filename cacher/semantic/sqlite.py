@@ -104,25 +104,11 @@ class SqliteEntryStore(EntryStore):
             raise StoreError(f"{self._path!r} cannot be opened: {reason(error)}") from error
         with contextlib.ExitStack() as undo, self._trouble("opened"):
             undo.callback(self._writer.close)
-            self._refuse_strangers()
+            self._writer.refuse_strangers(APPLICATION, LAYOUT)
             self._writer.begin(TABLES, LAYOUT, precious=True)
             self._reader = Database(self._path)
             self._file, self._process = self._which(), os.getpid()
             undo.pop_all()
-
-    def _refuse_strangers(self) -> None:
-        """A database of something else stays as it is, and so does one of a later layout."""
-        db = self._writer
-        with db.snapshot():  # another process may be making the tables
-            tables = db.one("SELECT count(*) FROM sqlite_master")
-            found = db.one("PRAGMA application_id"), db.one("PRAGMA user_version")
-        if tables == (0,) and found == ((0,), (0,)):
-            return
-        if found[0] != (APPLICATION,):
-            raise StoreError(f"{self._path!r} is a database of something else")
-        if found[1] != (LAYOUT,):
-            layout = found[1] and found[1][0]
-            raise StoreError(f"{self._path!r} has layout {layout}, this version reads {LAYOUT}")
 
     def close(self) -> None:
         """Close the file."""

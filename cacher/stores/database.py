@@ -22,6 +22,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from cacher.errors import StoreError
+
 BUSY_TIMEOUT_S = 10.0
 TURN = "-turn"  # the name of the file beside the database ends so
 PAUSE_S = 0.004  # at most this long between two looks whether the turn is free
@@ -38,6 +40,7 @@ class Database:
             timeout_s: How long writers wait for each other; None: `BUSY_TIMEOUT_S`.
             reading: Only read, and make nothing: the options of SQLite's address of the file.
         """
+        self._path = path
         self._timeout_s = BUSY_TIMEOUT_S if timeout_s is None else timeout_s
         self._lock = threading.RLock()
         self._turn = -1
@@ -68,6 +71,23 @@ class Database:
             if self._turn >= 0:
                 os.close(self._turn)
                 self._turn = -1
+
+    def refuse_strangers(self, application: int, layout: int) -> None:
+        """Raise unless the database is empty, or is one of this application and layout.
+
+        Raises:
+            StoreError: It is of something else, or of a later version.
+        """
+        with self.snapshot():  # another process may be making the tables
+            tables = self.one("SELECT count(*) FROM sqlite_master")
+            found = self.one("PRAGMA application_id"), self.one("PRAGMA user_version")
+        if tables == (0,) and found == ((0,), (0,)):
+            return
+        if found[0] != (application,):
+            raise StoreError(f"{self._path!r} is a database of something else")
+        if found[1] != (layout,):
+            other = found[1] and found[1][0]
+            raise StoreError(f"{self._path!r} has layout {other}, this version reads {layout}")
 
     def begin(self, tables: str, layout: int, *, precious: bool, check: bool = True) -> None:
         """Check the file, and make its tables where it has none of that layout.

@@ -11,25 +11,11 @@ import redis
 from cacher.pipelines.redis import RedisCache
 from cacher.pipelines.sqlite import Cache
 from cacher.pipelines.store import SampleStore
-from tests.stores.conftest import RedisServer
+from tests.stores.conftest import redis_server, redis_url
+
+__all__ = ["redis_server", "redis_url"]
 
 OpenSamples = Callable[..., SampleStore]
-
-
-@pytest.fixture(scope="session")
-def samples_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server for all tests."""
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    yield server.url
-    server.kill()
-
-
-@pytest.fixture
-def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A server of the test's own, to be killed."""
-    server = RedisServer(tmp_path)
-    yield server
-    server.kill()
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -40,7 +26,7 @@ def samples_at(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         folder.mkdir()
         yield str(folder)
         return
-    url = request.getfixturevalue("samples_url")
+    url = request.getfixturevalue("redis_url")
     yield url
     with redis.Redis.from_url(url) as client:
         client.flushall()

@@ -16,14 +16,14 @@ from tests.stores.conftest import RedisServer
 
 
 @pytest.fixture
-def client(samples_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(samples_url) as client:
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_url) as client:
         yield client
         client.flushall()
 
 
-def test_damage_is_left_out(samples_url: str, client: redis.Redis) -> None:
-    cache = RedisCache(samples_url)
+def test_damage_is_left_out(redis_url: str, client: redis.Redis) -> None:
+    cache = RedisCache(redis_url)
     cache.add([("a", 0, ["0", "1", "2"]), ("b", 0, ["b"])])
     name = "cacher:{samples}:list:a"
     record = client.hget(name, "1")
@@ -37,16 +37,16 @@ def test_damage_is_left_out(samples_url: str, client: redis.Redis) -> None:
     cache.close()
 
 
-def test_a_value_of_a_later_version_is_an_error(samples_url: str, client: redis.Redis) -> None:
-    cache = RedisCache(samples_url)
+def test_a_value_of_a_later_version_is_an_error(redis_url: str, client: redis.Redis) -> None:
+    cache = RedisCache(redis_url)
     client.hset("cacher:{samples}:list:a", "0", module._record(b"a", 7, b"text"))
     with pytest.raises(StoreError, match="sample 0 of 'a'"):
         cache.samples("a")
     cache.close()
 
 
-def test_what_the_server_evicts_is_not_there(samples_url: str, client: redis.Redis) -> None:
-    cache = RedisCache(samples_url)
+def test_what_the_server_evicts_is_not_there(redis_url: str, client: redis.Redis) -> None:
+    cache = RedisCache(redis_url)
     cache.extend("a", ["0", "1", "2"])
     client.delete("cacher:{samples}:list:a")
     assert cache.samples("a") == []
@@ -55,8 +55,8 @@ def test_what_the_server_evicts_is_not_there(samples_url: str, client: redis.Red
     cache.close()
 
 
-def test_caches_share_a_database(samples_url: str, client: redis.Redis) -> None:
-    one, two = RedisCache(samples_url), RedisCache(samples_url, prefix="other")
+def test_caches_share_a_database(redis_url: str, client: redis.Redis) -> None:
+    one, two = RedisCache(redis_url), RedisCache(redis_url, prefix="other")
     one.extend("a", ["one"])
     assert "a" not in two
     assert two.extend("a", ["two"]) == 0
@@ -68,10 +68,10 @@ def test_caches_share_a_database(samples_url: str, client: redis.Redis) -> None:
 
 
 def test_a_write_that_is_sent_again_is_not_done_twice(
-    samples_url: str, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the client does when the connection broke before the answer came."""
-    cache = RedisCache(samples_url)
+    cache = RedisCache(redis_url)
     cache.extend("a", ["first"])
     monkeypatch.setattr(module, "unique", lambda: "token")
     for _ in range(2):
@@ -101,8 +101,8 @@ def test_the_server_dies_and_comes_back(
         RedisCache("redis://127.0.0.1:1/0")
 
 
-def test_far_indices(samples_url: str, client: redis.Redis) -> None:
-    cache = RedisCache(samples_url)
+def test_far_indices(redis_url: str, client: redis.Redis) -> None:
+    cache = RedisCache(redis_url)
     far = MAX_INDEX - 3
     assert cache.add([("a", far, ["x"]), ("a", 0, ["y"])]) == [[far], [0]]
     assert cache.read([("a", 0, MAX_INDEX)]) == [{0: "y", far: "x"}]

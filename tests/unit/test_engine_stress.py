@@ -10,8 +10,10 @@ import asyncio
 import gc
 import random
 import threading
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from typing import Any
 
 import pytest
@@ -193,8 +195,7 @@ class Crowd:
             assert not worker.is_alive()
 
 
-@pytest.mark.parametrize("seeds", [range(8), pytest.param(range(8, 100), marks=pytest.mark.slow)])
-def test_in_a_crowd_each_state_is_as_if_it_were_alone(seeds: range) -> None:
+def run_crowds(seeds: range) -> None:
     alone = cacher.load("tales", threads=1)
     page = alone.info.page_bytes
     models = [cacher.load("tales", threads=n, kv_budget=60 * page) for n in (1, 2)]
@@ -209,3 +210,13 @@ def test_in_a_crowd_each_state_is_as_if_it_were_alone(seeds: range) -> None:
         gc.collect()
         assert model.stats.pages_live == 0
         model.check()
+
+
+def test_in_a_crowd_each_state_is_as_if_it_were_alone() -> None:
+    run_crowds(range(8))
+
+
+@pytest.mark.slow
+def test_in_many_crowds_each_state_is_as_if_it_were_alone() -> None:
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as processes:
+        list(processes.map(run_crowds, [range(8, 154), range(154, 300)]))
