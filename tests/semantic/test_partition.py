@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import time
 
@@ -207,16 +208,20 @@ def test_an_interruption_leaves_whole_entries() -> None:
 
     before = signal.signal(signal.SIGALRM, stop)
     partition = Partition(DIMENSION, max_size=300, eviction="lru", ttl_s=0)
+    rng = random.Random(7)
     stopped = number = 0
+    took = 1e-3  # about what it takes: the alarm rings somewhere within
     try:
         while stopped < 60:
             records = [record(number + i, number + i) for i in range(200)]
             number += 200
             write, _ = partition.plan(records)
+            began = time.perf_counter()
             try:
                 try:
-                    signal.setitimer(signal.ITIMER_REAL, 2e-5 * (1 + stopped))
+                    signal.setitimer(signal.ITIMER_REAL, rng.uniform(2e-5, took))
                     partition.apply(Changes(0, False, write.put, write.remove, {}))
+                    took = time.perf_counter() - began
                 finally:
                     signal.setitimer(signal.ITIMER_REAL, 0)
             except StoppedError:
