@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from cacher import typedefs
@@ -34,8 +34,8 @@ class _Assembly(Front):
     async def serve(self, portions: list[Portion]) -> list[Answer]:
         return await self._first.serve(portions)
 
-    async def _answer(self, portion: Portion) -> Answer:
-        return await self._first._answer(portion)
+    def _answer(self, portion: Portion) -> Awaitable[Answer]:
+        return self._first._answer(portion)
 
     def _leave(self) -> None:
         """Forget nothing: the stages do."""

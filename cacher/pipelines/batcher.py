@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ from cacher.checks import boolean, integer, number, string
 from cacher.errors import PipelineClosed
 from cacher.pipelines.calls import Calls
 from cacher.pipelines.counters import Counters, Progress
-from cacher.pipelines.pieces import Entry, PieceQueue
+from cacher.pipelines.pieces import Entry, PieceQueue, ignore
 from cacher.pipelines.portion import Answer, Portion, another, failed
 from cacher.pipelines.stage import Front, Stage
 
@@ -107,19 +107,10 @@ class AsyncBatcher(Front):
         if self._foreign:
             self._next = Calls(self.model, counters, isolate=self.isolate_failures)
 
-    async def _answer(self, portion: Portion) -> Answer:
+    def _answer(self, portion: Portion) -> Awaitable[Answer]:
         answered: asyncio.Future[Answer] = self._bind().create_future()
-
-        def note(answer: Answer) -> None:
-            if not answered.done():  # a caller that was cancelled has not noticed it yet
-                answered.set_result(answer)
-
-        entry = self.enter(portion, note)
-        try:
-            return await answered
-        except BaseException:
-            self.withdraw(entry)
-            raise
+        self.enter(portion, partial(_note, answered))
+        return answered
 
     async def serve(self, portions: list[Portion]) -> list[Answer]:  # noqa: D102 - as in Stage
         left = len(portions)
@@ -132,13 +123,14 @@ class AsyncBatcher(Front):
             if not left and not answered.done():
                 answered.set_result(None)
 
-        entries = [self.enter(portion, partial(note, portion)) for portion in portions]
         try:
-            if entries:
+            for portion in portions:
+                self.enter(portion, partial(note, portion))
+            if portions:
                 await answered
         except BaseException:
-            for entry in entries:
-                self.withdraw(entry)
+            for portion in portions:
+                portion.withdraw()
             raise
         return [portion.answer for portion in portions if portion.answer is not None]
 
@@ -159,7 +151,7 @@ class AsyncBatcher(Front):
         if portion.first >= 0:  # a piece of another batcher, which gets pieces of its own
             portion.parts = [Portion(portion.as_request(), portion.n)]
             portion = portion.parts[0]
-        entry = Entry(portion, loop.time(), done)
+        entry = Entry(portion, loop.time(), done, self)
         self.queue.entries[entry] = None
         self._queued(entry.n)
         if not self._expecting or self.queue.size >= self.batch_size or self._hurry:
@@ -182,9 +174,8 @@ class AsyncBatcher(Front):
 
     def withdraw(self, entry: Entry) -> None:
         """Let a request go that nobody waits for: what is queued leaves, what is sent is lost."""
-        entry.done = _ignore
+        entry.done = ignore
         self.keep(entry, 0)
-        entry.portion.drop()
 
     def _queued(self, n: int) -> None:
         self.queue.size += n
@@ -325,7 +316,7 @@ class AsyncBatcher(Front):
     def _release(self, kind: type[BaseException], *args: object) -> None:
         """Let all callers go whose pieces wait."""
         for entry in list(self.queue.entries):
-            done, entry.done = entry.done, _ignore
+            done, entry.done = entry.done, ignore
             self.keep(entry, 0)
             done(failed(kind(*args)))
 
@@ -346,5 +337,6 @@ class AsyncBatcher(Front):
         self.worker_task = None
 
 
-def _ignore(_: Answer) -> None:
-    """Take an answer that nobody waits for."""
+def _note(answered: asyncio.Future[Answer], answer: Answer) -> None:
+    if not answered.done():  # a caller that was cancelled has not noticed it yet
+        answered.set_result(answer)

@@ -56,18 +56,19 @@ class Lane:
             n += 1
         lots, self._waiting = self._waiting[:n], self._waiting[n:]
         if self._executor is None:
-            self._end(lots, self._run(items))
+            self._end(lots, self.run(items))
         else:
             self._executor.submit(self._in_thread, lots, items)
 
-    def _run(self, items: list[Any]) -> Results:
+    def run(self, items: list[Any]) -> Results:
+        """Call at once, in this thread; return what the call raised."""
         try:
             return self._call(items)
         except Exception as error:
             return error
 
     def _in_thread(self, lots: list[tuple[list[Any], Done]], items: list[Any]) -> None:
-        results = self._run(items)
+        results = self.run(items)
         with suppress(RuntimeError):  # the event loop was closed: nobody waits
             self._loop.call_soon_threadsafe(self._end, lots, results)
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from cacher.pipelines.portion import Answer, Portion, failed
+
+if TYPE_CHECKING:
+    from cacher.pipelines.batcher import AsyncBatcher
 
 
 class Entry:
@@ -19,36 +23,54 @@ class Entry:
         left: How many are without an answer.
         since: When it entered the queue, in the time of the event loop.
         done: Called with the answer to all pieces, once it is there.
+        batcher: Whose queue it is.
     """
 
-    __slots__ = ("done", "left", "n", "portion", "sent", "since")
+    __slots__ = ("batcher", "done", "left", "n", "portion", "sent", "since")
 
-    def __init__(self, portion: Portion, since: float, done: Callable[[Answer], object]) -> None:
+    def __init__(
+        self,
+        portion: Portion,
+        since: float,
+        done: Callable[[Answer], object],
+        batcher: AsyncBatcher,
+    ) -> None:
         self.portion = portion
+        self.batcher = batcher
         self.n = self.left = portion.n
         self.sent = 0
         self.since = since
         self.done = done
-        portion.parts = []
+        portion.entry = self
 
     def next_pieces(self, n: int) -> Portion:
-        """Return the next pieces, which leave the queue."""
-        portion = Portion(self.portion.request, n, self.sent)
-        assert self.portion.parts is not None
-        self.portion.parts.append(portion)
+        """Return the next pieces, which leave the queue; all of them are the portion itself."""
+        portion = self.portion
+        if n == portion.n:
+            portion.first = 0
+        else:
+            if portion.parts is None:
+                portion.parts = []
+            portion.parts.append(Portion(portion.request, n, self.sent))
+            portion = portion.parts[-1]
         self.sent += n
         return portion
 
     def finish(self) -> None:
         """Join the answers of the pieces, in their order."""
-        parts = self.portion.parts or []
-        answer = parts[0].answer if parts else None
+        answer, parts = self.portion.answer, self.portion.parts
+        if answer is None and parts:
+            answer = parts[0].answer
+            for part in parts[1:]:
+                if answer is not None and part.answer is not None:
+                    answer.extend(part.answer)
         if answer is None:  # withdrawn as a whole
             answer = failed(asyncio.CancelledError())
-        for part in parts[1:]:
-            if part.answer is not None:
-                answer.extend(part.answer)
         self.done(answer)
+
+
+def ignore(_: Answer) -> None:
+    """Take an answer that nobody waits for."""
 
 
 class PieceQueue:

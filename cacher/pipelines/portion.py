@@ -16,7 +16,8 @@ from cacher.typedefs import derived
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cacher.pipelines.series import Claim
+    from cacher.pipelines.ledger import Hold
+    from cacher.pipelines.pieces import Entry
 
 MAX_SUFFIX = 600  # digits of a piece's number: Python reads more only on demand
 
@@ -66,15 +67,16 @@ class Portion:
         first: The number of the first of them; -1 when the request was not split into pieces.
         parts: The portions it was split into, when a stage did that.
         members: The portions it was merged from, when a stage did that.
-        claim: The claim on samples that it is, or is part of, until these are delivered or not.
+        claim: What holds samples for it, and maybe for others, until these are delivered or not.
         offset: Where its samples begin within the claim.
+        entry: Its place in the queue of a batcher, when it came to one.
         dropped: Nobody waits for it any more.
         answer: Its answer, once there.
     """
 
     __slots__ = (
-        "_hash", "_key", "answer", "claim", "dropped", "first", "members", "n", "offset", "parts",
-        "request",
+        "_hash", "_key", "answer", "claim", "dropped", "entry", "first", "members", "n", "offset",
+        "parts", "request",
     )  # fmt: skip
 
     def __init__(self, request: Any, n: int, first: int = -1) -> None:
@@ -83,8 +85,9 @@ class Portion:
         self.first = first
         self.parts: list[Portion] | None = None
         self.members: list[Portion] | None = None
-        self.claim: Claim | None = None
+        self.claim: Hold | None = None
         self.offset = 0
+        self.entry: Entry | None = None
         self.dropped = False
         self.answer: Answer | None = None
         self._hash: Callable[[Any], str] | None = None
@@ -143,6 +146,12 @@ class Portion:
         elif self.parts is not None:
             for part in self.parts:
                 part.take()
+
+    def withdraw(self) -> None:
+        """Drop it, and let what of it is queued leave the queue."""
+        if self.entry is not None:
+            self.entry.batcher.withdraw(self.entry)
+        self.drop()
 
     def drop(self) -> None:
         """Give back what was reserved for it: it is not delivered, and nobody waits for it."""

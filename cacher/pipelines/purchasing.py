@@ -56,7 +56,7 @@ class Purchasing:
         self._model = model
         self._store = store
         self._strict = strict
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], list[Purchase]] = {}
         self._warned = False
         self.kept: dict[str, dict[int, Any]] = {}  # what could not be stored
 
@@ -68,8 +68,9 @@ class Purchasing:
     def bind(self, loop: asyncio.AbstractEventLoop, executor: Executor | None) -> None:
         """Belong to an event loop; what belonged to another one is left."""
         self._loop = loop
-        self._tasks = set()
-        self.reads = Lane(loop, self._store.read, executor)
+        self._tasks = {}
+        self.reads_here = executor is None or self._store.reads_quickly
+        self.reads = Lane(loop, self._store.read, None if self.reads_here else executor)
         self._writes = Lane(loop, self._add, executor)
         self.mark = self._store.mark
 
@@ -122,15 +123,15 @@ class Purchasing:
         """Ask the model for samples: all by one call of a group, or each by itself."""
         purchases = [purchase for purchase in purchases if not purchase.series.left]
         if together and purchases:
-            self._buy_together(purchases)
+            requests = [_request_for(purchase) for purchase in purchases]
+            self._call(purchases, self._calls.answers(requests))
             return
         for purchase in purchases:
             request = _request_for(purchase)
             if isinstance(self._model, AsyncBatcher):
                 self._enter(self._model, purchase, request)
             else:
-                task = self._task(self._calls.answer(request))
-                task.add_done_callback(partial(self._answered, purchase))
+                self._call([purchase], self._calls.answer(request))
 
     def _enter(self, batcher: AsyncBatcher, purchase: Purchase, request: Any) -> None:
         portion = Portion(request, request.n)
@@ -139,25 +140,22 @@ class Purchasing:
         except Exception as error:  # it was closed
             self._bought(purchase, failed(error))
 
-    def _buy_together(self, purchases: list[Purchase]) -> None:
-        def answered(task: asyncio.Task[list[Answer]]) -> None:
-            error = asyncio.CancelledError() if task.cancelled() else task.exception()
-            for at, purchase in enumerate(purchases):
-                answer = failed(another(error)) if error is not None else task.result()[at]
-                self._bought(purchase, answer)
-
-        requests = [_request_for(purchase) for purchase in purchases]
-        self._task(self._calls.answers(requests)).add_done_callback(answered)
-
-    def _task(self, call: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    def _call(self, purchases: list[Purchase], call: Coroutine[Any, Any, Any]) -> None:
+        """Let a call of the model run, which returns an answer, or one for each purchase."""
         task = self._loop.create_task(call)
-        self._tasks.add(task)
-        return task
+        self._tasks[task] = purchases
+        task.add_done_callback(self._answered)
 
-    def _answered(self, purchase: Purchase, task: asyncio.Task[Answer]) -> None:
-        self._tasks.discard(task)
+    def _answered(self, task: asyncio.Task[Any]) -> None:
+        purchases = self._tasks.pop(task, ())
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        self._bought(purchase, task.result() if error is None else failed(error))
+        if error is not None:
+            answers = [failed(error), *(failed(another(error)) for _ in purchases[1:])]
+        else:
+            given = task.result()
+            answers = given if isinstance(given, list) else [given]
+        for purchase, answer in zip(purchases, answers, strict=True):
+            self._bought(purchase, answer)
 
     def _bought(self, purchase: Purchase, answer: Answer) -> None:
         """Store what the model gave, when its turn has come; what it did not, others may buy."""
@@ -234,8 +232,8 @@ class Purchasing:
             kept = self.kept.setdefault(series.key, {})
             kept.update((start + i, detached(sample)) for i, sample in enumerate(samples))
         else:
-            told = self._counters.tell
-            told("stored", key=series.key, index=places[0], count=len(places))
+            if self._counters.watcher is not None:
+                self._counters.tell("stored", key=series.key, index=places[0], count=len(places))
             if places[0] != start or places[-1] != start + len(samples) - 1:
                 want = (series.key, start, start + len(samples))
                 self.reads.put([want], partial(self._displaced, purchase))
@@ -257,7 +255,7 @@ class Purchasing:
         for index, sample in enumerate(purchase.samples[: purchase.n], purchase.start):
             if index not in there:
                 there[index] = sample
-                purchase.claim.own.add(index)
+                purchase.claim.own |= {index}
         self._hand_over(purchase, there, own=False)
 
     def _hand_over(self, purchase: Purchase, samples: dict[int, Any], *, own: bool) -> None:
@@ -268,16 +266,18 @@ class Purchasing:
             series.recent.update((i, detached(sample)) for i, sample in samples.items())
         bought: list[Purchase] = []
         for claim in purchase.buyers:
-            claim.waiting.discard(purchase)
+            if purchase in claim.waiting:
+                claim.waiting.remove(purchase)
             if claim is not purchase.claim:
                 claim.found.update((i, detached(sample)) for i, sample in samples.items())
             else:
                 claim.found.update(samples)
                 if own:
-                    claim.own.update(samples)
+                    claim.own |= samples.keys()
             if not claim.waiting:
                 bought += self._buyer.plan(claim)
-        self.buy(bought)
+        if bought:
+            self.buy(bought)
         series.close_if_idle()
 
     def note_error(self, what: str, error: Exception) -> None:

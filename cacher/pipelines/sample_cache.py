@@ -14,10 +14,11 @@ from cacher.checks import boolean, choice
 from cacher.pipelines.calls import check_model
 from cacher.pipelines.counters import Counters, Progress
 from cacher.pipelines.lane import Results
+from cacher.pipelines.ledger import Hold, Ledger
 from cacher.pipelines.mapping import MappingStore
 from cacher.pipelines.portion import Answer, Portion, detached, failed
 from cacher.pipelines.purchasing import Purchasing, as_store_error
-from cacher.pipelines.series import Claim, Ledger, Purchase, Series
+from cacher.pipelines.series import Claim, Purchase, Series
 from cacher.pipelines.stage import Front
 from cacher.pipelines.store import SampleStore
 
@@ -27,21 +28,23 @@ class Visit:
 
     __slots__ = ("_answered", "answers", "claims", "mark", "missing")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, n: int) -> None:
+    def __init__(self, n: int) -> None:
         self.answers = [_UNANSWERED] * n
         self.claims: list[Claim] = []
         self.missing = n
         self.mark = b""  # of the store before it was read
-        self._answered: asyncio.Future[None] = loop.create_future()
+        self._answered: asyncio.Future[None] | None = None
 
-    def __await__(self) -> Any:
-        return self._answered.__await__()
+    def end(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+        """Return what is done once no answer is missing."""
+        self._answered = loop.create_future()
+        return self._answered
 
     def answer(self, place: int, answer: Answer) -> None:
         """Note an answer."""
         self.answers[place] = answer
         self.missing -= 1
-        if not self.missing and not self._answered.done():
+        if not self.missing and self._answered is not None and not self._answered.done():
             self._answered.set_result(None)
 
     def left_by(self, claim: Claim) -> None:
@@ -63,7 +66,7 @@ class AsyncCacher(Front):
     Attributes:
         model: Where samples are bought.
         cache: What was passed as such.
-        namespace2used_counts: By namespace and key, how many samples were handed out.
+        namespace2used_counts: By namespace and key, how many samples were handed out, or are being.
 
     Example:
         >>> import asyncio
@@ -140,30 +143,29 @@ duplicated=[False, False, False])
 
     @property
     def namespace2used_counts(self) -> MutableMapping[Any, dict[str, int]]:
-        """By namespace and key, how many samples were handed out."""
+        """By namespace and key, how many samples were handed out, or are being."""
         return self._ledger.used
 
     @property
     def used_counts(self) -> dict[str, int]:
-        """By key, how many samples were handed out in namespace None."""
+        """By key, how many samples were handed out in namespace None, or are being."""
         return self._ledger.used.setdefault(None, {})
 
     # ---- claims
 
     async def serve(self, portions: list[Portion]) -> list[Answer]:  # noqa: D102 - as in Stage
-        visit = Visit(self._bind(), len(portions))
-        wants = []
-        for place, portion in enumerate(portions):
-            claim = self._claim(visit, place, portion)
-            if claim is not None:
-                indices = claim.indices
-                wants.append((claim.series.key, indices[0], indices[-1] + 1))
-        if wants:
-            visit.mark = self._purchasing.mark()
-            self._purchasing.reads.put(wants, partial(self._read, visit))
+        visit = Visit(len(portions))
+        loop = self._bind()
         try:
+            holds = [
+                (place, hold)
+                for place, portion in enumerate(portions)
+                if (hold := self._hold(visit, place, portion)) is not None
+            ]
+            if holds:
+                self._look(visit, holds)
             if visit.missing:
-                await visit
+                await visit.end(loop)
         except BaseException:
             for portion in portions:
                 for member in portion.members or (portion,):
@@ -171,7 +173,7 @@ duplicated=[False, False, False])
             raise
         return visit.answers
 
-    def _claim(self, visit: Visit, place: int, portion: Portion) -> Claim | None:
+    def _hold(self, visit: Visit, place: int, portion: Portion) -> Hold | None:
         """Reserve what a request is to get; None when it is answered without."""
         try:
             key = portion.key(self.hash)
@@ -183,33 +185,71 @@ duplicated=[False, False, False])
             visit.answer(place, answer)
             return None
         series = self._series.get(key)
-        if series is None:
-            series = self._series[key] = Series(key, self._ledger, self)
-        elif series.gone:
+        if series is not None and series.gone:
             series.move_up()
-        claim = Claim(series, portion, next(self._order), visit, place)
-        series.reading += 1
+        return Hold(self._ledger, portion, key)
+
+    def _look(self, visit: Visit, holds: list[tuple[int, Hold]]) -> None:
+        """Read what the store has.
+
+        A store that is asked in this thread can hand out at once; else others may get and store
+        samples meanwhile, to which claims must be known.
+        """
+        wants = [hold.want for _, hold in holds]
+        visit.mark = self._purchasing.mark()
+        if not self._purchasing.reads_here:
+            for place, hold in holds:
+                claim = self._claim(visit, place, hold)
+                claim.series.reading += 1
+            self._purchasing.reads.put(wants, partial(self._read, visit))
+            return
+        found = self._purchasing.reads.run(wants)
+        if isinstance(found, Exception):
+            self._purchasing.note_error("read", found)
+        bought: list[Purchase] = []
+        for at, (place, hold) in enumerate(holds):
+            samples = {} if isinstance(found, Exception) else found[at]
+            data = [samples[index] for index in hold.indices if index in samples]
+            n = len(data)
+            if n == len(hold.indices):
+                visit.answer(place, Answer(data, [True] * n, [False] * n))
+            else:
+                bought += self._lacks(self._claim(visit, place, hold), found, samples)
+        if bought:
+            self._buy(visit, bought)
+
+    def _claim(self, visit: Visit, place: int, hold: Hold) -> Claim:
+        series = self._series.get(hold.key)
+        if series is None:
+            series = self._series[hold.key] = Series(hold.key, self._ledger, self)
+        claim = Claim(series, hold, next(self._order), visit, place)
         visit.claims.append(claim)
         return claim
 
     def _read(self, visit: Visit, found: Results) -> None:
-        """Look at what the store has for the claims of a call; buy what it has not."""
+        """Look at what a store that was asked elsewhere has for the claims of a call."""
         if isinstance(found, Exception):
             self._purchasing.note_error("read", found)
         bought: list[Purchase] = []
         for at, claim in enumerate(visit.claims):
             series = claim.series
             series.reading -= 1
-            if not claim.parties:  # nobody waits for it any more
-                pass
-            elif isinstance(found, Exception) and self._strict:
-                self.fail(claim, as_store_error(found))
-            else:
-                if not isinstance(found, Exception):
-                    claim.found = found[at]
-                bought += self.plan(claim)
+            if claim.parties:  # somebody waits for it still
+                samples = {} if isinstance(found, Exception) else found[at]
+                bought += self._lacks(claim, found, samples)
             if not series.reading:
                 series.recent = {}
+        self._buy(visit, bought)
+
+    def _lacks(self, claim: Claim, found: Results, samples: dict[int, Any]) -> list[Purchase]:
+        """Plan for a claim that was given some samples, or could not be; return what to buy."""
+        if isinstance(found, Exception) and self._strict:
+            self.fail(claim, as_store_error(found))
+            return []
+        claim.found = samples
+        return self.plan(claim)
+
+    def _buy(self, visit: Visit, bought: list[Purchase]) -> None:
         self._purchasing.buy(bought, mark=visit.mark, together=self.use_model_batch)
         for claim in visit.claims:
             if claim.series.gone:

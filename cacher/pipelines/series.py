@@ -1,11 +1,10 @@
 """The samples of one key while requests for it are under way: who has which, and what is coming.
 
-The store holds the samples, under indices 0, 1, 2, ...  A namespace reads the list of a key by a
-`Reader`: it gives a request the lowest indices that it has neither handed out nor reserved.  The
-request's `Claim` holds them until the samples were delivered, or not.  What the store does not have
-is bought by a `Purchase`, which others may wait for.  A `Series` is all of this for one key, and is
-gone when nothing is under way; what remains is how many samples each namespace was handed out, in
-the `Ledger`.
+The store holds the samples, under indices 0, 1, 2, ...  The `Ledger` gives a request the lowest
+indices that its namespace was not given, and a `Hold` keeps them for it until the samples were
+delivered, or not.  One that lacks samples is a `Claim`.  What the store does not have is bought by
+a `Purchase`, which others may wait for.  A `Series` is all of this for one key, and is gone when
+nothing is under way.
 
 1. No index is reserved twice, nor reserved again once it was handed out, within a namespace.
 2. Samples are stored in the order of the indices that they are planned for, which is that in which
@@ -17,9 +16,12 @@ the `Ledger`.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Set
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol
+
+from cacher.pipelines.ledger import Hold, Ledger
 
 if TYPE_CHECKING:
     from cacher.pipelines.pieces import Entry
@@ -28,65 +30,11 @@ if TYPE_CHECKING:
     from cacher.pipelines.store import Want
 
 
-class Reader:
-    """The position of a namespace in a list: `next` was never reserved, `free` was given back."""
-
-    __slots__ = ("free", "next")
-
-    def __init__(self, next: int, free: Iterable[int] = ()) -> None:  # noqa: A002 - what it is
-        self.next = next
-        self.free = list(free)
-
-    def reserve(self, n: int) -> Sequence[int]:
-        """Take the n lowest free indices."""
-        again = self.free[:n]
-        start = self.next
-        self.next += n - len(again)
-        if not again:
-            return range(start, self.next)
-        del self.free[:n]
-        return [*again, *range(start, self.next)]
-
-    def give_back(self, indices: Iterable[int]) -> None:
-        """Let indices be free again."""
-        self.free = sorted([*self.free, *indices])
-        while self.free and self.free[-1] == self.next - 1:
-            self.next = self.free.pop()
-
-
-class Ledger:
-    """What each namespace was handed out of each key, while nothing of the key is under way."""
-
-    def __init__(self) -> None:
-        self.used: dict[Any, dict[str, int]] = {}
-        self._free: dict[tuple[Any, str], list[int]] = {}  # given back, below what was handed out
-
-    def open(self, namespace: Any, key: str) -> Reader:
-        """Return a namespace's position in the list of a key."""
-        used = self.used.get(namespace)
-        count = used.get(key, 0) if used else 0
-        free = self._free.pop((namespace, key), ()) if self._free else ()
-        return Reader(count + len(free), free)
-
-    def close(self, namespace: Any, key: str, reader: Reader) -> None:
-        """Remember a position in which nothing is reserved any more."""
-        if reader.free:
-            self._free[namespace, key] = reader.free
-
-    def handed_out(self, namespace: Any, key: str, n: int) -> None:
-        """Count samples that were delivered."""
-        used = self.used.setdefault(namespace, {})
-        used[key] = used.get(key, 0) + n
-
-
-class Claim:
-    """The indices that a request was given, and the samples that were found for them.
+class Claim(Hold):
+    """What a request lacked when it came, and the samples that were found for it since.
 
     Attributes:
         series: The key it is for.
-        reader: Whose indices they are.
-        portion: The request, merged or not.
-        indices: The indices, in the order in which they are delivered.
         order: Claims that were made earlier have a smaller one.
         found: Samples by index.
         own: The indices that it bought itself.
@@ -96,31 +44,18 @@ class Claim:
         place: Where its answer stands in that call.
     """
 
-    __slots__ = (
-        "found", "indices", "order", "own", "parties", "place", "portion", "reader", "series",
-        "visit", "waiting",
-    )  # fmt: skip
+    __slots__ = ("found", "order", "own", "parties", "place", "series", "visit", "waiting")
 
-    def __init__(
-        self, series: Series, portion: Portion, order: int, visit: Visit, place: int
-    ) -> None:
+    def __init__(self, series: Series, hold: Hold, order: int, visit: Visit, place: int) -> None:
+        super().__init__(hold.ledger, hold.portion, hold.key, hold.indices)
         self.series = series
-        self.portion = portion
         self.order = order
         self.visit: Visit | None = visit
         self.place = place
-        self.reader = series.reader(portion.request.namespace)
-        self.indices = self.reader.reserve(portion.n)
         self.found: dict[int, Any] = {}
-        self.own: set[int] = set()
-        self.waiting: set[Purchase] = set()
-        self.parties = 0
-        start = 0
-        for member in portion.members or (portion,):
-            member.claim = self
-            member.offset = start
-            start += member.n
-            self.parties += 1
+        self.own: Set[int] = _NONE
+        self.waiting: list[Purchase] = []
+        self.parties = 1 if hold.portion.members is None else len(hold.portion.members)
         series.claims.add(self)
 
     def lacking(self) -> list[int]:
@@ -137,24 +72,21 @@ class Claim:
 
     def settle(self, portion: Portion, *, taken: bool) -> None:
         """Note that samples were delivered, or will not be."""
-        portion.claim = None
+        super().settle(portion, taken=taken)
         self.parties -= 1
+        if self.parties:
+            return
         series = self.series
-        if taken:
-            series.ledger.handed_out(portion.request.namespace, series.key, portion.n)
-        else:
-            self.reader.give_back(self.indices[portion.offset : portion.offset + portion.n])
-        if not self.parties:
-            series.claims.discard(self)
-            if self.visit is not None:
-                self.visit.left_by(self)
-            for purchase in list(self.waiting):
-                purchase.left_by(self)
-            if not taken:  # others may have been planned behind what it was to bring
-                series.gone.update(i for i in self.lacking() if i not in series.coming)
-            if series.gone:
-                series.owner.store_ready(series)
-            series.close_if_idle()
+        series.claims.discard(self)
+        if self.visit is not None:
+            self.visit.left_by(self)
+        for purchase in list(self.waiting):
+            purchase.left_by(self)
+        if not taken:  # others may have been planned behind what it was to bring
+            series.gone.update(i for i in self.lacking() if i not in series.coming)
+        if series.gone:
+            series.owner.store_ready(series)
+        series.close_if_idle()
 
 
 class Purchase:
@@ -197,7 +129,7 @@ class Purchase:
     def left_by(self, claim: Claim) -> None:
         """Let a claim go; what nobody else waits for need not be bought, if it is not yet."""
         self.buyers.remove(claim)
-        claim.waiting.discard(self)
+        claim.waiting.remove(self)
         if not self.ended and self.entry is not None:
             stop = self.start + self.n
             wanted = [i for buyer in self.buyers for i in buyer.indices if self.start <= i < stop]
@@ -221,7 +153,6 @@ class Series:
     """What is under way for one key.
 
     Attributes:
-        readers: The position of each namespace.
         claims: The claims that are not settled.
         purchases: Those that are not being stored, in the order in which they will be.
         storing: Those whose samples the store has not confirmed.
@@ -233,15 +164,14 @@ class Series:
     """
 
     __slots__ = (
-        "claims", "coming", "gone", "key", "ledger", "left", "owner", "purchases", "readers",
-        "reading", "recent", "storing",
+        "claims", "coming", "gone", "key", "ledger", "left", "owner", "purchases", "reading",
+        "recent", "storing",
     )  # fmt: skip
 
     def __init__(self, key: str, ledger: Ledger, owner: Owner) -> None:
         self.key = key
         self.ledger = ledger
         self.owner = owner
-        self.readers: dict[Any, Reader] = {}
         self.claims: set[Claim] = set()
         self.purchases: list[Purchase] = []
         self.storing: list[Purchase] = []
@@ -250,13 +180,6 @@ class Series:
         self.left = False
         self.reading = 0
         self.recent: dict[int, Any] = {}
-
-    def reader(self, namespace: Any) -> Reader:
-        """Return the position of a namespace."""
-        reader = self.readers.get(namespace)
-        if reader is None:
-            reader = self.readers[namespace] = self.ledger.open(namespace, self.key)
-        return reader
 
     def plan(self, claim: Claim, indices: range) -> Purchase:
         """Let a claim buy samples; they are stored in the order of the claims."""
@@ -272,7 +195,7 @@ class Series:
     def await_purchase(self, claim: Claim, purchase: Purchase) -> None:
         """Let a claim wait for what another one, or itself, buys."""
         if purchase not in claim.waiting:
-            claim.waiting.add(purchase)
+            claim.waiting.append(purchase)
             purchase.buyers.append(claim)
 
     def shorten(self, purchase: Purchase, n: int) -> list[Claim]:
@@ -285,7 +208,7 @@ class Series:
         lacking = [claim for claim in purchase.buyers if any(i in gone for i in claim.indices)]
         for claim in lacking:
             if not any(purchase.start <= i < purchase.start + n for i in claim.indices):
-                claim.waiting.discard(purchase)
+                claim.waiting.remove(purchase)
                 purchase.buyers.remove(claim)
         return sorted(lacking, key=_ORDER)
 
@@ -345,29 +268,27 @@ class Series:
             purchase.start = moved(purchase.start)
         self.gone = {moved(index) for index in self.gone}
         self.coming = {moved(index): purchase for index, purchase in self.coming.items()}
-        for reader in self.readers.values():
-            reader.next = moved(reader.next)
-            reader.free = [moved(index) for index in reader.free if index not in gap]
+        for namespace in self.ledger.namespaces(self.key):
+            next_, free = self.ledger.position(namespace, self.key)
+            free = [moved(index) for index in free if index not in gap]
+            self.ledger.place(namespace, self.key, moved(next_), free)
 
     def _nothing_behind(self, low: int) -> bool:
         """Whether all that is known of the indices from one on are plans."""
-        held = dict.fromkeys(self.readers.values(), 0)
+        held: Counter[Any] = Counter()
         for claim in self.claims:
             if any(index >= low for index in claim.found):
                 return False
             for member in claim.portion.members or (claim.portion,):
                 if member.claim is claim:
                     own = claim.indices[member.offset : member.offset + member.n]
-                    held[claim.reader] += sum(index >= low for index in own)
-        for reader, n in held.items():
-            free = sum(index >= low for index in reader.free)
-            if reader.next > low and reader.next - low - free != n:
+                    held[claim.namespace] += sum(index >= low for index in own)
+        for namespace in self.ledger.namespaces(self.key):
+            next_, free = self.ledger.position(namespace, self.key)
+            given_back = sum(index >= low for index in free)
+            if next_ > low and next_ - low - given_back != held[namespace]:
                 return False  # some were handed out
-        return not any(p.start + p.n > low for p in self.storing) and not any(
-            used.get(self.key, 0) > low
-            for namespace, used in self.ledger.used.items()
-            if namespace not in self.readers
-        )
+        return not any(p.start + p.n > low for p in self.storing)
 
     def leave(self) -> None:
         """Give everything back: the event loop has ended."""
@@ -379,13 +300,10 @@ class Series:
 
     def close_if_idle(self) -> None:
         """Let go of everything when nothing is under way."""
-        if self.claims or self.purchases or self.storing:
-            return
-        for namespace, reader in self.readers.items():
-            self.ledger.close(namespace, self.key, reader)
-        self.readers = {}
-        self.owner.idle(self)
+        if not (self.claims or self.purchases or self.storing):
+            self.owner.idle(self)
 
 
+_NONE: frozenset[int] = frozenset()
 _ORDER = attrgetter("order")
 _START = attrgetter("start")

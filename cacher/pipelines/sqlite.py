@@ -29,7 +29,6 @@ from cacher.pipelines.rows import (
     COLUMNS,
     ENTRIES,
     MASK,
-    hash_of,
     identity,
     inserting,
     key_of,
@@ -98,6 +97,7 @@ class Cache(SampleStore):
         patience = number("timeout", timeout, -FOR_EVER_S, FOR_EVER_S)
         durable = choice("sync", sync, "normal", "full") == "full"
         self._max_bytes = check_limit(max_bytes)
+        self.reads_quickly = max_bytes is None  # else it may have to write down what was used
         self._temporary = directory is None
         name = tempfile.mkdtemp(prefix="cacher-") if directory is None else os.fsdecode(directory)
         self.directory = os.path.abspath(name)
@@ -333,7 +333,7 @@ class Cache(SampleStore):
 
 def _range(want: Want) -> tuple[int, int, int]:
     key, start, stop = want
-    return hash_of(name_of(check_key(key))) % LIMIT, start, stop
+    return identity(check_key(key)).hash % LIMIT, start, stop
 
 
 def _checked(db: Database, _careful: bool) -> list[str]:

@@ -11,6 +11,7 @@ import asyncio
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -181,11 +182,16 @@ class Front(Stage):
         try:
             answer = await self._answer(portion) if portion.n else Answer([], [], [])
         except BaseException as error:
+            portion.withdraw()
             self._lost(portion, error, started)
             raise
         return self._delivered(portion, answer, started)
 
-    async def _answer(self, portion: Portion) -> Answer:
+    def _answer(self, portion: Portion) -> Awaitable[Answer]:
+        """Return what to await; when that is given up, the portion is dropped."""
+        return self._alone(portion)
+
+    async def _alone(self, portion: Portion) -> Answer:
         return (await self.serve([portion]))[0]
 
     @abstractmethod

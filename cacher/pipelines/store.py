@@ -55,7 +55,13 @@ class SampleStore(ABC):
     """A store; see the module for its promises.
 
     Beside the calls of a pipeline it has those of a mapping of keys to lists of samples.
+
+    Attributes:
+        reads_quickly: Whether `read` waits for nobody, and takes less than handing it to a thread:
+            a pipeline then reads in the thread of its event loop.
     """
+
+    reads_quickly = False
 
     # ---- what a pipeline uses
 

@@ -17,6 +17,8 @@ import threading
 LIMIT = 2**61  # row and place are below
 MARK_BYTES = 8
 
+_FLOCK = struct.Struct("hhqqi0q")
+
 
 class Ranges:
     """What is held by means of a file; threads may share one.
@@ -51,24 +53,29 @@ class Ranges:
             OSError: The file cannot be opened or locked.
         """
         with self._lock:
-            self._open()
-            held = self._held.get(row, [])
-            if any(low < stop and start < high for low, high in held):
+            if self._file < 0 or self._process != os.getpid():
+                self._open()
+            held = self._held.get(row)
+            if held is None:
+                held = self._held[row] = []
+            elif any(low < stop and start < high for low, high in held):
                 return False  # the system would let the same file have it again
             try:
                 self._set(fcntl.F_WRLCK, row + start, stop - start)
             except OSError as error:
+                if not held:
+                    del self._held[row]
                 if error.errno in (errno.EAGAIN, errno.EACCES):
                     return False
                 raise
-            self._held[row] = [*held, (start, stop)]
+            held.append((start, stop))
             return True
 
     def leave(self, row: int, start: int, stop: int) -> None:
         """Let go of what `take` gave; nothing happens where that was before a fork or a `close`."""
         with self._lock:
-            held = self._held.get(row, [])
-            if self._process != os.getpid() or (start, stop) not in held:
+            held = self._held.get(row)
+            if not held or (start, stop) not in held or self._process != os.getpid():
                 return
             held.remove((start, stop))
             if not held:
@@ -115,5 +122,4 @@ class Ranges:
 
     def _set(self, kind: int, start: int, length: int) -> None:
         """Ask the system: its struct flock, whose last field must be 0 for such locks."""
-        asked = struct.pack("hhqqi0q", kind, os.SEEK_SET, start, length, 0)
-        fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, asked)
+        fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, start, length, 0))

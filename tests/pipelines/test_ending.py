@@ -341,7 +341,7 @@ def test_nothing_is_left_of_what_is_done() -> None:
             await together(pipeline, *(ask(f"bad{i}", id=str(i)) for i in range(9)), errors=True)
         for stage in (cacher, api.cached_model, local.cacher):
             assert stage._series == {}
-            assert stage._purchasing._tasks == set()
+            assert not stage._purchasing._tasks
             assert stage._ledger._free == {}
         for batcher in (api.batcher, local.batcher):
             assert not batcher.queue.entries

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cacher.pipelines import LocalAPI, OnlineAPI, OrderedLocalAPI
+from cacher.pipelines import Cache, LocalAPI, OnlineAPI, OrderedLocalAPI
 from cacher.typedefs import Request, Response
 from tests.pipelines.models import Counting, Grouped, Single, ask, together
 
@@ -24,10 +26,13 @@ GROUPS = st.lists(st.lists(ONE, min_size=1, max_size=6), min_size=1, max_size=4)
 ORDERED = st.sampled_from(["online", "ordered"])
 SEEDS = st.integers(0, 2**32)
 
+# Read and written in the event loop's thread; read there; all in others.
+STORES: list[Callable[[], Any]] = [dict, Cache, partial(Cache, max_bytes=2**40)]
+
 Program = list[list[tuple[str, int, str | None]]]
 
 
-def assembled(kind: str, model: Any, cache: dict[str, Any], **options: Any) -> Any:
+def assembled(kind: str, model: Any, cache: Any, **options: Any) -> Any:
     return {
         "online": lambda: OnlineAPI(model, cache, 1000, timeout=0, **options),
         "local": lambda: LocalAPI(model, cache, 3, timeout=0, **options),
@@ -122,15 +127,22 @@ def test_coupling_prefix_and_independence_of_n(kind: str, counts: list[int]) -> 
     st.sampled_from([0, 0.3, 0.7]),
     st.sampled_from([0, 0.3]),
     st.booleans(),
+    st.sampled_from(STORES),
 )
-@settings(max_examples=150)
+@settings(max_examples=200)
 def test_nothing_is_handed_out_twice_or_lost(
-    kind: str, program: Program, seed: int, failing: float, leaving: float, merged: bool
+    kind: str,
+    program: Program,
+    seed: int,
+    failing: float,
+    leaving: float,
+    merged: bool,
+    store: Callable[[], Any],
 ) -> None:
     """Whatever fails and whoever leaves: no sample twice in a namespace, all of them in order."""
 
     async def main() -> None:
-        cache: dict[str, Any] = {}
+        cache = store()
         model = (Tardy if kind == "online" else TardyGroups)(seed, failing)
         options = {"max_concurrent_batches": 3} if kind != "ordered" else {}
         if kind == "online" and not merged:
@@ -156,7 +168,8 @@ def test_nothing_is_handed_out_twice_or_lost(
         await asyncio.wait_for(drained(api), 30)
 
         # What the model gave is in the cache, all of it once, and what was handed out is from it.
-        stored = {samples[0].split()[0]: samples for samples in cache.values() if samples}
+        lists = [cache[key] for key in cache]
+        stored = {samples[0].split()[0]: samples for samples in lists if samples}
         for prompt, given_ in model.given.items():
             assert sorted(stored[prompt]) == sorted(f"{prompt} {i}" for i in range(given_))
         for (prompt, _), samples in handed_out.items():
@@ -172,6 +185,7 @@ def test_nothing_is_handed_out_twice_or_lost(
             assert all(answer.cached)
         stats = api.stats()
         assert stats["queued"] == stats["running"] == 0
+        await api.cleanup()
 
     asyncio.run(main())
 
