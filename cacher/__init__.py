@@ -65,6 +65,7 @@ from cacher.errors import (
     WrongModelTypeError,
 )
 from cacher.hub import load
+from cacher.late import late as _late
 from cacher.lineage import diff, merge
 from cacher.model import Model
 from cacher.params import SamplingParams, StateConfig
@@ -247,52 +248,45 @@ __all__ = [
 
 # What is imported when it is first used, since it is slow to import.
 _LATE = {
-    "AttentionAnalysis": "cacher.attention",
-    "AttentionPattern": "cacher.attention",
-    "HeadImportance": "cacher.attention",
-    "Index": "cacher.index",
-    "Match": "cacher.index",
-    "Matches": "cacher.index",
-    "CacheData": "cacher.kv",
-    "CacheInspection": "cacher.kv",
-    "CacheLayer": "cacher.kv",
-    "KVStats": "cacher.kv",
-    "Cache": "cacher.pipelines.sqlite",
-    "OnlineAPI": "cacher.pipelines.assemblies",
-    "LocalAPI": "cacher.pipelines.assemblies",
-    "OrderedLocalAPI": "cacher.pipelines.assemblies",
-    "AsyncBatcher": "cacher.pipelines.batcher",
-    "AsyncCacher": "cacher.pipelines.sample_cache",
-    "AsyncDeduplicator": "cacher.pipelines.deduplicator",
-    "RequestReorderer": "cacher.pipelines.reorderer",
-    "LocalLLM": "cacher.pipelines.local",
-    "TokenInfo": "cacher.tokeninfo",
-    "AnalyzedToken": "cacher.tokens",
-    "Correlation": "cacher.tokens",
-    "HistogramBin": "cacher.tokens",
-    "NGram": "cacher.tokens",
-    "TokenAnalysis": "cacher.tokens",
-    "TopLogit": "cacher.tokens",
-    "Batch": "cacher.typedefs",
-    "BatchRequestModel": "cacher.typedefs",
-    "Metadata": "cacher.typedefs",
-    "Request": "cacher.typedefs",
-    "Response": "cacher.typedefs",
-    "SingleRequestModel": "cacher.typedefs",
-    "Embedding": "cacher.vectors",
-    "Engine": "cacher.engine",
-    "EngineStream": "cacher.engine",
-    "CacherAPIError": "cacher.connection",
-    "CacherClient": "cacher.client",
-    "register_model": "cacher.registry",
-    "SemanticCache": "cacher.semantic.cache",
+    "AttentionAnalysis": "attention",
+    "AttentionPattern": "attention",
+    "HeadImportance": "attention",
+    "Index": "index",
+    "Match": "index",
+    "Matches": "index",
+    "CacheData": "kv",
+    "CacheInspection": "kv",
+    "CacheLayer": "kv",
+    "KVStats": "kv",
+    "Cache": "pipelines.sqlite",
+    "OnlineAPI": "pipelines.assemblies",
+    "LocalAPI": "pipelines.assemblies",
+    "OrderedLocalAPI": "pipelines.assemblies",
+    "AsyncBatcher": "pipelines.batcher",
+    "AsyncCacher": "pipelines.sample_cache",
+    "AsyncDeduplicator": "pipelines.deduplicator",
+    "RequestReorderer": "pipelines.reorderer",
+    "LocalLLM": "pipelines.local",
+    "TokenInfo": "tokeninfo",
+    "AnalyzedToken": "tokens",
+    "Correlation": "tokens",
+    "HistogramBin": "tokens",
+    "NGram": "tokens",
+    "TokenAnalysis": "tokens",
+    "TopLogit": "tokens",
+    "Batch": "typedefs",
+    "BatchRequestModel": "typedefs",
+    "Metadata": "typedefs",
+    "Request": "typedefs",
+    "Response": "typedefs",
+    "SingleRequestModel": "typedefs",
+    "Embedding": "vectors",
+    "Engine": "engine",
+    "EngineStream": "engine",
+    "CacherAPIError": "connection",
+    "CacherClient": "client",
+    "register_model": "registry",
+    "SemanticCache": "semantic.cache",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _LATE:
-        raise AttributeError(f"module 'cacher' has no attribute {name!r}")
-    from importlib import import_module
-
-    value = globals()[name] = getattr(import_module(_LATE[name]), name)
-    return value
+__getattr__ = _late(__name__, _LATE)

@@ -9,6 +9,7 @@ from cacher.errors import (
     StoreError,
     UncacheableRequest,
 )
+from cacher.late import late
 from cacher.typedefs import BatchRequestModel, SingleRequestModel
 
 if typing.TYPE_CHECKING:
@@ -85,12 +86,4 @@ _LATE = {
     "Wrapper": "wrapper",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _LATE:
-        raise AttributeError(f"module 'cacher.pipelines' has no attribute {name!r}")
-    from importlib import import_module
-
-    module = import_module(f"cacher.pipelines.{_LATE[name]}")
-    value = globals()[name] = getattr(module, name)
-    return value
+__getattr__ = late(__name__, _LATE)

@@ -2,6 +2,8 @@
 
 import typing
 
+from cacher.late import late
+
 if typing.TYPE_CHECKING:
     from cacher.semantic.cache import SemanticCache
     from cacher.semantic.calibrate import Calibration
@@ -56,12 +58,4 @@ _LATE = {
     "TemplateResponder": "responder",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _LATE:
-        raise AttributeError(f"module 'cacher.semantic' has no attribute {name!r}")
-    from importlib import import_module
-
-    module = import_module(f"cacher.semantic.{_LATE[name]}")
-    value = globals()[name] = getattr(module, name)
-    return value
+__getattr__ = late(__name__, _LATE)
