@@ -78,17 +78,12 @@ class Hold:
 
     __slots__ = ("indices", "key", "ledger", "namespace", "portion")
 
-    def __init__(
-        self, ledger: Ledger, portion: Portion, key: str, indices: Sequence[int] | None = None
-    ) -> None:
-        """Reserve indices; or take over those that another one holds for the portion."""
+    def __init__(self, ledger: Ledger, portion: Portion, key: str) -> None:
         self.ledger = ledger
         self.portion = portion
         self.key = key
         self.namespace = portion.request.namespace
-        if indices is None:
-            indices = ledger.reserve(self.namespace, key, portion.n)
-        self.indices = indices
+        self.indices = ledger.reserve(self.namespace, key, portion.n)
         if portion.members is None:
             portion.claim = self
             portion.offset = 0
@@ -103,6 +98,10 @@ class Hold:
     def want(self) -> tuple[str, int, int]:
         """The indices, and what is between them, as a store is asked for them."""
         return self.key, self.indices[0], self.indices[-1] + 1
+
+    def holders(self) -> list[Portion]:
+        """Return the portions that samples are still held for."""
+        return [one for one in self.portion.members or (self.portion,) if one.claim is self]
 
     def settle(self, portion: Portion, *, taken: bool) -> None:
         """Note that samples were delivered, or will not be."""

@@ -192,18 +192,21 @@ duplicated=[False, False, False])
     def _look(self, visit: Visit, holds: list[tuple[int, Hold]]) -> None:
         """Read what the store has.
 
-        A store that is asked in this thread can hand out at once; else others may get and store
-        samples meanwhile, to which claims must be known.
+        Where that is known before anything else can happen, a hold is enough; else others may plan
+        and store meanwhile, and must know of what is wanted.
         """
         wants = [hold.want for _, hold in holds]
         visit.mark = self._purchasing.mark()
-        if not self._purchasing.reads_here:
-            for place, hold in holds:
-                claim = self._claim(visit, place, hold)
-                claim.series.reading += 1
-            self._purchasing.reads.put(wants, partial(self._read, visit))
+        if self._purchasing.reads_here:
+            self._found(visit, holds, self._purchasing.reads.run(wants))
             return
-        found = self._purchasing.reads.run(wants)
+        for place, hold in holds:
+            claim = self._claim(visit, place, hold)
+            claim.series.reading += 1
+        self._purchasing.reads.put(wants, partial(self._read, visit))
+
+    def _found(self, visit: Visit, holds: list[tuple[int, Hold]], found: Results) -> None:
+        """Hand out what the store has; buy what it has not."""
         if isinstance(found, Exception):
             self._purchasing.note_error("read", found)
         bought: list[Purchase] = []
@@ -215,7 +218,7 @@ duplicated=[False, False, False])
                 visit.answer(place, Answer(data, [True] * n, [False] * n))
             else:
                 bought += self._lacks(self._claim(visit, place, hold), found, samples)
-        if bought:
+        if visit.claims:
             self._buy(visit, bought)
 
     def _claim(self, visit: Visit, place: int, hold: Hold) -> Claim:

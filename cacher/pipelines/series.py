@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Claim(Hold):
-    """What a request lacked when it came, and the samples that were found for it since.
+    """A hold of what a store may not have: the samples that were found for it, and are bought.
 
     Attributes:
         series: The key it is for.
@@ -47,7 +47,8 @@ class Claim(Hold):
     __slots__ = ("found", "order", "own", "parties", "place", "series", "visit", "waiting")
 
     def __init__(self, series: Series, hold: Hold, order: int, visit: Visit, place: int) -> None:
-        super().__init__(hold.ledger, hold.portion, hold.key, hold.indices)
+        self.ledger, self.key, self.namespace = hold.ledger, hold.key, hold.namespace
+        self.portion, self.indices = hold.portion, hold.indices
         self.series = series
         self.order = order
         self.visit: Visit | None = visit
@@ -55,7 +56,10 @@ class Claim(Hold):
         self.found: dict[int, Any] = {}
         self.own: Set[int] = _NONE
         self.waiting: list[Purchase] = []
-        self.parties = 1 if hold.portion.members is None else len(hold.portion.members)
+        holders = hold.holders()
+        for portion in holders:
+            portion.claim = self
+        self.parties = len(holders)
         series.claims.add(self)
 
     def lacking(self) -> list[int]:
@@ -66,9 +70,8 @@ class Claim(Hold):
     def fail(self) -> None:
         """Give everything back."""
         self.visit = None
-        for member in self.portion.members or (self.portion,):
-            if member.claim is self:
-                self.settle(member, taken=False)
+        for portion in self.holders():
+            self.settle(portion, taken=False)
 
     def settle(self, portion: Portion, *, taken: bool) -> None:
         """Note that samples were delivered, or will not be."""
@@ -279,10 +282,9 @@ class Series:
         for claim in self.claims:
             if any(index >= low for index in claim.found):
                 return False
-            for member in claim.portion.members or (claim.portion,):
-                if member.claim is claim:
-                    own = claim.indices[member.offset : member.offset + member.n]
-                    held[claim.namespace] += sum(index >= low for index in own)
+            for portion in claim.holders():
+                own = claim.indices[portion.offset : portion.offset + portion.n]
+                held[claim.namespace] += sum(index >= low for index in own)
         for namespace in self.ledger.namespaces(self.key):
             next_, free = self.ledger.position(namespace, self.key)
             given_back = sum(index >= low for index in free)
