@@ -2,8 +2,10 @@
 
 A damaged page may be one that leads to all others.  So this follows none: every page that looks
 like one of the table's is read, and every row that its own checksum confirms is whole.  Of a page
-that also lies in the log, the newest version that can be read counts.  Removed rows are not found:
-they are overwritten when they are removed.
+that also lies in the log, the newest version counts that is as SQLite wrote it, of a transaction
+that was finished.  What is newer counts, too, but by itself it is not enough: where a process was
+killed as it wrote, it may be another page, or lack rows that were to go to the next one.  Removed
+rows are not found: they are overwritten when they are removed.
 """
 
 from __future__ import annotations
@@ -42,20 +44,33 @@ class Log(NamedTuple):
         data: The file.
         pages: Number of a page -> where its versions are in the log, oldest first.
         frames: Frames that belong to it.
-        committed: Those up to the last that ends a transaction.
+        ends: Of them, up to each that ends a transaction.
         tail: Bytes behind the frames that are no whole one.
     """
 
     data: bytes
     pages: dict[int, list[int]]
     frames: int
-    committed: int
+    ends: list[int]
     tail: int
 
     @property
     def salt(self) -> bytes:
         """Another one whenever the log begins anew."""
         return self.data[16:24]
+
+    @property
+    def committed(self) -> int:
+        """Frames up to the last that ends a transaction."""
+        return self.ends[-1] if self.ends else 0
+
+    def sure(self) -> set[int]:
+        """Return where the pages are that SQLite wrote so, in transactions that were finished."""
+        size = FRAME_HEADER + PAGE_BYTES
+        places = [LOG_HEADER + size * (end - 1) for end in reversed(self.ends)]
+        last = next((at for at in places if _is_whole(self.data, at)), 0)
+        frames = range(LOG_HEADER, last + 1, size)
+        return {at + FRAME_HEADER for at in frames if _is_whole(self.data, at)}
 
 
 def read_log(path: str) -> Log:
@@ -66,7 +81,8 @@ def read_log(path: str) -> Log:
     except FileNotFoundError:
         data = b""
     pages: dict[int, list[int]] = {}
-    frames = committed = 0
+    ends: list[int] = []
+    frames = 0
     at, size = LOG_HEADER, FRAME_HEADER + PAGE_BYTES
     salt = data[16:24] if _is_header(data) else data[at + 8 : at + 16]
     while at + size <= len(data) and salt in (  # one of them may be the damage
@@ -76,11 +92,11 @@ def read_log(path: str) -> Log:
         frames += 1
         pages.setdefault(number, []).append(at + FRAME_HEADER)
         if length:
-            committed = frames
+            ends.append(frames)
         at += size
     rest = data[at:]
     cut = len(rest) < size and rest[8:16] == salt[: max(0, len(rest) - 8)]
-    return Log(data, pages, frames, committed, len(rest) if cut else 0)
+    return Log(data, pages, frames, ends, len(rest) if cut else 0)
 
 
 def salt_of(path: str) -> bytes:
@@ -92,14 +108,30 @@ def salt_of(path: str) -> bytes:
 
 def _is_header(data: bytes) -> bool:
     """Whether the first bytes of a log are as SQLite wrote them."""
-    if len(data) < LOG_HEADER:
-        return False
-    words = struct.unpack_from((">" if data[3] & 1 else "<") + "6I", data)
-    one = two = 0
-    for i in range(0, 6, 2):
-        one = (one + words[i] + two) & 0xFFFFFFFF
-        two = (two + words[i + 1] + one) & 0xFFFFFFFF
-    return struct.unpack_from(">II", data, 24) == (one, two)
+    return len(data) >= LOG_HEADER and _sums(data, data[:24], (0, 0)) == _pair(data, 24)
+
+
+def _is_whole(data: bytes, at: int) -> bool:
+    """Whether a frame of a log is as SQLite wrote it; its sums go on from those before it."""
+    before = _pair(data, 24 if at == LOG_HEADER else at - PAGE_BYTES - 8)
+    page = at + FRAME_HEADER
+    summed = data[at : at + 8] + data[page : page + PAGE_BYTES]
+    return _sums(data, summed, before) == _pair(data, at + 16)
+
+
+def _sums(data: bytes, summed: bytes, before: tuple[int, int]) -> tuple[int, int]:
+    """Return the sums that the log's format has for bytes, in the order that its header says."""
+    one, two = before
+    words = struct.unpack((">" if data[3] & 1 else "<") + f"{len(summed) // 4}I", summed)
+    for even, odd in zip(words[::2], words[1::2], strict=True):
+        one = (one + even + two) & 0xFFFFFFFF
+        two = (two + odd + one) & 0xFFFFFFFF
+    return one, two
+
+
+def _pair(data: bytes, at: int) -> tuple[int, int]:
+    one, two = struct.unpack_from(">II", data, at)
+    return one, two
 
 
 def rows(path: str) -> Iterator[Row]:
@@ -108,19 +140,21 @@ def rows(path: str) -> Iterator[Row]:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     data = b"".join(iter(lambda: os.read(descriptor, 2**24), b""))
     log = read_log(path)
+    sure = log.sure()
     last = max([-(-len(data) // PAGE_BYTES), *log.pages])
     for number in range(2, last + 1):  # the first has the schema
         start = (number - 1) * PAGE_BYTES
-        versions = [log.data[at : at + PAGE_BYTES] for at in reversed(log.pages.get(number, ()))]
-        versions.append(data[start : start + PAGE_BYTES].ljust(PAGE_BYTES, b"\0"))
-        for page in versions:
-            found, clean = _leaf(page, data, log)
+        for at in reversed(log.pages.get(number, ())):
+            found, clean = _leaf(log.data[at : at + PAGE_BYTES], data, log, sure)
             yield from found
-            if clean:
+            if clean and at in sure:
                 break
+        else:
+            page = data[start : start + PAGE_BYTES].ljust(PAGE_BYTES, b"\0")
+            yield from _leaf(page, data, log, sure)[0]
 
 
-def _leaf(page: bytes, data: bytes, log: Log) -> tuple[list[Row], bool]:
+def _leaf(page: bytes, data: bytes, log: Log, sure: set[int]) -> tuple[list[Row], bool]:
     """Return the rows of a page, and whether nothing in it is damaged."""
     found: list[Row] = []
     if page[0] != LEAF:
@@ -129,7 +163,7 @@ def _leaf(page: bytes, data: bytes, log: Log) -> tuple[list[Row], bool]:
     for i in range(min(struct.unpack_from(">H", page, 3)[0], PAGE_BYTES // 4)):
         row = None
         with contextlib.suppress(ValueError, IndexError, struct.error):
-            row = _cell(page, struct.unpack_from(">H", page, 8 + 2 * i)[0], data, log)
+            row = _cell(page, struct.unpack_from(">H", page, 8 + 2 * i)[0], data, log, sure)
         if row is not None:
             found.append(row)
         else:
@@ -137,7 +171,7 @@ def _leaf(page: bytes, data: bytes, log: Log) -> tuple[list[Row], bool]:
     return found, clean
 
 
-def _cell(page: bytes, at: int, data: bytes, log: Log) -> Row | None:
+def _cell(page: bytes, at: int, data: bytes, log: Log, sure: set[int]) -> Row | None:
     length, at = _number(page, at)
     row_id, at = _number(page, at)
     most, least = PAGE_BYTES - 35, (PAGE_BYTES - 12) * 32 // 255 - 23
@@ -146,18 +180,24 @@ def _cell(page: bytes, at: int, data: bytes, log: Log) -> Row | None:
         here = least + (length - least) % (PAGE_BYTES - 4)
         here = here if here <= most else least
     payload = page[at : at + here]
-    if here < length:
-        following = struct.unpack_from(">I", page, at + here)[0]
-        payload += _overflow(following, length - here, data, log)
-    return _record(row_id, payload) if len(payload) == length else None
+    if here == length:
+        return _record(row_id, payload) if len(payload) == length else None
+    following = struct.unpack_from(">I", page, at + here)[0]
+    for trusted in (None, sure):  # the newest of its other pages may be what was never finished
+        with contextlib.suppress(ValueError, IndexError, struct.error):
+            rest = _overflow(following, length - here, data, log, trusted)
+            row = _record(row_id, payload + rest) if len(rest) == length - here else None
+            if row is not None:
+                return row
+    return None
 
 
-def _overflow(number: int, length: int, data: bytes, log: Log) -> bytes:
-    """Return what of a long row lies on other pages."""
+def _overflow(number: int, length: int, data: bytes, log: Log, trusted: set[int] | None) -> bytes:
+    """Return what of a long row lies on other pages: of each the newest version, or trusted one."""
     found: list[bytes] = []
     room = PAGE_BYTES - 4
     while number and length > 0:
-        versions = log.pages.get(number)
+        versions = [at for at in log.pages.get(number, ()) if trusted is None or at in trusted]
         source, at = (log.data, versions[-1]) if versions else (data, (number - 1) * PAGE_BYTES)
         found.append(source[at + 4 : at + 4 + min(room, length)])
         number = struct.unpack_from(">I", source, at)[0]
@@ -259,7 +299,7 @@ def _fill(db: sqlite3.Connection, kept: Sequence[Row]) -> None:
 
 def _counted(path: str) -> tuple[int, int, int]:
     """Return how many samples, recovered bytes and corrupt records there were, where it tells."""
-    with contextlib.suppress(sqlite3.Error):
+    with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):
         db = sqlite3.connect(path, isolation_level=None)
         try:
             found = db.execute("SELECT samples, recovered, corrupt FROM totals").fetchone()

@@ -29,6 +29,26 @@ TURN = "-turn"  # the name of the file beside the database ends so
 PAUSE_S = 0.004  # at most this long between two looks whether the turn is free
 
 
+class CorruptError(sqlite3.DatabaseError):
+    """A database is damaged so that Python cannot read what SQLite says of it."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+
+
+class _Readable:
+    """Around statements: SQLite may quote what is damaged, and no text any more."""
+
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is UnicodeDecodeError:
+            raise CorruptError(f"the database is damaged: {error}") from None
+
+
+_READABLE = _Readable()
+
+
 class Database:
     """One connection; its calls take turns."""
 
@@ -125,7 +145,8 @@ class Database:
         """
         with self._lock:
             if durable != self._durable:
-                self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                with _READABLE:
+                    self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                 self._durable = durable
             self._take_turn()
             try:
@@ -159,9 +180,10 @@ class Database:
     def _to_the_end(self) -> Iterator[None]:
         try:
             yield
-            self._db.execute("COMMIT")
+            with _READABLE:
+                self._db.execute("COMMIT")
         except BaseException:
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(sqlite3.Error), _READABLE:
                 self._db.execute("ROLLBACK")
             raise
 
@@ -173,7 +195,8 @@ class Database:
         until = time.monotonic() + self._timeout_s
         while True:
             try:
-                return self._db.execute(query, values)
+                with _READABLE:
+                    return self._db.execute(query, values)
             except sqlite3.OperationalError as error:
                 code = getattr(error, "sqlite_errorcode", 0) & 0xFF
                 if code != sqlite3.SQLITE_BUSY or time.monotonic() > until:
@@ -182,23 +205,23 @@ class Database:
 
     def one(self, query: str, values: Sequence[object] = ()) -> tuple[Any, ...] | None:
         """Return the first row."""
-        with self._lock:
+        with self._lock, _READABLE:
             row: tuple[Any, ...] | None = self._execute(query, values).fetchone()
         return row
 
     def all(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Return all rows."""
-        with self._lock:
+        with self._lock, _READABLE:
             return self._execute(query, values).fetchall()
 
     def run(self, query: str, values: Sequence[object] = ()) -> int:
         """Run a statement, by itself or in a transaction; return how many rows it changed."""
-        with self._lock, self._change():
+        with self._lock, self._change(), _READABLE:
             return self._db.execute(query, values).rowcount
 
     def run_all(self, query: str, values: Iterable[Sequence[object]]) -> None:
         """Run a statement for each row of values, likewise."""
-        with self._lock, self._change():
+        with self._lock, self._change(), _READABLE:
             self._db.executemany(query, values)
 
     def _change(self) -> contextlib.AbstractContextManager[None]:

@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import sqlite3
+import struct
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ import pytest
 from cacher.errors import StoreError
 from cacher.pipelines import opened
 from cacher.pipelines.rows import LAYOUT, PAGE_BYTES
+from cacher.pipelines.salvage import LEAF, read_log
 from cacher.pipelines.sqlite import Cache
 
 N_KEYS = 60
@@ -156,6 +158,28 @@ def test_93_a_byte_is_flipped(closed: Path, left_behind: Path, tmp_path: Path, n
         flipped(folder, name, at)
         assert judge(folder) <= 2 * PAGE_BYTES // 100, (name, at)
         shutil.rmtree(folder)
+
+
+def test_93_what_is_damaged_is_no_text_any_more(closed: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(closed, tmp_path / "store")
+    file = folder / "samples-1.sqlite3"
+    file.write_bytes(file.read_bytes().replace(b"TABLE settled", b"T\xd5BLE settled"))
+    assert judge(folder) == 0
+
+
+def test_92_a_page_was_on_its_way_to_the_log(left_behind: Path, tmp_path: Path) -> None:
+    """A frame has its header, and in its place is still what an earlier log had there."""
+    log = read_log(str(left_behind / "samples-1.sqlite3"))
+    leaves = {n: places[-1] for n, places in log.pages.items() if log.data[places[-1]] == LEAF}
+    assert len(leaves) > 3
+    for number, other in zip(leaves, [*list(leaves)[1:], *leaves], strict=False):
+        folder = shutil.copytree(left_behind, tmp_path / str(number))
+        with open(folder / "samples-1.sqlite3-wal", "ab") as file:
+            file.write(struct.pack(">II8s8x", number, max(log.pages), log.salt))
+            file.write(log.data[leaves[other] :][:PAGE_BYTES])
+        with Cache(folder) as cache:
+            assert lost(cache) == 0
+            assert cache.check() == []
 
 
 @pytest.mark.slow
