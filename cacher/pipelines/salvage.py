@@ -141,8 +141,11 @@ def rows(path: str) -> Iterator[Row]:
     data = b"".join(iter(lambda: os.read(descriptor, 2**24), b""))
     log = read_log(path)
     sure = log.sure()
-    last = max([-(-len(data) // PAGE_BYTES), *log.pages])
-    for number in range(2, last + 1):  # the first has the schema
+    numbers = {
+        *range(1, -(-len(data) // PAGE_BYTES) + 1),
+        *log.pages,
+    }  # of which some may be damage
+    for number in sorted(numbers - {1}):  # which has the schema
         start = (number - 1) * PAGE_BYTES
         for at in reversed(log.pages.get(number, ())):
             found, clean = _leaf(log.data[at : at + PAGE_BYTES], data, log, sure)
@@ -174,6 +177,8 @@ def _leaf(page: bytes, data: bytes, log: Log, sure: set[int]) -> tuple[list[Row]
 def _cell(page: bytes, at: int, data: bytes, log: Log, sure: set[int]) -> Row | None:
     length, at = _number(page, at)
     row_id, at = _number(page, at)
+    if length > len(data) + len(log.data):
+        return None
     most, least = PAGE_BYTES - 35, (PAGE_BYTES - 12) * 32 // 255 - 23
     here = length
     if length > most:

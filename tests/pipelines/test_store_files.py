@@ -167,6 +167,12 @@ def test_93_what_is_damaged_is_no_text_any_more(closed: Path, tmp_path: Path) ->
     assert judge(folder) == 0
 
 
+def test_93_a_page_of_the_log_has_a_number_far_beyond(left_behind: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(left_behind, tmp_path / "store")
+    flipped(folder, "samples-1.sqlite3-wal", 32 + 5 * (24 + PAGE_BYTES))
+    assert judge(folder) <= 2 * PAGE_BYTES // 100
+
+
 def test_92_a_page_was_on_its_way_to_the_log(left_behind: Path, tmp_path: Path) -> None:
     """A frame has its header, and in its place is still what an earlier log had there."""
     log = read_log(str(left_behind / "samples-1.sqlite3"))
