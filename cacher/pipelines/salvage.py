@@ -267,7 +267,7 @@ def rebuild(path: str, target: str, recovered: int) -> int:
         key = (row[1], row[2])
         if key not in found or found[key][0] < row[0]:
             found[key] = row
-    kept = sorted(found.values(), key=lambda row: row[0])
+    kept = _numbered(sorted(found.values(), key=lambda row: row[0]))
     samples, recovered_before, corrupt_before = _counted(path)
     db = sqlite3.connect(target, isolation_level=None)
     try:
@@ -288,6 +288,18 @@ def rebuild(path: str, target: str, recovered: int) -> int:
     finally:
         db.close()
     return len(kept)
+
+
+def _numbered(kept: list[Row]) -> list[Row]:
+    """Give a number of its own to each row: one of a write that SQLite left out had another's."""
+    used: set[int] = set()
+    free = max((row[0] for row in kept), default=0) + 1
+    for at, row in enumerate(kept):
+        if row[0] in used:
+            kept[at] = (free, *row[1:])
+            free += 1
+        used.add(kept[at][0])
+    return kept
 
 
 def _fill(db: sqlite3.Connection, kept: Sequence[Row]) -> None:
