@@ -14,7 +14,6 @@ from cacher.pipelines.opened import is_damage
 from cacher.pipelines.rows import (
     ENTRIES,
     MASK,
-    DamagedError,
     Identity,
     Name,
     ending,
@@ -27,7 +26,7 @@ from cacher.pipelines.rows import (
 )
 from cacher.pipelines.store import MAX_INDEX, ROW_BYTES, check_key
 from cacher.pipelines.values import TEXT, decode, encode
-from cacher.stores.database import Database
+from cacher.stores.database import DamagedError, Database
 
 
 class Adding(NamedTuple):

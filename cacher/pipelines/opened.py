@@ -7,9 +7,9 @@ import sqlite3
 import time
 from functools import cache
 
-from cacher.pipelines.rows import APPLICATION, LAYOUT, PAGE_BYTES, TABLES, DamagedError
+from cacher.pipelines.rows import APPLICATION, LAYOUT, PAGE_BYTES, TABLES
 from cacher.pipelines.salvage import FRAME_HEADER, LOG, read_log, salt_of
-from cacher.stores.database import Database
+from cacher.stores.database import DamagedError, Database
 
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 LOG_PAGES = 2000  # of the log that are written before they are moved into the database

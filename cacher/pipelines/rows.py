@@ -8,7 +8,6 @@ key, the index of the sample, and its row, which holds the whole key.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from hashlib import blake2b
@@ -48,12 +47,6 @@ LONGEST = 128  # rows of one statement
 Name = bytes | str
 Row = tuple[int, Name, int, int, int, float, bytes]
 COLUMNS = 7
-
-
-class DamagedError(sqlite3.DatabaseError):
-    """A row is not as it was written."""
-
-    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
 
 
 def name_of(key: str) -> Name:

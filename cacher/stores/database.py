@@ -29,8 +29,8 @@ TURN = "-turn"  # the name of the file beside the database ends so
 PAUSE_S = 0.004  # at most this long between two looks whether the turn is free
 
 
-class CorruptError(sqlite3.DatabaseError):
-    """A database is damaged so that Python cannot read what SQLite says of it."""
+class DamagedError(sqlite3.DatabaseError):
+    """What is in a database is not as it was written."""
 
     sqlite_errorcode = sqlite3.SQLITE_CORRUPT
 
@@ -43,7 +43,7 @@ class _Readable:
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if kind is UnicodeDecodeError:
-            raise CorruptError(f"the database is damaged: {error}") from None
+            raise DamagedError(f"the database is damaged: {error}") from None
 
 
 _READABLE = _Readable()

@@ -53,8 +53,7 @@ class Ranges:
             OSError: The file cannot be opened or locked.
         """
         with self._lock:
-            if self._file < 0 or self._process != os.getpid():
-                self._open()
+            self._open()
             held = self._held.get(row)
             if held is None:
                 held = self._held[row] = []
