@@ -116,7 +116,7 @@ def analyze(
     head = None if head is None else state._check_head(head, info.n_heads)
     threshold = number("threshold", threshold, 0.0, 1.0)
     max_heads = integer("max_heads", max_heads, 1, MAX_INT64)
-    chosen = _chosen(state, position_range, integer("max_tokens", max_tokens, 1, MAX_INT64))
+    chosen = selection(state, position_range, integer("max_tokens", max_tokens, 1, MAX_INT64))
     layers = range(info.n_layers) if layer is None else range(layer, layer + 1)
     n_layers = len(layers) if per_layer and layer is None else 1
     n_heads = min(info.n_heads, max_heads) if per_head and head is None else 1
@@ -186,7 +186,14 @@ def importances(state: Looking, layer: int | None) -> list[HeadImportance]:
     ]
 
 
-def _chosen(state: Looking, position_range: Sequence[int] | None, max_tokens: int) -> range:
+def selection(state: Looking, position_range: Sequence[int] | None, max_tokens: int) -> range:
+    """Return the positions, among the tokens the model sees, that `position_range` selects.
+
+    Raises:
+        EmptyStateError: The state holds no tokens.
+        TokenIndexOutOfRangeError: The selection begins behind the last token.
+        ResponseTooLargeError: Over `max_tokens`.
+    """
     length = state._filled()
     chosen = range(length)
     if position_range is not None:

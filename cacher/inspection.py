@@ -6,12 +6,12 @@ into memory that NumPy shows without another copy; they are the caller's to chan
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import exp
 from typing import TYPE_CHECKING
 
 from cacher import _core
-from cacher.analysis import Analysis
+from cacher.analysis import MAX_ATTENTION_TOKENS, Analysis
 from cacher.checks import integer
 from cacher.errors import ParameterError
 from cacher.looking import array
@@ -266,6 +266,35 @@ class Inspection(Analysis):
         from cacher.display import attention_picture
 
         return attention_picture(self, layer, head)
+
+    def show_full_attention(
+        self,
+        layer: int,
+        head: int | None = None,
+        *,
+        position_range: Sequence[int] | None = None,
+        max_tokens: int = MAX_ATTENTION_TOKENS,
+    ) -> Picture:
+        """Return a picture of all attention weights of a layer, each a pixel, for a notebook.
+
+        Args:
+            layer: 0 to n_layers - 1.
+            head: 0 to n_heads - 1, with labels; None is all heads, one beside the other.
+            position_range: First and last selected token, both included; None is all.
+            max_tokens: Selected tokens at most.
+
+        Raises:
+            As `analyze_attention`.
+
+        Example:
+            >>> import cacher
+            >>> picture = cacher.load("tales").state("Hello world").show_full_attention(0)
+            >>> picture.html.count("<svg")
+            8
+        """
+        from cacher.matrix import full_attention_picture
+
+        return full_attention_picture(self, layer, head, position_range, max_tokens)
 
     def ansi(self) -> str:
         """Return the text for a terminal, each token coloured by its probability.
