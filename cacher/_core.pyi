@@ -11,7 +11,9 @@ FINISH_READ: int
 __version__: str
 
 _Sampling = tuple[float | int, ...]
-_Step = tuple[int, int, int, int, float, float, float, tuple[tuple[int, float], ...]]
+_Pairs = tuple[tuple[int, float], ...]
+_Trace = tuple[float, _Pairs, "Array | None"]
+_Step = tuple[int, int, int, int, float, float, float, _Pairs, "_Trace | None"]
 _Progress = Callable[[int, int], object] | None
 
 @final
@@ -144,6 +146,7 @@ class Batch:
         sampling: _Sampling | None,
         n_ctx: int = ...,
         tape: State | None = ...,
+        trace_layer: int = ...,
         /,
     ) -> int: ...
     def give(self, row: int, logits: Any, /) -> None: ...
@@ -182,5 +185,9 @@ def distribution(logits: Any, history: _Ids, sampling: _Sampling, /) -> Array: .
 def sample(
     logits: Any, history: _Ids, sampling: _Sampling, /
 ) -> tuple[int, float, float, float]: ...
+def sample_traced(
+    logits: Any, history: _Ids, sampling: _Sampling, /
+) -> tuple[int, float, _Pairs]: ...
+def splitmix_uniform(seed: int, i: int, /) -> float: ...
 def top_logits(logits: Any, k: int, /) -> tuple[Array, Array, float]: ...
 def uniform(seed: int, stream: int, position: int, /) -> float: ...

@@ -180,13 +180,20 @@ class Engine:
         return generation
 
     def stream(
-        self, state: State, max_tokens: int = 100, **sampling: Unpack[SamplingOptions]
+        self,
+        state: State,
+        max_tokens: int = 100,
+        *,
+        trace_layer: int | None = None,
+        **sampling: Unpack[SamplingOptions],
     ) -> EngineStream:
         """Generate token by token; the same tokens as `generate`.
 
         Args:
             state: Of this engine's model; in use until the stream has ended.
             max_tokens: New tokens at most.
+            trace_layer: 0 to n_layers - 1: each token has a `Token.trace` with the attention of
+                this layer; the tokens stay the same.  None: no traces.
             **sampling: As in `State.generate`.
 
         Returns:
@@ -194,8 +201,10 @@ class Engine:
 
         Raises:
             QueueFullError: Too many requests wait already.
+            LayerOutOfRangeError: The model has no such layer.
         """
-        row = self._row(state, max_tokens, state.config.sampling(sampling))
+        params = state.config.sampling(sampling)
+        row = self._row(state, max_tokens, params, trace_layer=trace_layer)
         request = Request(state, row, streams=True)
         self._scheduler.submit(request)
         return EngineStream(self, request, row)
@@ -320,9 +329,17 @@ class Engine:
                 "not to this engine's"
             )
 
-    def _row(self, state: State, max_tokens: int, params: SamplingParams, index: int = 0) -> Row:
+    def _row(
+        self,
+        state: State,
+        max_tokens: int,
+        params: SamplingParams,
+        *,
+        index: int = 0,
+        trace_layer: int | None = None,
+    ) -> Row:
         self._check(state)
-        return Row(state, params, check_max_tokens(max_tokens), index)
+        return Row(state, params, check_max_tokens(max_tokens), index, trace_layer)
 
     async def _finish(self, request: Request) -> Any:
         self._scheduler.submit(request)

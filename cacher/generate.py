@@ -152,6 +152,8 @@ class Generating:
     def stream(
         self,
         max_tokens: int = 100,
+        *,
+        trace_layer: int | None = None,
         **sampling: Unpack[SamplingOptions],
     ) -> Stream:
         """Generate token by token; the same tokens as `generate`.
@@ -160,6 +162,7 @@ class Generating:
 
         Args:
             max_tokens: New tokens at most.
+            trace_layer: As in `Engine.stream`.
             **sampling: As in `generate`.
 
         Returns:
@@ -173,7 +176,8 @@ class Generating:
         """
         params = self.config.sampling(sampling)
         state = cast("State", self)
-        return Stream(state, Row(state, params, check_max_tokens(max_tokens)))
+        row = Row(state, params, check_max_tokens(max_tokens), trace_layer=trace_layer)
+        return Stream(state, row)
 
     def multi(
         self,

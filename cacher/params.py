@@ -24,6 +24,8 @@ from cacher.schedule import TemperatureSchedule, check_schedule
 
 StoreLogits = Literal["none", "top_k", "full"]
 ContextStrategy = Literal["stop", "slide"]
+Random = Literal["philox", "splitmix64"]
+MOST_TEMPERATURE = 3e38  # a number of 32 bits; long before it all tokens are equally likely
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -45,6 +47,7 @@ class SamplingOptions(TypedDict, total=False):
     temperature_schedule: TemperatureSchedule | Mapping[str, object] | None
     adaptive_top_p: bool | None
     adaptive_top_k: bool | None
+    random: Random | None
 
 
 def _seed(name: str, value: object, most: int = MAX_UINT64) -> int | None:
@@ -87,7 +90,7 @@ class SamplingParams:
     nothing behind them has a say, adaptive or not.
 
     Attributes:
-        temperature: 0 to 10; 0 is greedy (the likeliest token, ties to the lowest id).
+        temperature: 0 or more; 0 is greedy (the likeliest token, ties to the lowest id).
         top_p: 0 to 1; keep the likeliest tokens that together reach it; 1 is off.
         seed: 0 to 2^64-1, or None for one drawn from the operating system (and reported).
         top_k: Keep this many of the likeliest tokens; 0 is off.
@@ -104,6 +107,9 @@ class SamplingParams:
             entropy is that of the model's own distribution, which `Token.entropy` reports:
             temperature 1, nothing penalised or cut off.
         adaptive_top_k: Draw with max(1, round(top_k * (0.5 + 0.5 h))), half to even; needs `top_k`.
+        random: Where random numbers come from.  ``"philox"``: each position of a state has one, so
+            that a run that is resumed goes on as it would have.  ``"splitmix64"``: token i of the
+            call draws output i of that generator, as the chat API does.
 
     Example:
         >>> from cacher import SamplingParams
@@ -124,6 +130,7 @@ class SamplingParams:
     temperature_schedule: TemperatureSchedule | None = None
     adaptive_top_p: bool = False
     adaptive_top_k: bool = False
+    random: Random = "philox"
 
     def __post_init__(self) -> None:
         """Check every field.
@@ -167,13 +174,13 @@ class SamplingParams:
         return (
             start, self.top_k, self.top_p, self.min_p, self.repetition_penalty,
             self.no_repeat_ngram_size, self.seed or 0, stream, self.min_tokens, done,
-            end, steps, self.adaptive_top_p, self.adaptive_top_k,
+            end, steps, self.adaptive_top_p, self.adaptive_top_k, self.random == "splitmix64",
         )  # fmt: skip
 
 
 Check = Callable[[str, Any], Any]
 SAMPLING_CHECKS: dict[str, Check] = {
-    "temperature": lambda name, value: number(name, value, 0.0, 10.0),
+    "temperature": lambda name, value: number(name, value, 0.0, MOST_TEMPERATURE),
     "top_p": lambda name, value: number(name, value, 0.0, 1.0),
     "seed": _seed,
     "top_k": lambda name, value: integer(name, value, 0, MAX_INT32),
@@ -188,11 +195,13 @@ SAMPLING_CHECKS: dict[str, Check] = {
     "temperature_schedule": check_schedule,
     "adaptive_top_p": boolean,
     "adaptive_top_k": boolean,
+    "random": lambda name, value: choice(name, value, "philox", "splitmix64"),
 }
 
 
 _CONFIG_CHECKS: dict[str, Check] = {
-    **{name: SAMPLING_CHECKS[name] for name in ("temperature", "top_p")},
+    "temperature": lambda name, value: number(name, value, 0.0, 10.0),
+    "top_p": SAMPLING_CHECKS["top_p"],
     "seed": lambda name, value: _seed(name, value, MAX_INT64),  # files and schemas hold it, too
     "context_size": lambda name, value: integer(name, value, 1, 1_048_576),
     "store_logits": lambda name, value: choice(name, value, "none", "top_k", "full"),
@@ -211,7 +220,7 @@ class StateConfig:
     """Defaults of a state's generations, and what it stores.  Immutable: forks share it.
 
     Attributes:
-        temperature: As in `SamplingParams`.
+        temperature: As in `SamplingParams`, but 10 at most.
         top_p: As in `SamplingParams`.
         seed: As in `SamplingParams`, but 2^63-1 at most.
         context_size: Most tokens of the state; the model's own limit holds, too.  With

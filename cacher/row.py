@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from cacher import _core
 from cacher.decoding import StopMatcher, check_stops, primed_decoder
 from cacher.errors import ParameterError
+from cacher.looking import array
 from cacher.params import SamplingParams
-from cacher.types import FinishReason, Generation, Token, top_tokens
+from cacher.types import FinishReason, Generation, Token, Trace, top_tokens
 
 if TYPE_CHECKING:
     from cacher.state import State
@@ -22,8 +23,12 @@ if TYPE_CHECKING:
 
 SHOWN_TOP = 5  # alternatives that a streamed token carries
 
-# row, finish, position, token_id, probability, logprob, entropy, ((id, logprob) of the likeliest)
-Step = tuple[int, int, int, int, float, float, float, tuple[tuple[int, float], ...]]
+Pairs = tuple[tuple[int, float], ...]
+# row, finish, position, token_id, probability, logprob, entropy, (id, logprob) of the likeliest,
+# trace: entropy, (id, probability) of the likeliest, attention
+Step = tuple[
+    int, int, int, int, float, float, float, Pairs, tuple[float, Pairs, _core.Array | None] | None
+]
 
 
 class Shown(NamedTuple):
@@ -39,18 +44,26 @@ class Shown(NamedTuple):
 
     def token(self, tokenizer: Tokenizer | None) -> Token:
         """Return it as a record."""
-        _row, finish, position, token_id, probability, logprob, entropy, top = self.step
+        _row, finish, position, token_id, probability, logprob, entropy, top, trace = self.step
         if finish:
             return Token(self.text, -1, position, 0.0, 0.0)
         shown = top_tokens(top, tokenizer)
-        return Token(self.text, token_id, position, probability, logprob, entropy, shown)
+        traced = None
+        if trace is not None:
+            traced = Trace(trace[0], trace[1], None if trace[2] is None else array(trace[2]))
+        return Token(self.text, token_id, position, probability, logprob, entropy, shown, traced)
 
 
 class Row:
     """One state's run: takes the core's steps, keeps the text, knows when it ends."""
 
     def __init__(
-        self, state: State, params: SamplingParams, max_tokens: int, stream_index: int = 0
+        self,
+        state: State,
+        params: SamplingParams,
+        max_tokens: int,
+        stream_index: int = 0,
+        trace_layer: int | None = None,
     ) -> None:
         state.model._require("generation")
         if params.min_tokens > max_tokens:
@@ -61,6 +74,7 @@ class Row:
         self.params = params.with_seed()
         self.max_tokens = max_tokens
         self.stream_index = stream_index
+        self.trace_layer = None if trace_layer is None else state._check_layer(trace_layer)
         self.start = len(state)
         self.limit = state.context_limit
         self.finished = False
@@ -107,7 +121,9 @@ class Row:
         sampling = self.params.core(
             self.stream_index, done=len(self.token_ids), max_tokens=self.max_tokens
         )
-        return batch.add(seen, sampling, self.limit, None if seen is state._core else state._core)
+        tape = None if seen is state._core else state._core
+        trace_layer = -1 if self.trace_layer is None else self.trace_layer
+        return batch.add(seen, sampling, self.limit, tape, trace_layer)
 
     def take(self, steps: Sequence[Step]) -> list[Shown]:
         """Take steps of the core, `stride` at most; return what they show to a reader.

@@ -266,8 +266,8 @@ class Scheduler:
         self._counts["prefix_lookups"] += 1
         self._counts["prefix_hits"] += ready > 0
         self._counts["prefix_tokens"] += ready
-        if request.row is None:
-            return None
+        if request.row is None or request.row.trace_layer is not None:
+            return None  # nothing is drawn, or the model has to run to be looked at
         key = Predictions.key(core, request.state._salt)
         known = self._predictions.get(key)
         if known is None:

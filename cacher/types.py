@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from datetime import datetime
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from cacher.tokenizer import Tokenizer
 
 LOWEST_LOGPROB = -1e9  # of what has probability 0
@@ -28,6 +31,22 @@ class TopToken(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Trace:
+    """What a token was drawn from, and what the model attended to when it predicted it.
+
+    Attributes:
+        entropy: Of the distribution that was drawn from, in nats: after temperature, penalties and
+            cuts; 0 where the likeliest token was taken.
+        top: Its 10 likeliest tokens: (id, probability); what was cut off has probability 0.
+        attention: float32 [n_heads, tokens]: that of the last token read; None if there was none.
+    """
+
+    entropy: float
+    top: tuple[tuple[int, float], ...]
+    attention: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """One token: as it is generated, or as a state shows it.
 
@@ -39,6 +58,7 @@ class Token:
         logprob: Natural logarithm of it.
         entropy: Of the distribution it was chosen from, in nats; None where it is not known.
         top_tokens: The likeliest tokens at this position, best first; empty where none are known.
+        trace: What it was drawn from and what the model attended to; None unless asked for.
     """
 
     text: str
@@ -48,6 +68,7 @@ class Token:
     logprob: float
     entropy: float | None = None
     top_tokens: list[TopToken] = field(default_factory=list, repr=False, compare=False)
+    trace: Trace | None = field(default=None, repr=False, compare=False)
 
 
 def top_token(text: str, token_id: int, logprob: float) -> TopToken:

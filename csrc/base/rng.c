@@ -30,6 +30,17 @@ uint64_t cch_rng_bits53(uint64_t seed, uint32_t stream, uint64_t pos) {
     return ((uint64_t)out[0] << 32 | out[1]) >> 11;
 }
 
+uint64_t cch_rng_splitmix53(uint64_t seed, uint64_t i) {
+    uint64_t z = seed + (i + 1) * UINT64_C(0x9E3779B97F4A7C15);
+    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
+    return (z ^ (z >> 31)) >> 11;
+}
+
 double cch_uniform(uint64_t seed, uint32_t stream, uint64_t pos) {
     return (double)cch_rng_bits53(seed, stream, pos) * 0x1p-53;
+}
+
+double cch_splitmix_uniform(uint64_t seed, uint64_t i) {
+    return (double)cch_rng_splitmix53(seed, i) * 0x1p-53;
 }

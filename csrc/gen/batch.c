@@ -16,6 +16,7 @@ static void free_row(cch_batch_row *row) {
     if (row->tape != NULL) cch_state_release(row->tape);
     cch_free(row->history);
     cch_free(row->logits);
+    cch_tracer_free(row->tracer);
     cch_free(row);
 }
 
@@ -172,21 +173,49 @@ cch_status cch_batch_add_reader(cch_batch *batch, cch_state *state, int32_t *out
     return add(batch, state, NULL, NULL, 0, true, out_row, err);
 }
 
-static cch_status give(cch_batch *batch, int32_t id, const float *logits, cch_error *err) {
+/* A row that has drawn nothing yet; *out NULL on failure. */
+static cch_status find_waiting(const cch_batch *batch, int32_t id, cch_batch_row **out, cch_error *err) {
+    *out = NULL;
     CCH_RETURN_IF(refuse_while_running(batch, err));
     for (size_t i = 0; i < batch->n_rows; i++) {
         cch_batch_row *row = batch->rows[i];
-        if (row->id != id || row->reads || row->n_new > 0) continue;
-        memcpy(row->logits, logits, (size_t)batch->model->config.vocab_size * sizeof *logits);
-        row->given = true;
-        return CCH_OK;
+        if (row->id == id && !row->reads && row->n_new == 0) *out = row;
     }
-    CCH_FAIL(err, CCH_E_ARGUMENT, id, "no row %d waits for its first token", id);
+    if (*out == NULL) CCH_FAIL(err, CCH_E_ARGUMENT, id, "no row %d waits for its first token", id);
+    return CCH_OK;
+}
+
+static cch_status give(cch_batch *batch, int32_t id, const float *logits, cch_error *err) {
+    cch_batch_row *row;
+    CCH_RETURN_IF(find_waiting(batch, id, &row, err));
+    if (row->tracer != NULL) CCH_FAIL(err, CCH_E_ARGUMENT, id, "row %d is traced: the model has to run", id);
+    memcpy(row->logits, logits, (size_t)batch->model->config.vocab_size * sizeof *logits);
+    row->given = true;
+    return CCH_OK;
 }
 
 cch_status cch_batch_give(cch_batch *batch, int32_t row, const float *logits, cch_error *err) {
     pthread_mutex_lock(&batch->lock);
     cch_status status = give(batch, row, logits, err);
+    pthread_mutex_unlock(&batch->lock);
+    return status;
+}
+
+static cch_status trace(cch_batch *batch, int32_t id, int32_t layer, cch_error *err) {
+    const cch_config *c = &batch->model->config;
+    cch_batch_row *row;
+    CCH_RETURN_IF(find_waiting(batch, id, &row, err));
+    if (row->given || row->tracer != NULL)
+        CCH_FAIL(err, CCH_E_ARGUMENT, id, "row %d %s", id,
+                 row->given ? "has been given a prediction: there is nothing to trace" : "is traced already");
+    if (layer < 0 || layer >= c->n_layers)
+        CCH_FAIL(err, CCH_E_ARGUMENT, -1, "layer is %d, allowed: 0 to %d", layer, c->n_layers - 1);
+    return cch_tracer_new(layer, c->n_heads, c->max_position_embeddings, &row->tracer, err);
+}
+
+cch_status cch_batch_trace(cch_batch *batch, int32_t row, int32_t layer, cch_error *err) {
+    pthread_mutex_lock(&batch->lock);
+    cch_status status = trace(batch, row, layer, err);
     pthread_mutex_unlock(&batch->lock);
     return status;
 }
@@ -244,10 +273,23 @@ int32_t cch_batch_read(const cch_batch *batch, int32_t row) {
     return 0;
 }
 
-const float *cch_batch_logits_view(const cch_batch *batch, int32_t row) {
-    for (size_t i = 0; i < batch->n_rows; i++)
-        if (batch->rows[i]->id == row) return batch->rows[i]->drawn == batch->step ? batch->rows[i]->logits : NULL;
+/* The row, if the last step drew its token; else NULL. */
+static const cch_batch_row *find_drawn(const cch_batch *batch, int32_t row) {
+    for (size_t i = 0; i < batch->n_rows; i++) {
+        const cch_batch_row *found = batch->rows[i];
+        if (found->id == row) return found->n_new > 0 && found->drawn == batch->step ? found : NULL;
+    }
     return NULL;
+}
+
+const float *cch_batch_logits_view(const cch_batch *batch, int32_t row) {
+    const cch_batch_row *drawn = find_drawn(batch, row);
+    return drawn != NULL ? drawn->logits : NULL;
+}
+
+const cch_trace *cch_batch_trace_view(const cch_batch *batch, int32_t row) {
+    const cch_batch_row *drawn = find_drawn(batch, row);
+    return drawn != NULL && drawn->tracer != NULL ? &drawn->tracer->trace : NULL;
 }
 
 /* The stored prediction that the last token of the state was drawn from: its slot on the page returned, or NULL. */
@@ -298,9 +340,11 @@ static cch_status ask_in_order(cch_batch *batch, cch_error *err) {
         cch_batch_row *row = batch->rows[i];
         int32_t len = cch_state_len(row->state);
         row->complete = false;
+        if (row->tracer != NULL) CCH_RETURN_IF(cch_tracer_begin(row->tracer, len, err));
         if (len == 0 || row->given || (full(row) && !row->reads)) continue;
         CCH_RETURN_IF(cch_state_index_pages(row->state, err));
-        batch->asks[n] = (cch_ask){.state = row->state, .upto = len, .out_first = len - 1, .dst = row->logits};
+        batch->asks[n] = (cch_ask){.state = row->state, .upto = len, .out_first = len - 1, .dst = row->logits,
+                                   .watch = row->tracer != NULL ? &row->tracer->watch : NULL};
         batch->asking[n++] = row;
     }
     batch->n_asks = cch_plan_fit(pool, batch->asks, n, &bytes);
@@ -411,7 +455,9 @@ static void draw_rows(void *arg, int thread, int n_threads) {
         int32_t n_banned = row->sampling.step < row->sampling.min_tokens ? c->n_eos : 0;
         cch_status status = cch_sample_scratch(batch->model->kern, &batch->scratch[thread], row->logits, c->vocab_size,
                                                &row->sampling, row->history, cch_state_len(whole(row)),
-                                               c->eos_token_ids, n_banned, &row->sampled, &batch->errors[thread]);
+                                               c->eos_token_ids, n_banned,
+                                               row->tracer != NULL ? &row->tracer->trace : NULL, &row->sampled,
+                                               &batch->errors[thread]);
         if (status == CCH_OK) continue;
         name_row(row, &batch->errors[thread]);
         return;

@@ -7,12 +7,13 @@
  *
  * Threads: one user at a time, except that cch_batch_remove, cch_batch_len and cch_batch_free may be called at any
  * time: a row that leaves during a step gets no token from it.
- * cch_batch_* of cacher.h live here.
+ * cch_batch_* of cacher.h and cacher_trace.h live here.
  */
 #ifndef CCH_GEN_BATCH_H
 #define CCH_GEN_BATCH_H
 
 #include "gen/sampler.h"
+#include "gen/tracer.h"
 #include "gen/work.h"
 
 typedef struct cch_batch_row {
@@ -27,6 +28,7 @@ typedef struct cch_batch_row {
                                else NULL */
     int32_t n_history;
     float *logits;          /* owned [vocab_size] */
+    cch_tracer *tracer;     /* owned; NULL: the row is not traced */
     uint64_t drawn;         /* the step that drew from logits */
     bool leaves;            /* asked to leave during a step */
     bool reads;             /* nothing is drawn for it */

@@ -84,7 +84,7 @@ static cch_status lock_ready(inspection *in, int32_t upto) {
 static cch_status decode_rows(inspection *in, const cch_probe *probe) {
     cch_model *model = in->state->model;
     CCH_RETURN_IF(lock_ready(in, in->first + in->at + in->rows));
-    cch_span span = {in->state->pages, in->first + in->at, in->rows, false, 0};
+    cch_span span = {in->state->pages, in->first + in->at, in->rows, false, 0, NULL};
     cch_status status = cch_forward(model, &span, 1, NULL, probe, in->options->cancel, in->err);
     cch_run_unlock(model);
     return status;

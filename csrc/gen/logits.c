@@ -7,9 +7,8 @@
 #define TOP_BLOCK 16
 #define LOWEST_LOGPROB (-1e9)
 
-/* ln(x) for 1 <= x < 2^53 by x = m * 2^e, m near 1, and ln m = 2 atanh((m - 1) / (m + 1)).  Written out because libm's
- * log may differ by a bit between machines, and near-ties of beams hang on it.  Error < 2 units in the last place. */
-static double log_f64(double x) {
+/* x = m * 2^e, m near 1, and ln m = 2 atanh((m - 1) / (m + 1)). */
+double cch_log_f64(double x) {
     int e;
     double m = frexp(x, &e);
     if (m < 0x1.6a09e667f3bcdp-1) { /* sqrt(1/2) */
@@ -51,14 +50,14 @@ cch_status cch_logits_summarize(const cch_kernels *kern, const float *logits, in
     out->max = max;
     out->argmax = (int32_t)argmax;
     out->sum = sum;
-    out->log_sum = log_f64(sum);
+    out->log_sum = cch_log_f64(sum);
     out->entropy = out->log_sum - distance / sum;
     if (out->entropy < 0.0) out->entropy = 0.0; /* rounding, when one token has everything */
     return CCH_OK;
 }
 
 double cch_logits_evenness(const cch_logits_summary *summary, int32_t vocab) {
-    double even = vocab > 1 ? summary->entropy / log_f64((double)vocab) : 0.0;
+    double even = vocab > 1 ? summary->entropy / cch_log_f64((double)vocab) : 0.0;
     return even < 1.0 ? even : 1.0; /* of a uniform row, rounding */
 }
 

@@ -25,6 +25,10 @@ typedef struct cch_logits_summary {
 cch_status cch_logits_summarize(const cch_kernels *kern, const float *logits, int32_t vocab, double *weights,
                                 cch_logits_summary *out, cch_error *err);
 
+/* ln(x) for 1 <= x < 2^53.  Written out because libm's log may differ by a bit between machines, and near-ties of beams
+ * hang on it.  Error < 2 units in the last place. */
+double cch_log_f64(double x);
+
 /* How even the distribution is: entropy / ln(vocab), from 0 (certain) to 1 (uniform); 0 when vocab is 1. */
 double cch_logits_evenness(const cch_logits_summary *summary, int32_t vocab);
 

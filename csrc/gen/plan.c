@@ -104,7 +104,7 @@ static cch_status add_span(planner *p, cch_ask *ask, int32_t first, bool keep_kv
     if (spans == NULL) return CCH_E_MEMORY;
     plan->spans = spans;
     owners[plan->n_spans] = ask;
-    spans[plan->n_spans++] = (cch_span){ask->state->pages, first, 0, keep_kv, 0};
+    spans[plan->n_spans++] = (cch_span){ask->state->pages, first, 0, keep_kv, 0, NULL};
     return CCH_OK;
 }
 
@@ -120,6 +120,7 @@ static cch_status add_rows(planner *p, cch_ask *ask, int32_t first, int32_t n, b
     last->n_out += n_out;
     plan->n_rows += (size_t)n;
     p->room -= n;
+    if (first + n == ask->upto) last->watch = ask->watch;
     for (int32_t pos = first + n - n_out; pos < first + n; pos++) CCH_RETURN_IF(deliver(p, plan->n_out++, ask, pos));
     return CCH_OK;
 }
@@ -184,7 +185,8 @@ static cch_status plan_outputs(planner *p, cch_ask *ask, cch_page *page, int32_t
     for (*out_done = first; *out_done < end; ++*out_done) {
         int32_t slot = *out_done;
         if (!wanted(p, ask, base + slot)) continue;
-        if (page->out_first <= slot && slot < page->out_end) {
+        bool alone = ask->watch != NULL && base + slot == ask->upto - 1; /* another's row shows its own layer */
+        if (!alone && page->out_first <= slot && slot < page->out_end) {
             CCH_RETURN_IF(deliver(p, (size_t)(page->out_row + slot - page->out_first), ask, base + slot));
             continue;
         }

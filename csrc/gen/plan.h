@@ -21,6 +21,7 @@ typedef struct cch_ask {
     int32_t upto;          /* 1..length */
     int32_t out_first;     /* hidden states of positions [out_first, upto) are wanted */
     float *dst;            /* borrowed: their logits go here, [upto - out_first, n_outputs]; may be NULL */
+    const cch_watch *watch; /* borrowed: attention of the last position, which then has a row of its own; may be NULL */
     int32_t out_next;      /* of the positions before it, nothing is wanted any more; 0 at first */
     int32_t reached;       /* after a plan: positions before it are ready and delivered once the pass has run */
 } cch_ask;

@@ -1,5 +1,6 @@
 #include "gen/sampler.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -19,8 +20,11 @@ typedef struct row {
     const double *weights, *tops; /* MAGIC + q, padded with q = 0 to whole blocks; the largest of each block */
     uint64_t *keys;
     size_t n, n_blocks;
-    int id_bits;
+    int id_bits, fraction_bits;
     uint64_t total, largest; /* sum and maximum of q */
+    const float *x;          /* what the weights are made of: exp((x - max) * inv_t) */
+    float max;
+    double inv_t;
 } row;
 
 static uint64_t to_integer(double weight) {
@@ -52,20 +56,21 @@ static double quantize_block(double *w, double scale, uint64_t *sums) {
     return larger(larger(top[0], top[1]), larger(top[2], top[3]));
 }
 
-/* The row of integer weights of exp((x - max) * inv_t), in parts that stay in the first-level cache.  x NULL: the
+/* The row of integer weights of exp((x - max) * inv_t), in parts that stay in the first-level cache.  made: the
  * weights are in the scratch already. */
-static void make_row(const cch_kernels *kern, const float *x, float max, double inv_t, cch_sampler_scratch *scratch,
-                     int32_t vocab, row *r) {
+static void make_row(const cch_kernels *kern, const float *x, bool made, float max, double inv_t,
+                     cch_sampler_scratch *scratch, int32_t vocab, row *r) {
     uint64_t sums[BLOCK] = {0}, total = 0;
     double largest = MAGIC, unused;
     int id_bits = 1;
     while ((UINT64_C(1) << id_bits) < (uint64_t)vocab) id_bits++;
-    double scale = ldexp(1.0, 63 - id_bits < MAX_FRACTION_BITS ? 63 - id_bits : MAX_FRACTION_BITS);
+    int fraction_bits = 63 - id_bits < MAX_FRACTION_BITS ? 63 - id_bits : MAX_FRACTION_BITS;
+    double scale = ldexp(1.0, fraction_bits);
     size_t n = (size_t)vocab, n_blocks = (n + BLOCK - 1) / BLOCK;
     for (size_t first = 0; first < n_blocks; first += PART) {
         size_t last = first + PART < n_blocks ? first + PART : n_blocks, at = first * BLOCK;
         size_t len = last * BLOCK < n ? last * BLOCK - at : n - at;
-        if (x != NULL) kern->exp_f64(x + at, len, max, inv_t, scratch->weights + at, &unused);
+        if (!made) kern->exp_f64(x + at, len, max, inv_t, scratch->weights + at, &unused);
         for (size_t i = at + len; i < last * BLOCK; i++) scratch->weights[i] = 0.0;
         for (size_t b = first; b < last; b++) {
             scratch->tops[b] = quantize_block(scratch->weights + b * BLOCK, scale, sums);
@@ -74,7 +79,8 @@ static void make_row(const cch_kernels *kern, const float *x, float max, double 
     }
     for (size_t j = 0; j < BLOCK; j++) total += sums[j];
     *r = (row){.weights = scratch->weights, .tops = scratch->tops, .keys = scratch->keys, .n = n, .n_blocks = n_blocks,
-               .id_bits = id_bits, .total = total, .largest = to_integer(largest)};
+               .id_bits = id_bits, .fraction_bits = fraction_bits, .total = total, .largest = to_integer(largest),
+               .x = x, .max = max, .inv_t = inv_t};
 }
 
 /* Keys of all tokens with q >= least, into r->keys; returns how many. */
@@ -189,10 +195,16 @@ static uint64_t draw_target(uint64_t bits53, uint64_t mass) {
     return (uint64_t)((unsigned __int128)bits53 * mass >> 53) + 1;
 }
 
+static bool cuts_count(const row *r, const cch_sampling *s) { return s->top_k > 0 && (size_t)s->top_k < r->n; }
+
+static bool cuts(const row *r, const cch_sampling *s) {
+    return cuts_count(r, s) || s->top_p < 1.0f || s->min_p > 0.0f;
+}
+
 /* Keys of the tokens that the cuts leave, in any order; *mass: their sum.  Without cuts, only keys needed for the
  * prefix that answers a draw of bits53. */
 static size_t cut(const row *r, const cch_sampling *s, uint64_t bits53, uint64_t *mass) {
-    bool use_k = s->top_k > 0 && (size_t)s->top_k < r->n;
+    bool use_k = cuts_count(r, s);
     uint64_t least = share(s->min_p, r->largest);
     size_t n;
     *mass = r->total;
@@ -254,14 +266,15 @@ static cch_status prepare(const cch_kernels *kern, cch_sampler_scratch *scratch,
     CCH_RETURN_IF(cch_sampler_scratch_reserve(scratch, vocab, err));
     s->temperature = scheduled(s);
     bool penalized = has_penalties(s, n_banned), is_raw = !penalized && s->temperature == 1.0f;
-    const float *x = penalized ? scratch->logits : is_raw ? NULL : logits;
     CCH_RETURN_IF(cch_logits_summarize(kern, logits, vocab, is_raw ? scratch->weights : NULL, summary, err));
     if (s->adaptive_top_p || s->adaptive_top_k) adapt(s, summary, vocab);
     float max = summary->max;
     *best = summary->argmax;
     if (penalized)
         CCH_RETURN_IF(penalize(kern, scratch, logits, vocab, s, history, n, banned, n_banned, &max, best, err));
-    if (s->temperature >= GREEDY_BELOW) make_row(kern, x, max, 1.0 / (double)s->temperature, scratch, vocab, r);
+    if (s->temperature >= GREEDY_BELOW)
+        make_row(kern, penalized ? scratch->logits : logits, is_raw, max, 1.0 / (double)s->temperature, scratch, vocab,
+                 r);
     return CCH_OK;
 }
 
@@ -293,9 +306,68 @@ void cch_sampler_scratch_deinit(cch_sampler_scratch *scratch) {
     *scratch = (cch_sampler_scratch)CCH_SAMPLER_SCRATCH_INIT;
 }
 
+/* ---- traces ---- */
+
+/* Fills the list with tokens of probability 0, those of the lowest ids that are not in it. */
+static void fill_top(cch_trace *trace, int32_t n, int32_t vocab) {
+    trace->n_top = vocab < CCH_TRACE_TOP ? vocab : CCH_TRACE_TOP;
+    for (int32_t id = 0; n < trace->n_top; id++) {
+        bool listed = false;
+        for (int32_t i = 0; i < n; i++) listed |= trace->ids[i] == id;
+        if (listed) continue;
+        trace->ids[n] = id;
+        trace->probabilities[n++] = 0.0;
+    }
+}
+
+/* Lists the likeliest of keys [n], whose order it changes. */
+static void list_top(const row *r, size_t n, uint64_t mass, cch_trace *trace) {
+    size_t found = select_prefix(r->keys, n, true, 0, CCH_TRACE_TOP, NULL);
+    for (size_t i = 1; i < found; i++) { /* falling keys: falling probabilities, equal ones by id */
+        uint64_t key = r->keys[i];
+        size_t at = i;
+        for (; at > 0 && r->keys[at - 1] < key; at--) r->keys[at] = r->keys[at - 1];
+        r->keys[at] = key;
+    }
+    for (size_t i = 0; i < found; i++) {
+        trace->ids[i] = key_id(r, r->keys[i]);
+        trace->probabilities[i] = (double)key_mass(r, r->keys[i]) / (double)mass;
+    }
+    fill_top(trace, (int32_t)found, (int32_t)r->n);
+}
+
+/* Sum of q z over keys [n], or over the whole row where keys are not given: z = x - max, so that q = e^(z / T) 2^B. */
+static double weighted_distance(const cch_kernels *kern, const row *r, const uint64_t *keys, size_t n) {
+    double sum = 0.0, block[PART * BLOCK];
+    for (size_t i = 0; i < n && keys != NULL; i++) {
+        uint64_t q = key_mass(r, keys[i]);
+        if (q > 0) sum += (double)q * ((double)r->x[key_id(r, keys[i])] - (double)r->max);
+    }
+    for (size_t at = 0; at < r->n && keys == NULL; at += PART * BLOCK) {
+        size_t len = r->n - at < PART * BLOCK ? r->n - at : PART * BLOCK;
+        for (size_t i = 0; i < len; i++) block[i] = r->weights[at + i] - MAGIC;
+        sum += kern->dot_f64(block, r->x + at, len, r->max);
+    }
+    return sum;
+}
+
+/* What is drawn from: keys [kept] of that mass, or all tokens without cuts.  The order of keys changes. */
+static void trace_row(const cch_kernels *kern, const row *r, bool all, size_t kept, uint64_t mass, cch_trace *trace) {
+    uint64_t listed;
+    double distance = weighted_distance(kern, r, all ? NULL : r->keys, kept);
+    double entropy = cch_log_f64(ldexp((double)mass, -r->fraction_bits)) - r->inv_t * distance / (double)mass;
+    trace->entropy = entropy > 0.0 ? entropy : 0.0;
+    list_top(r, all ? keep_count(r, r->n < CCH_TRACE_TOP ? r->n : CCH_TRACE_TOP, &listed) : kept, mass, trace);
+}
+
+static uint64_t random_bits(const cch_sampling *s, int32_t position) {
+    return s->splitmix ? cch_rng_splitmix53(s->seed, (uint64_t)s->step)
+                       : cch_rng_bits53(s->seed, s->stream, (uint64_t)position);
+}
+
 cch_status cch_sample_scratch(const cch_kernels *kern, cch_sampler_scratch *scratch, const float *logits, int32_t vocab,
                               const cch_sampling *sampling, const int32_t *history, int32_t n, const int32_t *banned,
-                              int32_t n_banned, cch_sampled *out, cch_error *err) {
+                              int32_t n_banned, cch_trace *trace, cch_sampled *out, cch_error *err) {
     cch_sampling s = *sampling;
     cch_logits_summary summary;
     row r;
@@ -304,10 +376,18 @@ cch_status cch_sample_scratch(const cch_kernels *kern, cch_sampler_scratch *scra
     CCH_RETURN_IF(
         prepare(kern, scratch, logits, vocab, &s, history, n, banned, n_banned, &summary, &token_id, &r, err));
     if (s.temperature >= GREEDY_BELOW) {
-        uint64_t mass, bits53 = cch_rng_bits53(s.seed, s.stream, (uint64_t)n);
+        uint64_t mass, bits53 = random_bits(&s, n);
+        bool all = !cuts(&r, &s);
+        if (trace != NULL && all) trace_row(kern, &r, true, r.n, r.total, trace);
         size_t kept = cut(&r, &s, bits53, &mass);
+        if (trace != NULL && !all) trace_row(kern, &r, false, kept, mass, trace);
         kept = keep_mass(&r, kept, draw_target(bits53, mass), NULL);
         token_id = key_id(&r, r.keys[kept - 1]);
+    } else if (trace != NULL) {
+        trace->entropy = 0.0;
+        trace->ids[0] = token_id;
+        trace->probabilities[0] = 1.0;
+        fill_top(trace, 1, vocab);
     }
     out->token_id = token_id;
     out->probability = (float)cch_logits_probability(kern, logits, &summary, token_id);
@@ -326,7 +406,7 @@ static cch_status check_field(const char *name, double value, double low, double
 }
 
 cch_status cch_sampling_check(const cch_sampling *s, cch_error *err) {
-    CCH_RETURN_IF(check_field("temperature", (double)s->temperature, 0.0, 10.0, false, err));
+    CCH_RETURN_IF(check_field("temperature", (double)s->temperature, 0.0, FLT_MAX, false, err));
     CCH_RETURN_IF(check_field("top_k", s->top_k, 0.0, INT32_MAX, false, err));
     CCH_RETURN_IF(check_field("top_p", (double)s->top_p, 0.0, 1.0, false, err));
     CCH_RETURN_IF(check_field("min_p", (double)s->min_p, 0.0, 1.0, false, err));
@@ -334,20 +414,25 @@ cch_status cch_sampling_check(const cch_sampling *s, cch_error *err) {
     CCH_RETURN_IF(check_field("no_repeat_ngram_size", s->no_repeat_ngram_size, 0.0, INT32_MAX, false, err));
     CCH_RETURN_IF(check_field("min_tokens", s->min_tokens, 0.0, INT32_MAX, false, err));
     CCH_RETURN_IF(check_field("step", s->step, 0.0, INT32_MAX, false, err));
-    CCH_RETURN_IF(check_field("temperature_end", (double)s->temperature_end, 0.0, 10.0, false, err));
+    CCH_RETURN_IF(check_field("temperature_end", (double)s->temperature_end, 0.0, FLT_MAX, false, err));
     CCH_RETURN_IF(check_field("schedule_steps", s->schedule_steps, 0.0, INT32_MAX, false, err));
     if (s->adaptive_top_k && s->top_k == 0)
         CCH_FAIL(err, CCH_E_ARGUMENT, -1, "top_k is 0, allowed with adaptive_top_k: at least 1");
     return CCH_OK;
 }
 
-cch_status cch_sample(const float *logits, int32_t vocab, const cch_sampling *sampling, const int32_t *history,
-                      int32_t n, cch_sampled *out, cch_error *err) {
+cch_status cch_sample_traced(const float *logits, int32_t vocab, const cch_sampling *sampling, const int32_t *history,
+                             int32_t n, cch_trace *trace, cch_sampled *out, cch_error *err) {
     cch_sampler_scratch scratch = CCH_SAMPLER_SCRATCH_INIT;
     cch_status status = cch_sample_scratch(cch_logits_kernels(), &scratch, logits, vocab, sampling, history, n, NULL, 0,
-                                           out, err);
+                                           trace, out, err);
     cch_sampler_scratch_deinit(&scratch);
     return status;
+}
+
+cch_status cch_sample(const float *logits, int32_t vocab, const cch_sampling *sampling, const int32_t *history,
+                      int32_t n, cch_sampled *out, cch_error *err) {
+    return cch_sample_traced(logits, vocab, sampling, history, n, NULL, out, err);
 }
 
 cch_status cch_distribution(const float *logits, int32_t vocab, const cch_sampling *sampling, const int32_t *history,

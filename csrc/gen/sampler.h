@@ -19,14 +19,17 @@
  *      is >= t hold k tokens with q >= t, so the k-th largest block maximum bounds the k largest tokens from below.
  *
  * Settings that follow the step (schedule, adaptive cuts: cch_sampling of cacher.h) become constants before this.
- * The number for position p is Philox4x32-10 of (seed, stream, p): base/rng.h.
+ * The number for position p is Philox4x32-10 of (seed, stream, p), or SplitMix64's of the step: base/rng.h.
+ *
+ * A trace of what is left: with z = (l - max) / T and q = 2^B e^z of the kept tokens, M their sum, the entropy is
+ * ln(M / 2^B) - sum(q z) / M: no logarithm for each token.
  * Threads: pure; a scratch has one user at a time.   Tests: tests/c/gen/test_sampler.c, tests/parity.
- * cch_sampling_check, cch_sample and cch_distribution of cacher.h live here.
+ * cch_sampling_check, cch_sample, cch_sample_traced and cch_distribution of cacher.h live here.
  */
 #ifndef CCH_GEN_SAMPLER_H
 #define CCH_GEN_SAMPLER_H
 
-#include "base/status.h"
+#include "include/cacher.h"
 #include "kern/kernels.h"
 
 /* Working memory for rows of up to `cap` logits.  Start with CCH_SAMPLER_SCRATCH_INIT; grows when needed. */
@@ -45,10 +48,11 @@ void cch_sampler_scratch_deinit(cch_sampler_scratch *scratch);
 
 /* cch_sample without its allocation.  The token's position is n.  history [n] may be NULL when repetition_penalty is 1
  * and no_repeat_ngram_size 0: it is not read then.  banned [n_banned]: ids that cannot be drawn (EOS before
- * min_tokens; comparing that with sampling->step is the caller's business).  The scratch grows at its first use.
+ * min_tokens; comparing that with sampling->step is the caller's business).  The scratch grows at its first use.  trace
+ * (may be NULL) receives all but the attention.
  *   E_ARGUMENT (sampling, logits, nothing left to draw), E_TOKEN_ID, E_MEMORY. */
 cch_status cch_sample_scratch(const cch_kernels *kern, cch_sampler_scratch *scratch, const float *logits, int32_t vocab,
                               const cch_sampling *sampling, const int32_t *history, int32_t n, const int32_t *banned,
-                              int32_t n_banned, cch_sampled *out, cch_error *err);
+                              int32_t n_banned, cch_trace *trace, cch_sampled *out, cch_error *err);
 
 #endif

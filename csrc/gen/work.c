@@ -94,7 +94,7 @@ static cch_status run_bos(cch_work *work, float *logits, cch_error *err) {
     cch_model *m = work->model;
     cch_page page = {.n_tokens = 1, .tokens = {m->config.bos_token_id}};
     cch_page *pages[1] = {&page};
-    cch_span span = {pages, 0, 1, true, 1};
+    cch_span span = {pages, 0, 1, true, 1, NULL};
     CCH_TRY(reserve_hidden(work, 1, err));
     CCH_ZNEW(page.kv, m->pool->geometry.page_floats, err);
     CCH_TRY(cch_forward(m, &span, 1, work->hidden, NULL, work->cancel, err));

@@ -12,6 +12,7 @@
  *   cch_beam       beam search; beams are forks
  *   cch_index      rows under keys, and the nearest ones (include/cacher_index.h, which comes with this header)
  *   cch_embed      what an encoder makes of texts: one vector for each (include/cacher_embed.h, likewise)
+ *   cch_trace      what a token was drawn from, and what the model attended to (include/cacher_trace.h, likewise)
  *
  * Usage
  *   cch_model *model = NULL; cch_state *state = NULL; cch_error err;
@@ -403,7 +404,7 @@ CCH_API cch_status cch_state_kv(cch_state *state, int32_t layer, int32_t first, 
  * The entropy is the one that cch_sampled reports: of the model's own distribution (temperature 1, nothing penalised or
  * removed).  The outcome is rounded to the field's type: a step draws exactly as it would with such constants. */
 typedef struct cch_sampling {
-    float temperature;            /* 0..10; below 1e-5: greedy, ties to the lowest id, nothing is drawn */
+    float temperature;            /* >= 0; below 1e-5: greedy, ties to the lowest id, nothing is drawn */
     int32_t top_k;                /* 0 = off */
     float top_p;                  /* 0..1; 1 = off; 0 keeps the most probable token */
     float min_p;                  /* 0..1; 0 = off; drop tokens below min_p x the top probability */
@@ -413,12 +414,13 @@ typedef struct cch_sampling {
     uint32_t stream;
     int32_t min_tokens;           /* EOS is impossible before this many new tokens */
     int32_t step;                 /* new tokens so far; a batch counts on from here, so that a run can be resumed */
-    float temperature_end;        /* 0..10; read with schedule_steps > 0 */
+    float temperature_end;        /* >= 0; read with schedule_steps > 0 */
     int32_t schedule_steps;       /* 0 = the temperature stays */
     bool adaptive_top_p;          /* like top_p and top_k themselves, both have no say in a greedy step */
     bool adaptive_top_k;          /* needs top_k > 0 */
+    bool splitmix;                /* the draw is output `step` of SplitMix64 of the seed, wherever it is */
 } cch_sampling;
-#define CCH_SAMPLING_INIT { 1.0f, 0, 1.0f, 0.0f, 1.0f, 0, 0, 0, 0, 0, 0.0f, 0, false, false }
+#define CCH_SAMPLING_INIT { 1.0f, 0, 1.0f, 0.0f, 1.0f, 0, 0, 0, 0, 0, 0.0f, 0, false, false, false }
 
 typedef struct cch_sampled {
     int32_t token_id;
@@ -589,5 +591,6 @@ CCH_API void cch_beams_trace_get(const cch_beams *beams, size_t i, cch_beam_node
 
 #include "include/cacher_embed.h"
 #include "include/cacher_index.h"
+#include "include/cacher_trace.h"
 
 #endif

@@ -76,6 +76,16 @@ static void probe_rows(const job *j, const cch_queries *b, int32_t kv_head, cons
     }
 }
 
+/* The rows of the block's last position, to who watches them. */
+static void show_last(const cch_queries *b, int32_t kv_head, int32_t group, const cch_attention_work *w, size_t lds,
+                      int32_t skipped) {
+    for (int32_t i = (b->n - 1) * group; i < b->n * group; i++) {
+        size_t head = (size_t)(kv_head * group + i % group);
+        show_row(w->scores + (size_t)i * lds, w->first[i], w->last[i], -(int64_t)skipped, b->context,
+                 b->watch->attention + head * (size_t)b->context);
+    }
+}
+
 /* Keys [first, last) that the query at `pos` sees. */
 static int32_t first_seen(int32_t window, int32_t pos) { return window > 0 && pos >= window ? pos - window + 1 : 0; }
 
@@ -115,6 +125,7 @@ static void run_task(const job *j, const cch_queries *b, int32_t kv_head, const 
         kern->softmax(w->scores + i * lds, (size_t)w->first[i], (size_t)w->last[i]);
     }
     if (j->probe != NULL) probe_rows(j, b, kv_head, w, lds, skipped);
+    if (b->watch != NULL && b->watch->layer == j->layer) show_last(b, kv_head, group, w, lds, skipped);
     kern->attn_mix(w->scores, lds, rows, w->v_pages, w->first, w->last, dim, (size_t)g->ldv, dense ? w->out : out,
                    b->n > 1 && !dense ? j->ldo : dim);
     if (dense) copy_rows(w->out, group_floats, out, j->ldo, (size_t)b->n, group_floats);

@@ -22,6 +22,7 @@ typedef struct cch_queries {
     int32_t context;   /* keys there are: first + n of a decoder, all of an encoder's text */
     size_t row;        /* of the first position in qkv */
     size_t out_row;    /* ... and in the output */
+    const cch_watch *watch; /* borrowed: wants the attention of the last position; NULL: none */
 } cch_queries;
 
 /* Workspace of one thread, placed by cch_attention_take: a view of the scratch. */

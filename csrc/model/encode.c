@@ -95,7 +95,7 @@ static void plan_text(pass *p, size_t i, size_t row, size_t page) {
     if (n % CCH_PAGE_TOKENS != 0) memset(p->kv[page + pages_of(n) - 1], 0, page_floats * sizeof *p->kv_floats);
     for (int32_t at = 0; at < n; at += block)
         p->blocks[p->n_blocks++] = (cch_queries){p->kv + page, at, n - at < block ? n - at : block, n,
-                                                 row + (size_t)at, row + (size_t)at};
+                                                 row + (size_t)at, row + (size_t)at, NULL};
 }
 
 static cch_status plan(pass *p, cch_error *err) {

@@ -106,7 +106,8 @@ static void plan_blocks(pass *p, bool only_wanted) {
         for (int32_t at = n > 0 ? (n - 1) / block * block : -1; at >= 0; at -= block) {
             int32_t len = n - at < block ? n - at : block;
             p->blocks[p->n_blocks++] = (cch_queries){p->kv + page, first + at, len, first + at + len,
-                                                     first_row + (size_t)at, out_row + (size_t)at};
+                                                     first_row + (size_t)at, out_row + (size_t)at,
+                                                     at + len == n ? s->watch : NULL};
         }
         row += (size_t)s->n;
         out_row += (size_t)n;

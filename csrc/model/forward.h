@@ -15,12 +15,19 @@
 #include "kv/page.h"
 #include "model/weights.h"
 
+/* Attention that is kept beside what a pass is for. */
+typedef struct cch_watch {
+    int32_t layer;
+    float *attention;       /* borrowed [n_heads, first + n of the span]: of the span's last position in that layer */
+} cch_watch;
+
 typedef struct cch_span {
     cch_page *const *pages; /* borrowed: pages [0, ceil((first + n) / 16)) of the sequence; every page that holds a
                                position < first + n has its kv block allocated */
     int32_t first, n;       /* positions to compute */
     bool keep_kv;           /* false: recompute for inspection, K and V of the pages are there and not written */
     int32_t n_out;          /* final hidden states wanted for the last n_out positions, 0..n */
+    const cch_watch *watch; /* borrowed: of a span with n_out > 0; NULL: none */
 } cch_span;
 
 /* What an inspection wants to see; all pointers may be NULL. */

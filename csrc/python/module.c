@@ -49,6 +49,10 @@ static PyMethodDef module_methods[] = {
     {"sample", cch_py_sample, METH_VARARGS,
      PyDoc_STR("sample(logits, history, sampling) -> (token_id, probability, logprob, entropy)")},
     {"top_logits", cch_py_top_logits, METH_VARARGS, PyDoc_STR("top_logits(logits, k) -> (ids, values, logsumexp)")},
+    {"sample_traced", cch_py_sample_traced, METH_VARARGS,
+     PyDoc_STR("sample_traced(logits, history, sampling) -> (token_id, entropy, ((id, probability), ...))")},
+    {"splitmix_uniform", cch_py_splitmix_uniform, METH_VARARGS,
+     PyDoc_STR("splitmix_uniform(seed, i) -> float in [0, 1)")},
     {"uniform", cch_py_uniform, METH_VARARGS, PyDoc_STR("uniform(seed, stream, position) -> float in [0, 1)")},
     {NULL, NULL, 0, NULL},
 };

@@ -24,6 +24,9 @@ typedef struct entry {
     int32_t ids[MOST_TOP];
     float values[MOST_TOP];
     double lse;
+    bool traced;
+    cch_trace trace;
+    float *attention; /* owned: a copy of the trace's, NULL where it has none or memory was short */
 } entry;
 
 static PyObject *batch_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
@@ -72,8 +75,9 @@ static PyObject *batch_add(PyObject *object, PyObject *args) {
     PyObject *state = NULL, *tuple = NULL, *tape_object = Py_None;
     cch_sampling sampling;
     cch_state *tape = NULL;
-    int n_ctx = 0;
-    if (!PyArg_ParseTuple(args, "O!O|iO:add", module->state_type, &state, &tuple, &n_ctx, &tape_object)) return NULL;
+    int n_ctx = 0, trace_layer = -1;
+    if (!PyArg_ParseTuple(args, "O!O|iOi:add", module->state_type, &state, &tuple, &n_ctx, &tape_object, &trace_layer))
+        return NULL;
     if (!cch_py_tape(module, tape_object, &tape)) return NULL;
     bool reads = tuple == Py_None;
     if ((!reads && cch_py_sampling(tuple, &sampling) < 0) || refuse_while_stepping(self)) return NULL;
@@ -82,6 +86,9 @@ static PyObject *batch_add(PyObject *object, PyObject *args) {
     cch_state *joining = ((cch_py_state *)state)->state;
     cch_status status = reads ? cch_batch_add_reader(self->batch, joining, &row, &err)
                               : cch_batch_add_window(self->batch, joining, tape, &sampling, n_ctx, &row, &err);
+    if (status != CCH_OK) return cch_py_raise(module, status, &err);
+    if (trace_layer != -1) status = cch_batch_trace(self->batch, row, trace_layer, &err);
+    if (status != CCH_OK) cch_batch_remove(self->batch, row);
     if (status != CCH_OK) return cch_py_raise(module, status, &err);
     PyObject *number = PyLong_FromLong(row);
     if (number == NULL) cch_batch_remove(self->batch, row);
@@ -117,6 +124,17 @@ static PyObject *batch_give(PyObject *object, PyObject *args) {
     return result;
 }
 
+static void take_trace(const cch_trace *trace, entry *e) {
+    e->traced = trace != NULL;
+    e->attention = NULL;
+    if (trace == NULL) return;
+    e->trace = *trace;
+    if (trace->attention == NULL) return;
+    size_t bytes = (size_t)trace->n_heads * (size_t)trace->n_keys * sizeof(float);
+    e->attention = PyMem_RawMalloc(bytes);
+    if (e->attention != NULL) memcpy(e->attention, trace->attention, bytes);
+}
+
 /* Up to n_passes of them into entries [n_passes * rows]: until a row has left or still has something to read, or
  * somebody interrupts.  A failure after the first pass is left to the next call, which meets it again. */
 static cch_status run(batch *self, int n_passes, int k, cch_step *steps, entry *entries, size_t *out_n,
@@ -131,6 +149,7 @@ static cch_status run(batch *self, int n_passes, int k, cch_step *steps, entry *
             entry *e = &entries[(*out_n)++];
             e->step = steps[i];
             e->n_top = k > 0 ? cch_batch_top(self->batch, e->step.row, k, e->ids, e->values, &e->lse) : 0;
+            take_trace(cch_batch_trace_view(self->batch, e->step.row), e);
             again &= e->step.finish == CCH_RUNNING;
         }
         if (atomic_exchange(&self->interrupt, false)) break;
@@ -148,14 +167,39 @@ static PyObject *top_tuple(const entry *e) {
     return top;
 }
 
-static PyObject *step_list(const entry *entries, size_t n) {
+PyObject *cch_py_trace_top(const cch_trace *trace) {
+    PyObject *top = PyTuple_New(trace->n_top);
+    for (int32_t i = 0; top != NULL && i < trace->n_top; i++) {
+        PyObject *pair = Py_BuildValue("(id)", trace->ids[i], trace->probabilities[i]);
+        if (pair == NULL) Py_CLEAR(top);
+        else PyTuple_SET_ITEM(top, i, pair);
+    }
+    return top;
+}
+
+static PyObject *attention_array(const cch_py_module *module, const entry *e) {
+    if (e->trace.attention == NULL) return Py_NewRef(Py_None);
+    if (e->attention == NULL) return PyErr_NoMemory();
+    Py_ssize_t shape[2] = {e->trace.n_heads, e->trace.n_keys};
+    float *data = NULL;
+    PyObject *array = cch_py_array_new(module, 'f', 2, shape, &data);
+    if (array != NULL) memcpy(data, e->attention, (size_t)(shape[0] * shape[1]) * sizeof *data);
+    return array;
+}
+
+static PyObject *trace_tuple(const cch_py_module *module, const entry *e) {
+    if (!e->traced) return Py_NewRef(Py_None);
+    return Py_BuildValue("(dNN)", e->trace.entropy, cch_py_trace_top(&e->trace), attention_array(module, e));
+}
+
+static PyObject *step_list(const cch_py_module *module, const entry *entries, size_t n) {
     PyObject *list = PyList_New((Py_ssize_t)n);
     for (size_t i = 0; list != NULL && i < n; i++) {
         const cch_step *step = &entries[i].step;
-        PyObject *item = Py_BuildValue("(iiiifffN)", step->row, (int)step->finish, step->position,
+        PyObject *item = Py_BuildValue("(iiiifffNN)", step->row, (int)step->finish, step->position,
                                        step->sampled.token_id, (double)step->sampled.probability,
                                        (double)step->sampled.logprob, (double)step->sampled.entropy,
-                                       top_tuple(&entries[i]));
+                                       top_tuple(&entries[i]), trace_tuple(module, &entries[i]));
         if (item == NULL) Py_CLEAR(list);
         else PyList_SET_ITEM(list, (Py_ssize_t)i, item);
     }
@@ -191,7 +235,8 @@ static PyObject *batch_step(PyObject *object, PyObject *args) {
         bool ok = cch_py_call_end(&call, cch_py_module_of(object), status, &err);
         self->stepping = false;
         cch_batch_remove(self->batch, -1); /* those that were only marked */
-        if (ok) list = step_list(entries, n);
+        if (ok) list = step_list(cch_py_module_of(object), entries, n);
+        for (size_t i = 0; i < n; i++) PyMem_RawFree(entries[i].attention);
     }
     PyMem_Free(steps);
     PyMem_Free(entries);
@@ -230,12 +275,13 @@ static Py_ssize_t batch_length(PyObject *object) {
 
 static PyMethodDef batch_methods[] = {
     {"add", batch_add, METH_VARARGS,
-     PyDoc_STR("add(state, sampling, n_ctx=0, tape=None) -> row; sampling None: it only reads")},
+     PyDoc_STR("add(state, sampling, n_ctx=0, tape=None, trace_layer=-1) -> row; sampling None: it only reads")},
     {"give", batch_give, METH_VARARGS, PyDoc_STR("give(row, logits): of an earlier call, to draw from first")},
     {"remove", batch_remove, METH_VARARGS, PyDoc_STR("remove(row)")},
     {"step", batch_step, METH_VARARGS,
      PyDoc_STR("step(chunk_tokens=0, passes=1, top=0) -> [(row, finish, position, token_id, probability, logprob, "
-               "entropy, ((id, logprob), ...))]: several passes while all rows draw; the top likeliest at a position")},
+               "entropy, ((id, logprob), ...), trace)]: several passes while all rows draw; the top likeliest at a "
+               "position; trace: (entropy, ((id, probability), ...), attention Array [heads, keys]) or None")},
     {"interrupt", batch_interrupt, METH_NOARGS,
      PyDoc_STR("interrupt(): the step of another thread, or the next, ends after the pass it is in")},
     {"read", batch_read, METH_VARARGS, PyDoc_STR("read(row) -> how many of its tokens have been read")},

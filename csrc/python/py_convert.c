@@ -184,18 +184,20 @@ bool cch_py_tape(const cch_py_module *module, PyObject *object, cch_state **out)
 
 int cch_py_sampling(PyObject *tuple, cch_sampling *out) {
     unsigned long long seed = 0;
-    int adaptive_top_p = 0, adaptive_top_k = 0;
+    int adaptive_top_p = 0, adaptive_top_k = 0, splitmix = 0;
     if (!PyTuple_Check(tuple)) {
-        PyErr_SetString(PyExc_TypeError, "sampling must be a tuple of 14 numbers");
+        PyErr_SetString(PyExc_TypeError, "sampling must be a tuple of 15 numbers");
         return -1;
     }
-    if (!PyArg_ParseTuple(tuple, "fifffiKIiifipp:sampling", &out->temperature, &out->top_k, &out->top_p, &out->min_p,
+    if (!PyArg_ParseTuple(tuple, "fifffiKIiifippp:sampling", &out->temperature, &out->top_k, &out->top_p, &out->min_p,
                           &out->repetition_penalty, &out->no_repeat_ngram_size, &seed, &out->stream, &out->min_tokens,
-                          &out->step, &out->temperature_end, &out->schedule_steps, &adaptive_top_p, &adaptive_top_k))
+                          &out->step, &out->temperature_end, &out->schedule_steps, &adaptive_top_p, &adaptive_top_k,
+                          &splitmix))
         return -1;
     out->seed = seed;
     out->adaptive_top_p = adaptive_top_p;
     out->adaptive_top_k = adaptive_top_k;
+    out->splitmix = splitmix;
     return 0;
 }
 

@@ -49,18 +49,29 @@ PyObject *cch_py_distribution(PyObject *self, PyObject *args) {
     return result;
 }
 
-PyObject *cch_py_sample(PyObject *self, PyObject *args) {
-    const cch_py_module *module = PyModule_GetState(self);
+static bool sample(const cch_py_module *module, PyObject *args, cch_sampled *out, cch_trace *trace) {
     inputs in = {0};
-    if (!inputs_get(module, args, &in)) return NULL;
-    cch_sampled sampled = {0};
+    if (!inputs_get(module, args, &in)) return false;
     cch_error err = {0};
-    cch_status status = cch_sample(in.logits.buf, (int32_t)in.logits.shape[0], &in.sampling, in.history.ids,
-                                   (int32_t)in.history.n, &sampled, &err);
+    cch_status status = cch_sample_traced(in.logits.buf, (int32_t)in.logits.shape[0], &in.sampling, in.history.ids,
+                                          (int32_t)in.history.n, trace, out, &err);
     inputs_release(&in);
-    if (status != CCH_OK) return cch_py_raise(module, status, &err);
+    if (status != CCH_OK) cch_py_raise(module, status, &err);
+    return status == CCH_OK;
+}
+
+PyObject *cch_py_sample(PyObject *self, PyObject *args) {
+    cch_sampled sampled = {0};
+    if (!sample(PyModule_GetState(self), args, &sampled, NULL)) return NULL;
     return Py_BuildValue("(ifff)", sampled.token_id, (double)sampled.probability, (double)sampled.logprob,
                          (double)sampled.entropy);
+}
+
+PyObject *cch_py_sample_traced(PyObject *self, PyObject *args) {
+    cch_sampled sampled = {0};
+    cch_trace trace = {0};
+    if (!sample(PyModule_GetState(self), args, &sampled, &trace)) return NULL;
+    return Py_BuildValue("(idN)", sampled.token_id, trace.entropy, cch_py_trace_top(&trace));
 }
 
 PyObject *cch_py_top_logits(PyObject *self, PyObject *args) {
@@ -98,4 +109,11 @@ PyObject *cch_py_uniform(PyObject *self, PyObject *args) {
     unsigned int stream = 0;
     if (!PyArg_ParseTuple(args, "KIK:uniform", &seed, &stream, &pos)) return NULL;
     return PyFloat_FromDouble(cch_uniform(seed, stream, pos));
+}
+
+PyObject *cch_py_splitmix_uniform(PyObject *self, PyObject *args) {
+    (void)self;
+    unsigned long long seed = 0, i = 0;
+    if (!PyArg_ParseTuple(args, "KK:splitmix_uniform", &seed, &i)) return NULL;
+    return PyFloat_FromDouble(cch_splitmix_uniform(seed, i));
 }

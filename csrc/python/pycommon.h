@@ -73,7 +73,7 @@ bool cch_py_range(const cch_py_module *module, const cch_state *state, int first
 bool cch_py_tape(const cch_py_module *module, PyObject *object, cch_state **out);
 
 /* (temperature, top_k, top_p, min_p, repetition_penalty, no_repeat_ngram_size, seed, stream, min_tokens, step,
- * temperature_end, schedule_steps, adaptive_top_p, adaptive_top_k).  0 or -1. */
+ * temperature_end, schedule_steps, adaptive_top_p, adaptive_top_k, splitmix).  0 or -1. */
 int cch_py_sampling(PyObject *tuple, cch_sampling *out);
 
 /* A one-dimensional C-contiguous buffer of float32 ("f") or float64 ("d").  0 or -1 with TypeError; release with
@@ -153,6 +153,9 @@ PyObject *cch_py_tokenizer_take(const cch_py_module *module, cch_tokenizer *tok)
 /* New State around a state that is taken over, also on failure. */
 PyObject *cch_py_state_take(const cch_py_module *module, cch_state *state);
 
+/* ((id, probability), ...) of a trace; py_batch.c. */
+PyObject *cch_py_trace_top(const cch_trace *trace);
+
 /* Methods of State that live in py_scores.c, py_inspect.c and py_beam.c; documented in cacher/_core.pyi. */
 PyObject *cch_py_state_scores(PyObject *self, PyObject *args);
 PyObject *cch_py_state_restore_scores(PyObject *self, PyObject *args);
@@ -175,7 +178,9 @@ PyObject *cch_py_model_embed_tokens(PyObject *self, PyObject *ids);
 /* Functions of the module that live in py_sampling.c. */
 PyObject *cch_py_distribution(PyObject *module, PyObject *args);
 PyObject *cch_py_sample(PyObject *module, PyObject *args);
+PyObject *cch_py_sample_traced(PyObject *module, PyObject *args);
 PyObject *cch_py_top_logits(PyObject *module, PyObject *args);
 PyObject *cch_py_uniform(PyObject *module, PyObject *args);
+PyObject *cch_py_splitmix_uniform(PyObject *module, PyObject *args);
 
 #endif

@@ -60,4 +60,14 @@ TEST(uniform_depends_on_seed_stream_and_position_and_stays_below_one) {
     CHECK(fabs(squares / n - 1.0 / 3.0) < 0.011);
 }
 
+TEST(splitmix_has_the_documented_numbers) {
+    CHECK(cch_splitmix_uniform(42, 0) == 0.7415648787718233);
+    CHECK(cch_splitmix_uniform(42, 1) == 0.1599103928769201);
+    CHECK(cch_splitmix_uniform(42, 2) == 0.27860113025513866);
+    CHECK(cch_splitmix_uniform(0, 0) == 0.8833108082136426);
+    CHECK(cch_splitmix_uniform(0, 1) == 0.43152799704850997);
+    CHECK(cch_splitmix_uniform(UINT64_MAX, 0) == 0.8939429202831845); /* seed -1 */
+    CHECK(cch_rng_splitmix53(42, 5) != cch_rng_splitmix53(43, 5));
+}
+
 CHECK_MAIN()

@@ -46,7 +46,7 @@ static inline void small_reference(cch_model *m, const int32_t *ids, int32_t n, 
         pages[i].kv = cch_zalloc(m->pool->page_bytes, 1);
     }
     for (int32_t i = 0; i < n; i++) pages[i / CCH_PAGE_TOKENS].tokens[i % CCH_PAGE_TOKENS] = ids[i];
-    cch_span span = {table, 0, n, true, n};
+    cch_span span = {table, 0, n, true, n, NULL};
     CHECK_EQ(cch_run_lock(m, NULL), CCH_OK);
     CHECK_EQ(cch_forward(m, &span, 1, hidden, NULL, NULL, NULL), CCH_OK);
     cch_output_logits(m, hidden, (size_t)n, block);

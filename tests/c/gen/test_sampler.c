@@ -218,18 +218,19 @@ TEST(scratch_may_be_reused_for_rows_of_any_size_and_forbids_ids) {
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         cch_sampled a, b;
         fill(logits, sizes[i], 2.0, i);
-        CHECK_OK(cch_sample_scratch(kern, &scratch, logits, sizes[i], &s, NULL, 9, NULL, 0, &a, &err), err);
+        CHECK_OK(cch_sample_scratch(kern, &scratch, logits, sizes[i], &s, NULL, 9, NULL, 0, NULL, &a, &err), err);
         CHECK_OK(cch_sample(logits, sizes[i], &s, NULL, 9, &b, &err), err);
         CHECK(memcmp(&a, &b, sizeof a) == 0);
         s.temperature = 0.0f;
         CHECK_OK(cch_sample(logits, sizes[i], &s, NULL, 9, &b, &err), err);
-        CHECK_OK(cch_sample_scratch(kern, &scratch, logits, sizes[i], &s, NULL, 9, &b.token_id, 1, &a, &err), err);
+        const int32_t *banned = &b.token_id;
+        CHECK_OK(cch_sample_scratch(kern, &scratch, logits, sizes[i], &s, NULL, 9, banned, 1, NULL, &a, &err), err);
         CHECK(a.token_id != b.token_id && a.logprob < b.logprob && a.entropy == b.entropy);
         s.temperature = 1.0f;
     }
     cch_fail_alloc(1); /* no allocation is left to fail */
     cch_sampled out;
-    CHECK_OK(cch_sample_scratch(kern, &scratch, logits, 100, &s, NULL, 9, NULL, 0, &out, &err), err);
+    CHECK_OK(cch_sample_scratch(kern, &scratch, logits, 100, &s, NULL, 9, NULL, 0, NULL, &out, &err), err);
     CHECK_EQ(cch_fail_alloc(0), 0);
     cch_sampler_scratch_deinit(&scratch);
 }
@@ -248,8 +249,8 @@ TEST(every_instruction_set_draws_the_same) {
         for (int32_t pos = 0; pos < 200; pos++) {
             cch_sampled a, b;
             s.step = pos;
-            cch_sample_scratch(generic, &scratch, logits, VOCAB, &s, NULL, pos, NULL, 0, &a, NULL);
-            cch_sample_scratch(kern, &scratch, logits, VOCAB, &s, NULL, pos, NULL, 0, &b, NULL);
+            cch_sample_scratch(generic, &scratch, logits, VOCAB, &s, NULL, pos, NULL, 0, NULL, &a, NULL);
+            cch_sample_scratch(kern, &scratch, logits, VOCAB, &s, NULL, pos, NULL, 0, NULL, &b, NULL);
             CHECK(memcmp(&a, &b, sizeof a) == 0);
         }
     }
@@ -266,8 +267,8 @@ TEST(settings_out_of_range_are_named_with_value_and_range) {
         bad.field = value;                                                             \
         CHECK_STATUS(cch_sampling_check(&bad, &err), CCH_E_ARGUMENT, err, words);      \
     } while (0)
-    REFUSED(temperature, -0.5f, "temperature is -0.5, allowed: 0 to 10");
-    REFUSED(temperature, 10.5f, "temperature is 10.5");
+    REFUSED(temperature, -0.5f, "temperature is -0.5, allowed: 0 to 3.40282e+38");
+    REFUSED(temperature, INFINITY, "temperature is inf");
     REFUSED(temperature, NAN, "temperature is nan");
     REFUSED(top_k, -1, "top_k is -1");
     REFUSED(top_p, 1.5f, "top_p is 1.5, allowed: 0 to 1");
@@ -277,7 +278,7 @@ TEST(settings_out_of_range_are_named_with_value_and_range) {
     REFUSED(no_repeat_ngram_size, -3, "no_repeat_ngram_size is -3");
     REFUSED(min_tokens, -2, "min_tokens is -2");
     REFUSED(step, -1, "step is -1, allowed: 0 to");
-    REFUSED(temperature_end, 11.0f, "temperature_end is 11, allowed: 0 to 10");
+    REFUSED(temperature_end, -1.0f, "temperature_end is -1, allowed: 0 to 3.40282e+38");
     REFUSED(temperature_end, NAN, "temperature_end is nan");
     REFUSED(schedule_steps, -5, "schedule_steps is -5");
     REFUSED(adaptive_top_k, true, "top_k is 0, allowed with adaptive_top_k: at least 1");

@@ -81,7 +81,7 @@ static void attend(cch_model *m, const toy_sequence *s, int32_t first, int32_t b
     for (int32_t i = 0; i * CCH_PAGE_TOKENS < N; i++) kv[i] = s->pages[i]->kv;
     for (int32_t at = first; at < N; at += block) {
         const int32_t n = N - at < block ? N - at : block, context = m->config.model_type == CCH_ENCODER ? N : at + n;
-        blocks[n_blocks++] = (cch_queries){kv, at, n, context, (size_t)(at - first), (size_t)(at - first)};
+        blocks[n_blocks++] = (cch_queries){kv, at, n, context, (size_t)(at - first), (size_t)(at - first), NULL};
     }
     for (int pass = 0; pass < 2; pass++) {
         cch_scratch_begin(&m->scratch);

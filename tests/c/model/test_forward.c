@@ -23,7 +23,7 @@ static void result_free(result *r) {
 }
 
 static cch_span span_of(const result *r, int32_t first, int32_t n, int32_t n_out) {
-    return (cch_span){r->sequence.pages, first, n, true, n_out};
+    return (cch_span){r->sequence.pages, first, n, true, n_out, NULL};
 }
 
 /* The whole sequence, `chunk` tokens per pass. */
@@ -161,7 +161,7 @@ TEST(a_probe_shows_what_was_computed) {
         reference(configs[c], 4, &want);
         result_new(&m, 4, &again);
         run(&m, &again, N);
-        cch_span span = {again.sequence.pages, first, n, false, n};
+        cch_span span = {again.sequence.pages, first, n, false, n, NULL};
         cch_probe probe = {.attention_layer = 1, .attention_head = -1, .attention = attention, .ld_attention = N,
                            .hidden_layer = -1, .hidden = last};
         CHECK_EQ(cch_forward(&m, &span, 1, again.hidden + (size_t)first * hidden, &probe, NULL, NULL), CCH_OK);
@@ -200,7 +200,7 @@ TEST(hidden_states_of_every_layer) {
     float *stopped = cch_alloc(N * hidden, sizeof *stopped), *full = cch_alloc(N * hidden, sizeof *full), row[40];
     result_new(&m, 6, &a);
     run(&m, &a, N);
-    cch_span span = {a.sequence.pages, 0, N, false, 0};
+    cch_span span = {a.sequence.pages, 0, N, false, 0, NULL};
     for (int32_t l = -1; l <= m.config.n_layers; l++) {
         cch_probe probe = {.hidden_layer = l, .hidden = full};
         CHECK_EQ(cch_forward(&m, &span, 1, NULL, &probe, NULL, NULL), CCH_OK);
