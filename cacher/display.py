@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from math import exp, isnan, log
+from math import exp, isnan, log, sqrt
 from typing import TYPE_CHECKING
 
 from cacher.tokens import perplexity
@@ -31,6 +31,7 @@ PICTURES |= {0x7F: 0x2421, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD)}
 # From a surprise to certainty; also their 256-colour terminal codes.
 SCALE = ((222, 90, 80), (235, 160, 90), (240, 215, 120), (175, 215, 130), (110, 190, 120))
 ANSI = (203, 215, 222, 150, 114)
+GLOW = (17, 18, 19, 20, 21)  # 256-colour codes of backgrounds: from little attention to the most
 
 
 class Picture:
@@ -195,10 +196,22 @@ def ansi(state: Inspection) -> str:
     parts = []
     for token in state:
         code = ANSI[round(_level(token.logprob) * (len(ANSI) - 1))]
-        # A colour ends before a line does: some terminals would paint the rest of the line.
-        lines = [
-            f"\033[38;5;{code}m{line}\033[0m" if line else ""
-            for line in token.text.translate(PICTURES).split("\n")
-        ]
-        parts.append("\n".join(lines))
+        parts.append(_painted(token.text, f"38;5;{code}"))
     return "".join(parts)
+
+
+def attention_ansi(pieces: Sequence[str], weights: Sequence[float]) -> str:
+    """Return pieces of text on terminal backgrounds that are the brighter the larger the weight."""
+    largest = max(weights)
+    parts = []
+    for piece, weight in zip(pieces, weights, strict=True):
+        level = round(len(GLOW) * sqrt(weight / largest))
+        plain = piece.translate(PICTURES)
+        parts.append(_painted(piece, f"97;48;5;{GLOW[level - 1]}") if level else plain)
+    return "".join(parts)
+
+
+def _painted(text: str, style: str) -> str:
+    """Style a text; a style ends before a line does: some terminals would paint the rest of it."""
+    lines = text.translate(PICTURES).split("\n")
+    return "\n".join(f"\033[{style}m{line}\033[0m" if line else "" for line in lines)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cacher.cli.styles import BOLD, DIM, coloured, styled
 from cacher.hub import load
 from cacher.params import SamplingOptions
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 OPENING = "Once upon a time there was a little fox who"
 WIDTH = 96
-BOLD, DIM = 1, 2
 SURPRISES = 8
 
 
@@ -58,17 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     return _save_and_resume(story)
 
 
-def _coloured() -> bool:
-    """Whether standard output is a terminal that wants colours; see no-color.org."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-
-
-def _styled(text: str, code: int) -> str:
-    return f"\033[{code}m{text}\033[0m" if _coloured() else text
-
-
 def _heading(text: str) -> None:
-    print("\n" + _styled(text, BOLD))
+    print("\n" + styled(text, BOLD))
 
 
 def _sampling(seed: int) -> SamplingOptions:
@@ -85,7 +75,7 @@ def _tell(model: Model, opening: str, seed: int) -> State:
         sys.stdout.flush()
         count += 1
     seconds = time.perf_counter() - started
-    print("\n" + _styled(f"{count} tokens, {count / seconds:,.0f} tokens per second", DIM))
+    print("\n" + styled(f"{count} tokens, {count / seconds:,.0f} tokens per second", DIM))
     return state
 
 
@@ -104,7 +94,7 @@ def _search(story: State) -> None:
 
 
 def _think(story: State) -> None:
-    if _coloured():
+    if coloured():
         _heading(
             "what it was thinking: each token by its probability (red: a surprise, green: certain)"
         )

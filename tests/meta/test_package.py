@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 
 import cacher
+import cacher.chat
 import cacher.pipelines
 import cacher.semantic
 import cacher.stores
 from cacher import _core
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = (cacher, cacher.pipelines, cacher.semantic, cacher.stores)
+PACKAGES = (cacher, cacher.chat, cacher.pipelines, cacher.semantic, cacher.stores)
 MODULES = [
     *(package.__name__ for package in PACKAGES[1:]),
     *sorted(
