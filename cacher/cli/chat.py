@@ -38,7 +38,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--system", help="what the model is told before the first message")
     parser.add_argument("--max-tokens", type=int, default=256, help="of an answer at most")
     parser.add_argument(
-        "--temperature", type=float, default=usual.temperature, help="0 to 10; 0 is greedy"
+        "--temperature", type=float, default=usual.temperature, help="0 or more; 0 is greedy"
     )
     parser.add_argument("--top-p", type=float, default=usual.top_p, help="0 to 1; 1 is off")
     parser.add_argument("--top-k", type=int, default=usual.top_k, help="0 is off")

@@ -137,8 +137,8 @@ def test_what_cannot_be_said_changes_nothing(talk: Conversation) -> None:
 def test_what_is_no_chat_model_is_refused() -> None:
     with pytest.raises(cacher.WrongModelTypeError, match="conversation"):
         Conversation(cacher.load("minilm"))
-    with pytest.raises(cacher.ParameterError, match="temperature is 11"):
-        Conversation(cacher.load("tales"), temperature=11)
+    with pytest.raises(cacher.ParameterError, match="temperature is -1"):
+        Conversation(cacher.load("tales"), temperature=-1)
 
 
 def test_a_model_with_a_template_is_asked_by_it(tmp_path: Path) -> None:
