@@ -19,7 +19,7 @@ from cacher.params import SamplingOptions, check_max_tokens, check_stop
 if TYPE_CHECKING:
     from cacher.model import Model
     from cacher.stream import Stream
-    from cacher.types import Generation
+    from cacher.types import Generation, Token
 
 
 class Answer:
@@ -30,6 +30,7 @@ class Answer:
 
     Attributes:
         text: What was said so far, without what ended it.
+        tokens: All tokens so far, with traces if the conversation has them.
         read_tokens: How many tokens before it the model had not read yet.
         seconds: How long it took so far.
         end: None while it goes on; ``"stop"`` if the model ended it, ``"length"`` if it may not be
@@ -40,6 +41,7 @@ class Answer:
         self, messages: list[Message], stream: Stream, stop: tuple[str, ...], read_tokens: int
     ) -> None:
         self.text = ""
+        self.tokens: list[Token] = []
         self.read_tokens = read_tokens
         self._messages = messages
         self._stream = stream
@@ -64,6 +66,8 @@ class Answer:
             self.seconds = time.perf_counter() - self._started
             if token is None:
                 return self._ended()
+            if token.token_id >= 0:  # else the rest of a character
+                self.tokens.append(token)
             self._said += token.text
             if piece := self._shown(self._sure()):
                 return piece
@@ -116,6 +120,7 @@ class Conversation:
         system: What stands before the first message.
         name: The id of its state.
         max_tokens: New tokens of an answer at most.
+        trace_layer: As of `State.stream`.
         **sampling: As of `State.generate`; an answer is drawn with the present `seed`.
 
     Attributes:
@@ -147,6 +152,7 @@ class Conversation:
         system: str | None = None,
         name: str | None = None,
         max_tokens: int = 256,
+        trace_layer: int | None = None,
         **sampling: Unpack[SamplingOptions],
     ) -> None:
         model._require("a conversation")
@@ -159,6 +165,9 @@ class Conversation:
             "context_size": model.n_ctx, "context_strategy": "slide", "store_logits": "none",
         }  # fmt: skip
         self.state = model.state(config=config, state_id=name)
+        self._trace_layer = trace_layer
+        if trace_layer is not None:
+            self.state._check_layer(trace_layer)
         stop = (*self._format.stop, *check_stop(sampling.get("stop")))
         params = self.state.config.sampling({**sampling, "stop": stop}).with_seed()
         self._sampling: SamplingOptions = {**sampling, "stop": params.stop}
@@ -229,10 +238,10 @@ class Conversation:
         """Put a message of the user behind the first `at` messages, and begin the answer."""
         messages = [*self.messages[:at], Message(role="user", content=string("a message", text))]
         self._hold(self._format.prompt(messages))
-        self.messages = messages
         unread = self.state._filled() - self.state.cached_tokens
         options: SamplingOptions = {**self._sampling, "seed": self.seed}
-        stream = self.state.stream(self._max_tokens, **options)
+        stream = self.state.stream(self._max_tokens, trace_layer=self._trace_layer, **options)
+        self.messages = messages
         self._answer = Answer(messages, stream, self._stop, unread)
         return self._answer
 

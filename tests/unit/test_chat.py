@@ -120,6 +120,22 @@ def test_attention_is_that_of_the_last_token(talk: Conversation) -> None:
     assert talk.attention() == pytest.approx(mean.tolist(), abs=1e-6)
 
 
+def test_traces_are_what_looking_shows(model: cacher.Model) -> None:
+    talk = Conversation(model, max_tokens=20, trace_layer=3)
+    plain = Conversation(model, max_tokens=20)
+    answer = talk.ask(QUESTION)
+    assert answer.read() == plain.ask(QUESTION).read()
+    assert [token.token_id for token in answer.tokens] == talk.state.token_ids[-20:]
+    seen = talk.state.attention(3)
+    for token in answer.tokens:
+        assert token.trace is not None
+        assert token.trace.attention is not None
+        row = seen[:, token.position - 1, : token.position]
+        assert (token.trace.attention == row).all()
+    with pytest.raises(cacher.LayerOutOfRangeError):
+        Conversation(model, trace_layer=6)
+
+
 def test_what_cannot_be_said_changes_nothing(talk: Conversation) -> None:
     for again in (talk.retry, lambda: talk.edit("x")):
         with pytest.raises(cacher.ParameterError, match="no message yet"):
