@@ -58,7 +58,7 @@ class StreamDecoder:
 
 
 class Tokenizer:
-    """A tokenizer: byte-level or SentencePiece-style BPE.  Immutable, safe to share.
+    """A tokenizer: BPE, WordPiece, SentencePiece's unigram, or bytes.  Immutable, safe to share.
 
     Example:
         >>> import cacher
@@ -81,7 +81,8 @@ class Tokenizer:
 
         Args:
             path: A folder with tokenizer.json, or with vocab.json and merges.txt, or with
-                vocab.txt; or a tokenizer.json.
+                vocab.txt, or with spm.model; or a tokenizer.json; or an spm.model, whose name must
+                end in ``.model``.
 
         Raises:
             FileError: It cannot be read.
@@ -94,6 +95,41 @@ class Tokenizer:
             True
         """
         return cls(_core.Tokenizer(path))
+
+    @classmethod
+    def of_bytes(cls) -> Tokenizer:
+        """Return the tokenizer whose ids, 0 to 255, are the bytes of a text's UTF-8.
+
+        Example:
+            >>> import cacher
+            >>> cacher.Tokenizer.of_bytes().encode("é")
+            [195, 169]
+        """
+        return cls(_core.Tokenizer.of_bytes())
+
+    @property
+    def kind(self) -> str:
+        """``"bpe"``, ``"wordpiece"``, ``"unigram"`` (SentencePiece) or ``"bytes"``.
+
+        Example:
+            >>> import cacher
+            >>> cacher.load("tales").tokenizer.kind
+            'bpe'
+        """
+        return self._core.kind
+
+    @property
+    def chat_tokens(self) -> dict[str, int]:
+        """The ids of ``sys``, ``usr``, ``asst`` and ``eot``; empty when one of them is missing.
+
+        They are the special tokens that niels-gpt models with pieces have around messages.
+
+        Example:
+            >>> import cacher
+            >>> cacher.load("tales").tokenizer.chat_tokens
+            {}
+        """
+        return self._core.chat_tokens()
 
     def encode(
         self,

@@ -5,7 +5,7 @@
  * So the key/value cache of a token sequence is only a cache: it can be shared, dropped and recomputed.
  *
  *   cch_model      immutable weights, tokenizer, fingerprint; owns the page pool and the worker threads
- *   cch_tokenizer  text <-> token ids
+ *   cch_tokenizer  text <-> token ids (include/cacher_tokenizer.h, which comes with this header)
  *   cch_state      a token sequence; its pages form a tree shared with its forks and with every equal prefix
  *   cch_eval       runs the model over what is pending in some states: logits of their last tokens
  *   cch_batch      continuous batching: states join, get a sampled token per step, and leave
@@ -108,67 +108,10 @@ CCH_API size_t cch_live_bytes(void);
  * Returns the allocations made since the last call.  Not for use while other threads are in the library. */
 CCH_API int64_t cch_fail_alloc(int64_t nth);
 
-/* --------------------------------------------------------------------------------------------- tokenizer ---- */
-
-typedef struct cch_tokenizer cch_tokenizer;
-typedef struct cch_decoder cch_decoder;
-
-/* Opens `path`: a folder with tokenizer.json, or with vocab.json and merges.txt (GPT-2's files), or with vocab.txt
- * (BERT's; its options are in tokenizer_config.json); or a tokenizer.json.
- *   E_IO, E_FORMAT, E_UNSUPPORTED (the option is named), E_MEMORY.   *out belongs to the caller. */
-CCH_API cch_status cch_tokenizer_open(const char *path, cch_tokenizer **out, cch_error *err);
-CCH_API cch_tokenizer *cch_tokenizer_ref(cch_tokenizer *tok);
-CCH_API void cch_tokenizer_unref(cch_tokenizer *tok);
-
-enum {
-    CCH_ENCODE_PLAIN_SPECIALS = 1, /* "<|endoftext|>" in the text is ordinary text, not the special token */
-    CCH_ENCODE_ADD_SPECIALS = 2,   /* apply the post-processor's template (BOS, EOS) */
-    CCH_ENCODE_CONTINUES = 4       /* the text goes on from text in front of it: no space of the tokenizer's own
-                                      (Prepend, Metaspace, add_prefix_space) comes between */
-};
-
-/* Text [len bytes, UTF-8, NUL allowed] to ids.  Equal to the `tokenizers` library for the same files.
- *   E_ENCODING (position of the byte), E_ARGUMENT (over 1 GiB), E_MEMORY.   *out_ids: copy (NULL when *out_n is 0). */
-CCH_API cch_status cch_tokenizer_encode(const cch_tokenizer *tok, const char *text, size_t len, int flags,
-                                        int32_t **out_ids, size_t *out_n, cch_error *err);
-
-/* The ids of a text with the template around it, those of the text cut at its end so that they are at most `limit` in
- * all: what an encoder with room for so many reads.   As cch_tokenizer_encode; E_ARGUMENT also for a limit that leaves
- * no room for a token. */
-CCH_API cch_status cch_tokenizer_encode_cut(const cch_tokenizer *tok, const char *text, size_t len, int32_t limit,
-                                            int32_t **out_ids, size_t *out_n, cch_error *err);
-
-/* Ids to text; bytes that form no UTF-8 character become U+FFFD.  skip_special drops special tokens' text.
- * An id below the size that no token has gives no text, and so does one that only the model knows, which may have more
- * ids than its tokenizer.
- *   E_TOKEN_ID (position of the id), E_MEMORY.   *out_text: copy, NUL-terminated, *out_len without the NUL. */
-CCH_API cch_status cch_tokenizer_decode(const cch_tokenizer *tok, const int32_t *ids, size_t n, bool skip_special,
-                                        char **out_text, size_t *out_len, cch_error *err);
-
-/* Streaming decode: the concatenation of all pieces equals cch_tokenizer_decode of all ids.  Bytes of an unfinished
- * character are held back until the token that completes it; finish turns leftovers into U+FFFD.
- *   skip_special: special tokens give no text.   *out_text: view into the decoder, valid until its next call. */
-CCH_API cch_status cch_decoder_new(cch_tokenizer *tok, bool skip_special, cch_decoder **out, cch_error *err);
-/* Takes in the ids [n] of a text that is known already, so that what is pushed next goes on from it.  Of their bytes
- * only those of an unfinished character are held.   For a new decoder.
- *   E_TOKEN_ID (position of the id), E_MEMORY: the decoder is as new. */
-CCH_API cch_status cch_decoder_prime(cch_decoder *dec, const int32_t *ids, size_t n, cch_error *err);
-CCH_API cch_status cch_decoder_push(cch_decoder *dec, int32_t id, const char **out_text, size_t *out_len,
-                                    cch_error *err);
-CCH_API cch_status cch_decoder_finish(cch_decoder *dec, const char **out_text, size_t *out_len, cch_error *err);
-CCH_API void cch_decoder_free(cch_decoder *dec);
-
-/* Number of ids (one more than the largest id). */
-CCH_API int32_t cch_tokenizer_size(const cch_tokenizer *tok);
-/* Id of the token whose vocabulary entry is exactly these bytes, as written in the file; -1 when absent. */
-CCH_API int32_t cch_tokenizer_find(const cch_tokenizer *tok, const char *token, size_t len);
-/* The vocabulary entry of `id` as written in the file, NULL for a hole or an id out of range.  View. */
-CCH_API const char *cch_tokenizer_token_view(const cch_tokenizer *tok, int32_t id, size_t *out_len);
-CCH_API bool cch_tokenizer_is_special(const cch_tokenizer *tok, int32_t id);
-
 /* ------------------------------------------------------------------------------------------------- model ---- */
 
 typedef struct cch_model cch_model;
+typedef struct cch_tokenizer cch_tokenizer; /* cacher_tokenizer.h */
 
 typedef enum cch_model_type {
     CCH_CAUSAL_LM = 0,              /* predicts the next token */
@@ -591,6 +534,7 @@ CCH_API void cch_beams_trace_get(const cch_beams *beams, size_t i, cch_beam_node
 
 #include "include/cacher_embed.h"
 #include "include/cacher_index.h"
+#include "include/cacher_tokenizer.h"
 #include "include/cacher_trace.h"
 
 #endif

@@ -24,7 +24,8 @@ static cch_status check_threads(int32_t n_threads, int32_t least, cch_error *err
 }
 
 /* Which of these files a folder holds decides whether it has a tokenizer; their bytes are part of the fingerprint. */
-static const char *const tokenizer_files[] = {"tokenizer.json", "vocab.json", "merges.txt", "vocab.txt"};
+static const char *const tokenizer_files[] = {"tokenizer.json", "vocab.json", "merges.txt", CCH_PIECES_FILE,
+                                              "vocab.txt"};
 #define N_TOKENIZER_FILES (sizeof tokenizer_files / sizeof *tokenizer_files)
 
 /* Hashes a file that may exist, with its name; sets *found when it does. */

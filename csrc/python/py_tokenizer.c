@@ -18,6 +18,12 @@ PyObject *cch_py_tokenizer_take(const cch_py_module *module, cch_tokenizer *tok)
     return (PyObject *)self;
 }
 
+/* New reference to a tokenizer that was just opened, or the exception of why it was not. */
+static PyObject *opened(const cch_py_module *module, cch_status status, cch_tokenizer *tok, const cch_error *err) {
+    if (status != CCH_OK) return cch_py_raise_as(module, module->tokenizer_error, status, err);
+    return cch_py_tokenizer_take(module, tok);
+}
+
 static PyObject *tokenizer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     (void)kwargs;
     const cch_py_module *module = PyType_GetModuleState(type);
@@ -30,8 +36,48 @@ static PyObject *tokenizer_new(PyTypeObject *type, PyObject *args, PyObject *kwa
     status = cch_tokenizer_open(PyBytes_AS_STRING(path), &tok, &err);
     Py_END_ALLOW_THREADS
     Py_DECREF(path);
-    if (status != CCH_OK) return cch_py_raise_as(module, module->tokenizer_error, status, &err);
-    return cch_py_tokenizer_take(module, tok);
+    return opened(module, status, tok, &err);
+}
+
+static PyObject *tokenizer_of_bytes(PyObject *type, PyObject *unused) {
+    (void)unused;
+    cch_tokenizer *tok = NULL;
+    cch_error err = {0};
+    cch_status status = cch_tokenizer_new_bytes(&tok, &err);
+    return opened(PyType_GetModuleState((PyTypeObject *)type), status, tok, &err);
+}
+
+static PyObject *tokenizer_of_chat(PyObject *type, PyObject *args) {
+    PyObject *path = NULL;
+    if (!PyArg_ParseTuple(args, "O&:of_chat", PyUnicode_FSConverter, &path)) return NULL;
+    cch_tokenizer *tok = NULL;
+    cch_error err = {0};
+    cch_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = cch_tokenizer_open_chat(PyBytes_AS_STRING(path), &tok, &err);
+    Py_END_ALLOW_THREADS
+    Py_DECREF(path);
+    return opened(PyType_GetModuleState((PyTypeObject *)type), status, tok, &err);
+}
+
+static PyObject *tokenizer_open_for(PyObject *type, PyObject *args) {
+    PyObject *checkpoint = NULL, *given = NULL, *path = NULL;
+    int vocab_size = 0;
+    if (!PyArg_ParseTuple(args, "O&iO:open_for", PyUnicode_FSConverter, &checkpoint, &vocab_size, &given)) return NULL;
+    if (given != Py_None && !PyUnicode_FSConverter(given, &path)) {
+        Py_DECREF(checkpoint);
+        return NULL;
+    }
+    cch_tokenizer *tok = NULL;
+    cch_error err = {0};
+    cch_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = cch_tokenizer_open_for(PyBytes_AS_STRING(checkpoint), path == NULL ? NULL : PyBytes_AS_STRING(path),
+                                    vocab_size, &tok, &err);
+    Py_END_ALLOW_THREADS
+    Py_DECREF(checkpoint);
+    Py_XDECREF(path);
+    return opened(PyType_GetModuleState((PyTypeObject *)type), status, tok, &err);
 }
 
 static void tokenizer_dealloc(PyObject *object) {
@@ -143,6 +189,30 @@ static PyObject *tokenizer_is_special(PyObject *object, PyObject *arg) {
     return PyBool_FromLong(cch_tokenizer_is_special(((tokenizer *)object)->tok, id));
 }
 
+static PyObject *tokenizer_kind(PyObject *object, void *unused) {
+    static const char *const names[] = {[CCH_TOKENIZER_BPE] = "bpe", [CCH_TOKENIZER_WORDPIECE] = "wordpiece",
+                                        [CCH_TOKENIZER_UNIGRAM] = "unigram", [CCH_TOKENIZER_BYTES] = "bytes"};
+    (void)unused;
+    return PyUnicode_FromString(names[cch_tokenizer_get_kind(((tokenizer *)object)->tok)]);
+}
+
+static PyObject *tokenizer_chat_tokens(PyObject *object, PyObject *unused) {
+    int32_t ids[CCH_CHAT_TOKENS];
+    (void)unused;
+    PyObject *result = PyDict_New();
+    if (result == NULL || !cch_tokenizer_chat_tokens(((tokenizer *)object)->tok, ids)) return result;
+    for (int i = 0; i < CCH_CHAT_TOKENS; i++) {
+        PyObject *id = PyLong_FromLong(ids[i]);
+        if (id == NULL || PyDict_SetItemString(result, cch_chat_token_name((cch_chat_token)i), id) < 0) {
+            Py_XDECREF(id);
+            Py_DECREF(result);
+            return NULL;
+        }
+        Py_DECREF(id);
+    }
+    return result;
+}
+
 static PyObject *tokenizer_decoder(PyObject *object, PyObject *args) {
     const cch_py_module *module = cch_py_module_of(object);
     int skip_special = 0;
@@ -210,13 +280,26 @@ static PyMethodDef tokenizer_methods[] = {
     {"token", tokenizer_token, METH_O, PyDoc_STR("token(id) -> str or None")},
     {"find", tokenizer_find, METH_VARARGS, PyDoc_STR("find(token) -> id, -1 when absent")},
     {"is_special", tokenizer_is_special, METH_O, PyDoc_STR("is_special(id) -> bool")},
+    {"chat_tokens", tokenizer_chat_tokens, METH_NOARGS,
+     PyDoc_STR("chat_tokens() -> ids of sys, usr, asst and eot by name; empty when one is missing")},
+    {"of_bytes", tokenizer_of_bytes, METH_NOARGS | METH_CLASS, PyDoc_STR("of_bytes() -> Tokenizer of bytes")},
+    {"of_chat", tokenizer_of_chat, METH_VARARGS | METH_CLASS,
+     PyDoc_STR("of_chat(path) -> Tokenizer of a chat model's spm.model")},
+    {"open_for", tokenizer_open_for, METH_VARARGS | METH_CLASS,
+     PyDoc_STR("open_for(checkpoint, vocab_size, path or None) -> Tokenizer of a chat model's checkpoint")},
     {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef tokenizer_getset[] = {
+    {"kind", tokenizer_kind, NULL, PyDoc_STR("\"bpe\", \"wordpiece\", \"unigram\" or \"bytes\""), NULL},
+    {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot tokenizer_slots[] = {
     {Py_tp_new, tokenizer_new},
     {Py_tp_dealloc, tokenizer_dealloc},
     {Py_tp_methods, tokenizer_methods},
+    {Py_tp_getset, tokenizer_getset},
     {Py_sq_length, tokenizer_length},
     {Py_tp_doc, PyDoc_STR("Tokenizer(path): text to token ids and back.")},
     {0, NULL},

@@ -6,6 +6,7 @@
 
 #define REPLACEMENT "\xEF\xBF\xBD" /* U+FFFD */
 #define REPLACEMENT_LEN 3
+#define UNKNOWN_TEXT " \xE2\x81\x87 " /* what SentencePiece writes for the unknown piece */
 
 /* ------------------------------------------------------------------------------------------ the plan ---- */
 
@@ -121,18 +122,40 @@ static cch_status token_text(const cch_decode_plan *plan, const char *token, siz
     return apply_steps(plan, plan->n_before, plan->n_steps, first, buffers, out, out_len, err);
 }
 
+/* The text of a piece, or the byte it stands for. */
+static cch_status piece_text(const cch_unigram *u, int32_t id, const char *token, size_t len, cch_bytes *buffer,
+                             const char **out, size_t *out_len, int16_t *byte, cch_error *err) {
+    const cch_piece_type type = (cch_piece_type)u->types[id];
+    *byte = type == CCH_PIECE_BYTE ? byte_token(token, len) : -1;
+    *out = "";
+    *out_len = 0;
+    if (type == CCH_PIECE_BYTE || type == CCH_PIECE_CONTROL) return CCH_OK;
+    if (type == CCH_PIECE_UNKNOWN) {
+        *out = u->unk_text == NULL ? UNKNOWN_TEXT : u->unk_text;
+        *out_len = u->unk_text == NULL ? sizeof UNKNOWN_TEXT - 1 : u->unk_text_len;
+        return CCH_OK;
+    }
+    buffer->n = 0;
+    CCH_RETURN_IF(cch_replace(token, len, CCH_PIECE_SPACE, CCH_PIECE_SPACE_LEN, " ", 1, buffer, err));
+    *out = buffer->data;
+    *out_len = buffer->n;
+    return CCH_OK;
+}
+
 cch_status cch_decode_plan_finish(cch_decode_plan *plan, const cch_tokenizer *tok, cch_error *err) {
     cch_status status = CCH_OK;
     cch_bytes texts = {0}, buffers[2] = {{0}, {0}};
     size_t len;
     int16_t byte;
     CCH_NEW(plan->ends, (size_t)tok->size + 1, err);
-    if (plan->byte_fallback) CCH_NEW(plan->byte_of, (size_t)tok->size, err);
+    if (plan->byte_fallback || plan->unigram != NULL) CCH_NEW(plan->byte_of, (size_t)tok->size, err);
     for (int32_t id = 0; id < tok->size; id++) {
         plan->ends[id] = (uint32_t)texts.n;
         const char *token = tok->tokens[id].entry < 0 ? NULL : cch_token_source(tok, id, &len), *text = "";
         byte = -1;
-        if (token != NULL) CCH_TRY(token_text(plan, token, len, false, buffers, &text, &len, &byte, err));
+        if (plan->unigram != NULL)
+            CCH_TRY(piece_text(plan->unigram, id, token, len, &buffers[0], &text, &len, &byte, err));
+        else if (token != NULL) CCH_TRY(token_text(plan, token, len, false, buffers, &text, &len, &byte, err));
         if (plan->byte_of != NULL) plan->byte_of[id] = byte;
         if (token != NULL && byte < 0) CCH_TRY(cch_bytes_append(&texts, text, len, err));
         if (texts.n > UINT32_MAX) CCH_THROW(err, CCH_E_FORMAT, id, "the tokens' texts are over 4 GiB");
@@ -246,6 +269,49 @@ static cch_status emit(cch_decoder *dec, const char *text, size_t len, cch_error
     return cch_bytes_append(&dec->out, text, len, err);
 }
 
+/* Writes the characters that the bytes held have completed; what cannot be completed is U+FFFD, and with `all` so is
+ * what only could be. */
+static cch_status write_held(cch_decoder *dec, bool all, cch_error *err) {
+    const uint8_t *p = (const uint8_t *)dec->held.data;
+    size_t at = 0;
+    bool complete;
+    CCH_RETURN_IF(cch_bytes_reserve(&dec->out, dec->held.n * REPLACEMENT_LEN + 1, err));
+    while (at < dec->held.n) {
+        const size_t n = char_start(p + at, dec->held.n - at, &complete);
+        if (!complete && !all && at + n == dec->held.n) break;
+        CCH_RETURN_IF(complete ? cch_bytes_append(&dec->out, dec->held.data + at, n, err)
+                               : cch_bytes_append(&dec->out, REPLACEMENT, REPLACEMENT_LEN, err));
+        at += complete ? n : 1;
+        dec->first = false;
+    }
+    if (at > 0) memmove(dec->held.data, dec->held.data + at, dec->held.n - at);
+    dec->held.n -= at;
+    return CCH_OK;
+}
+
+static cch_status push_piece(cch_decoder *dec, int32_t id, cch_error *err) {
+    const cch_decode_plan *plan = &dec->tok->decode;
+    const cch_unigram *u = plan->unigram;
+    const char byte = (char)plan->byte_of[id], *text = plan->texts + plan->ends[id], *token;
+    size_t len = plan->ends[id + 1] - plan->ends[id], token_len;
+    CCH_RETURN_IF(cch_bytes_reserve(&dec->out, (dec->held.n + 1) * REPLACEMENT_LEN + len + 1, err));
+    if (plan->byte_of[id] >= 0) {
+        CCH_RETURN_IF(cch_bytes_append(&dec->held, &byte, 1, err)); /* from here on nothing can fail */
+        return write_held(dec, false, err);
+    }
+    CCH_RETURN_IF(write_held(dec, true, err));
+    if (dec->first && (u->add_dummy_prefix || !u->keep_whitespace)) {
+        token = cch_token_source(dec->tok, id, &token_len);
+        if (len > 0 && leading(token, token_len, CCH_PIECE_SPACE, CCH_PIECE_SPACE_LEN, 1) > 0) {
+            text++;
+            len--;
+            dec->first = !u->keep_whitespace;
+        }
+    }
+    if (len > 0) dec->first = false;
+    return cch_bytes_append(&dec->out, text, len, err);
+}
+
 static cch_status push(cch_decoder *dec, int32_t id, int64_t position, cch_error *err) {
     const cch_tokenizer *tok = dec->tok;
     const cch_decode_plan *plan = &tok->decode;
@@ -254,6 +320,7 @@ static cch_status push(cch_decoder *dec, int32_t id, int64_t position, cch_error
                  tok->n_ids - 1);
     if (id >= tok->size || tok->tokens[id].entry < 0) return CCH_OK;
     if (dec->skip_special && tok->tokens[id].skipped) return CCH_OK;
+    if (plan->unigram != NULL) return push_piece(dec, id, err);
     int16_t byte = plan->byte_of == NULL ? -1 : plan->byte_of[id];
     if (byte >= 0) {
         char text = (char)byte;
@@ -283,7 +350,9 @@ static cch_status push(cch_decoder *dec, int32_t id, int64_t position, cch_error
 /* What is held back, as the end of the text; the decoder is then as new. */
 static cch_status finish(cch_decoder *dec, cch_error *err) {
     CCH_RETURN_IF(cch_bytes_reserve(&dec->out, REPLACEMENT_LEN + 1, err));
-    if (dec->held.n > 0 && dec->tok->decode.bytes) {
+    if (dec->tok->decode.unigram != NULL) {
+        CCH_RETURN_IF(write_held(dec, true, err));
+    } else if (dec->held.n > 0 && dec->tok->decode.bytes) {
         CCH_RETURN_IF(cch_bytes_append(&dec->out, REPLACEMENT, REPLACEMENT_LEN, err));
     } else if (dec->held.n > 0) {
         dec->joined.n = 0;

@@ -8,6 +8,10 @@
  *   4. `bytes` (ByteLevel): the tokens' bytes are joined and what is no UTF-8 becomes U+FFFD, one for each longest
  *      start of a character; or the pieces are joined, with spaces between when the file names no decoder;
  *   5. up to `strip` characters `strip_char` go from the start of the text.
+ * Pieces of a SentencePiece model (`unigram`) are decoded as that library does, without steps.  Control pieces give
+ * nothing, the unknown one its text, others themselves with spaces for U+2581.  Bytes are a character as soon as they
+ * complete one, and U+FFFD each when they cannot.  U+2581 at the start of a text goes where encoding puts one there,
+ * and all of them go where it strips texts.
  * Metaspace and WordPiece treat the first token of a text otherwise; all other tokens' texts after 1 (and 3) are made
  * at loading.
  * Threads: a plan is immutable after loading.
@@ -17,6 +21,7 @@
 
 #include "base/status.h"
 #include "tok/bytes.h"
+#include "tok/unigram.h"
 
 typedef struct cch_decode_step {
     enum { CCH_DECODE_REPLACE, CCH_DECODE_STRIP, CCH_DECODE_METASPACE, CCH_DECODE_WORDPIECE } kind;
@@ -35,9 +40,10 @@ typedef struct cch_decode_plan {
     bool byte_fallback, bytes, join_spaces;
     char strip_char[4];
     size_t strip_len, strip;
+    const cch_unigram *unigram; /* borrowed from the tokenizer, or NULL */
     char *texts;       /* owned: the texts of all ids after all steps */
     uint32_t *ends;    /* owned [size + 1]: text i is [ends[i], ends[i + 1]) */
-    int16_t *byte_of;  /* owned [size] with byte_fallback, else NULL: -1 or the byte the token stands for */
+    int16_t *byte_of;  /* owned [size] with byte_fallback or unigram, else NULL: -1 or the byte the token stands for */
 } cch_decode_plan;
 
 void cch_decode_plan_deinit(cch_decode_plan *plan);

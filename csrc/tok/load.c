@@ -1,4 +1,5 @@
-/* Tokenizer files: tokenizer.json, GPT-2's vocab.json with merges.txt, and BERT's vocab.txt.
+/* Tokenizer files: tokenizer.json, GPT-2's vocab.json with merges.txt, BERT's vocab.txt, and SentencePiece's spm.model;
+ * and the tokenizer of bytes, which has none.
  *
  * Hostile input: every type and range is checked; ids are bounded by CCH_MAX_TOKEN_ID and used once; a merge must name
  * tokens.  `truncation` and `padding` are the caller's policy and are not applied; everything else that would change
@@ -254,6 +255,12 @@ static cch_status mark_normalized(cch_tokenizer *tok, cch_error *err) {
     return CCH_OK;
 }
 
+static cch_status finish_model(cch_tokenizer *tok, cch_error *err) {
+    if (tok->kind == CCH_TOKENIZER_WORDPIECE) return cch_wordpiece_finish(&tok->wordpiece, err);
+    if (tok->kind == CCH_TOKENIZER_UNIGRAM) return cch_unigram_finish(&tok->unigram, err);
+    return cch_bpe_finish(&tok->bpe, err);
+}
+
 /* Builds what is derived from vocabulary, merges and added tokens: the table of tokens and the model's data. */
 static cch_status index_tokens(cch_tokenizer *tok, cch_error *err) {
     cch_status status = CCH_OK;
@@ -277,7 +284,7 @@ static cch_status index_tokens(cch_tokenizer *tok, cch_error *err) {
     CCH_TRY(cch_added_ready(&tok->added_normalized, err));
     CCH_TRY(mark_normalized(tok, err));
     tok->bpe.byte_alphabet = tok->pretok.bytes;
-    CCH_TRY(tok->is_wordpiece ? cch_wordpiece_finish(&tok->wordpiece, err) : cch_bpe_finish(&tok->bpe, err));
+    CCH_TRY(finish_model(tok, err));
 done:
     return status;
 }
@@ -335,20 +342,71 @@ static cch_status open_vocab_txt(const char *vocab_path, const char *config_path
     return cch_decode_plan_finish(&tok->decode, tok, err);
 }
 
+static cch_status open_pieces(const char *path, cch_tokenizer *tok, cch_error *err) {
+    CCH_RETURN_IF(cch_load_pieces(tok, path, err));
+    CCH_RETURN_IF(index_tokens(tok, err));
+    cch_mark_pieces(tok);
+    tok->decode.unigram = &tok->unigram;
+    return cch_decode_plan_finish(&tok->decode, tok, err);
+}
+
+cch_status cch_tokenizer_open_pieces(const char *path, cch_tokenizer **out, cch_error *err) {
+    cch_status status = CCH_OK;
+    cch_tokenizer *tok = NULL;
+    *out = NULL;
+    CCH_TRY(new_tokenizer(&tok, err));
+    CCH_TRY(open_pieces(path, tok, err));
+    *out = tok;
+    tok = NULL;
+done:
+    cch_tokenizer_unref(tok);
+    return status;
+}
+
+cch_status cch_tokenizer_new_bytes(cch_tokenizer **out, cch_error *err) {
+    cch_status status = CCH_OK;
+    cch_tokenizer *tok = NULL;
+    char spelling[4];
+    *out = NULL;
+    CCH_TRY(new_tokenizer(&tok, err));
+    tok->kind = CCH_TOKENIZER_BYTES;
+    for (int32_t byte = 0; byte < 256; byte++) {
+        size_t len = cch_utf8_encode(cch_byte_to_char((uint8_t)byte), spelling);
+        CCH_TRY(cch_strmap_put(tok->vocab, spelling, len, byte, NULL, err));
+    }
+    CCH_TRY(cch_bpe_reserve_merges(&tok->bpe, 0, err));
+    tok->pretok.bytes = tok->decode.bytes = true;
+    CCH_TRY(index_tokens(tok, err));
+    CCH_TRY(cch_decode_plan_finish(&tok->decode, tok, err));
+    *out = tok;
+    tok = NULL;
+done:
+    cch_tokenizer_unref(tok);
+    return status;
+}
+
+static bool ends_in(const char *text, const char *end) {
+    size_t len = strlen(text), end_len = strlen(end);
+    return len >= end_len && strcmp(text + len - end_len, end) == 0;
+}
+
 cch_status cch_tokenizer_open(const char *path, cch_tokenizer **out, cch_error *err) {
     cch_status status = CCH_OK;
     cch_tokenizer *tok = NULL;
-    char *json = NULL, *vocab = NULL, *merges = NULL, *words = NULL, *config = NULL;
+    char *json = NULL, *vocab = NULL, *merges = NULL, *words = NULL, *config = NULL, *pieces = NULL;
     *out = NULL;
     CCH_TRY(cch_path_join(path, "tokenizer.json", &json, err));
     CCH_TRY(cch_path_join(path, "vocab.json", &vocab, err));
     CCH_TRY(cch_path_join(path, "merges.txt", &merges, err));
     CCH_TRY(cch_path_join(path, "vocab.txt", &words, err));
     CCH_TRY(cch_path_join(path, "tokenizer_config.json", &config, err));
+    CCH_TRY(cch_path_join(path, CCH_PIECES_FILE, &pieces, err));
     CCH_TRY(new_tokenizer(&tok, err));
     if (cch_path_exists(json)) CCH_TRY(open_json(json, tok, err));
     else if (cch_path_exists(vocab) || cch_path_exists(merges)) CCH_TRY(open_gpt2(vocab, merges, tok, err));
     else if (cch_path_exists(words)) CCH_TRY(open_vocab_txt(words, config, tok, err));
+    else if (cch_path_exists(pieces)) CCH_TRY(open_pieces(pieces, tok, err));
+    else if (ends_in(path, ".model")) CCH_TRY(open_pieces(path, tok, err));
     else CCH_TRY(open_json(path, tok, err));
     *out = tok;
     tok = NULL;
@@ -359,5 +417,6 @@ done:
     cch_free(merges);
     cch_free(words);
     cch_free(config);
+    cch_free(pieces);
     return status;
 }

@@ -152,7 +152,7 @@ static cch_status add_stage(cch_tokenizer *tok, cch_json value, cch_splitter spl
 
 static cch_status load_byte_level(cch_tokenizer *tok, cch_json value, cch_error *err) {
     bool prefix_space, use_regex;
-    if (tok->is_wordpiece) return cch_json_refuse(value, "for WordPiece another pre-tokenizer", err);
+    if (tok->kind == CCH_TOKENIZER_WORDPIECE) return cch_json_refuse(value, "for WordPiece another pre-tokenizer", err);
     CCH_RETURN_IF(get_bool(value, "add_prefix_space", true, &prefix_space, err));
     CCH_RETURN_IF(get_bool(value, "use_regex", true, &use_regex, err));
     CCH_RETURN_IF(add_stage(tok, value, use_regex ? cch_split_gpt2 : NULL, prefix_space, err));

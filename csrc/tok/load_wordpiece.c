@@ -10,7 +10,7 @@
 #define DEFAULT_MAX_CHARS 100
 
 static cch_wordpiece *begin(cch_tokenizer *tok) {
-    tok->is_wordpiece = true;
+    tok->kind = CCH_TOKENIZER_WORDPIECE;
     tok->vocab = &tok->wordpiece.vocab;
     return &tok->wordpiece;
 }

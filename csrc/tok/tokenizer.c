@@ -16,6 +16,7 @@ static void scratch_free(cch_encode_scratch *s) {
     cch_bytes_deinit(&s->normal[1]);
     cch_bytes_deinit(&s->metaspace);
     for (size_t i = 0; i < CCH_PRETOK_STAGES; i++) cch_bytes_deinit(&s->prefixed[i]);
+    cch_unigram_work_deinit(&s->unigram);
     cch_free(s);
 }
 
@@ -42,6 +43,7 @@ static void scratch_give(cch_idle *idle, cch_encode_scratch *s) {
     for (size_t i = 0; i < CCH_PRETOK_STAGES; i++) texts[3 + i] = &s->prefixed[i];
     for (size_t i = 0; i < 3 + CCH_PRETOK_STAGES; i++)
         if (texts[i]->cap > KEEP_BYTES) cch_bytes_deinit(texts[i]);
+    cch_unigram_work_trim(&s->unigram, KEEP_BYTES);
     pthread_mutex_lock(&idle->mutex);
     s->next = idle->first;
     idle->first = s;
@@ -62,7 +64,8 @@ static cch_place place_at(cch_place place, size_t at) { return at == 0 ? place :
 
 static inline cch_status encode_word(encoding *e, const char *word, size_t len, cch_error *err) {
     const cch_tokenizer *tok = e->tok;
-    if (tok->is_wordpiece) return cch_wordpiece_word(&tok->wordpiece, e->scratch->work, word, len, err);
+    if (tok->kind == CCH_TOKENIZER_WORDPIECE)
+        return cch_wordpiece_word(&tok->wordpiece, e->scratch->work, word, len, err);
     return cch_bpe_word(&tok->bpe, e->scratch->work, word, len, err);
 }
 
@@ -80,7 +83,10 @@ static cch_status encode_whole(encoding *e, const char *text, size_t len, cch_pl
         }
         if (m->split) return CCH_OK;
     }
-    if (e->tok->is_wordpiece) return encode_word(e, text, len, err);
+    if (e->tok->kind == CCH_TOKENIZER_WORDPIECE) return encode_word(e, text, len, err);
+    if (e->tok->kind == CCH_TOKENIZER_UNIGRAM)
+        return cch_unigram_text(&e->tok->unigram, &e->scratch->unigram, e->scratch->work, text, len,
+                                place == CCH_PLACE_JOINT, e->skip_special, err);
     return cch_bpe_text(&e->tok->bpe, e->scratch->work, text, len, err);
 }
 
@@ -215,6 +221,7 @@ void cch_tokenizer_unref(cch_tokenizer *tok) {
     idle_free(tok->idle);
     cch_bpe_deinit(&tok->bpe);
     cch_wordpiece_deinit(&tok->wordpiece);
+    cch_unigram_deinit(&tok->unigram);
     cch_normalizer_deinit(&tok->normalizer);
     cch_added_deinit(&tok->added);
     cch_added_deinit(&tok->added_normalized);
@@ -227,6 +234,8 @@ void cch_tokenizer_unref(cch_tokenizer *tok) {
 }
 
 int32_t cch_tokenizer_size(const cch_tokenizer *tok) { return tok->size; }
+
+cch_tokenizer_kind cch_tokenizer_get_kind(const cch_tokenizer *tok) { return tok->kind; }
 
 void cch_tokenizer_widen(cch_tokenizer *tok, int32_t n_ids) { tok->n_ids = n_ids; }
 

@@ -1,8 +1,12 @@
 /* tokenizer - what a tokenizer file becomes; the public functions are in include/cacher.h.
  *
- *   text -> added tokens -> normalizer -> pre-tokenizer -> BPE or WordPiece -> template -> ids   (tokenizer.c)
- *   ids -> tokens -> decoder -> text                                                             (decode.c)
- *   tokenizer.json, vocab.json + merges.txt, vocab.txt -> cch_tokenizer   (load.c, load_parts.c, load_wordpiece.c)
+ *   text -> added tokens -> normalizer -> pre-tokenizer -> BPE, WordPiece or unigram -> template -> ids  (tokenizer.c)
+ *   ids -> tokens -> decoder -> text                                                                     (decode.c)
+ *   tokenizer.json, vocab.json + merges.txt, vocab.txt, spm.model -> cch_tokenizer
+ *                                                       (load.c, load_parts.c, load_wordpiece.c, load_pieces.c)
+ *   which tokenizer a chat model's checkpoint has, and its special tokens                                (chat.c)
+ *
+ * A tokenizer of bytes is BPE over the byte alphabet without a merge.
  *
  * Threads: all fields but refs and idle are written while loading and only read afterwards.  Encoding takes a scratch
  * from the idle list, so that calls in several threads never share one and its word cache lives on.
@@ -13,6 +17,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/hash.h"
 #include "base/status.h"
 #include "base/strmap.h"
 #include "io/json.h"
@@ -21,13 +26,16 @@
 #include "tok/decode.h"
 #include "tok/normalize.h"
 #include "tok/pretok.h"
+#include "tok/unigram.h"
 #include "tok/wordpiece.h"
 
 #define CCH_MAX_TOKEN_ID 4194303 /* the largest vocabulary a config may have, less one */
+#define CCH_PIECES_FILE "spm.model"
 
 typedef struct cch_encode_scratch {
     cch_bpe_work *work;   /* owned */
     cch_bytes normal[2], metaspace, prefixed[CCH_PRETOK_STAGES];
+    cch_unigram_work unigram;
     struct cch_encode_scratch *next;
 } cch_encode_scratch;
 
@@ -46,9 +54,10 @@ typedef struct cch_token {
 struct cch_tokenizer {
     atomic_int refs;
     cch_idle *idle;        /* owned */
-    bool is_wordpiece;     /* the model is wordpiece, else it is bpe; the other one is empty */
+    cch_tokenizer_kind kind; /* says which of the three models it has; the others are empty */
     cch_bpe bpe;
     cch_wordpiece wordpiece;
+    cch_unigram unigram;
     cch_strmap *vocab;     /* borrowed: the model's */
     cch_pretok pretok;
     cch_normalizer normalizer;
@@ -59,7 +68,11 @@ struct cch_tokenizer {
     int32_t *prefix, *suffix; /* owned: what the template puts around a text */
     size_t n_prefix, n_suffix;
     cch_decode_plan decode;
+    uint8_t digest[CCH_HASH_BYTES]; /* of an spm.model; zeros for the others, whose files the folder names */
 };
+
+/* Opens the spm.model `path`, whatever its name.   As cch_tokenizer_open. */
+cch_status cch_tokenizer_open_pieces(const char *path, cch_tokenizer **out, cch_error *err);
 
 /* Makes n_ids as large as a model's vocabulary, at least the size.   Before the tokenizer is shared. */
 void cch_tokenizer_widen(cch_tokenizer *tok, int32_t n_ids);
@@ -80,6 +93,10 @@ cch_status cch_load_added(cch_tokenizer *tok, const char *text, size_t len, cch_
  * model, normalizer, pre-tokenizer, added tokens and decoder.   E_IO, E_FORMAT, E_UNSUPPORTED (named), E_MEMORY. */
 cch_status cch_load_wordpiece(cch_tokenizer *tok, cch_json model, cch_error *err);
 cch_status cch_load_vocab_txt(cch_tokenizer *tok, const char *vocab_path, const char *config_path, cch_error *err);
+/* The pieces and options of a SentencePiece model of type unigram; once the tokens are there, which of them are
+ * special.   E_IO, E_FORMAT, E_UNSUPPORTED (named), E_MEMORY. */
+cch_status cch_load_pieces(cch_tokenizer *tok, const char *path, cch_error *err);
+void cch_mark_pieces(cch_tokenizer *tok);
 
 /* One part of tokenizer.json each, into tok.   E_FORMAT, E_UNSUPPORTED (named), E_MEMORY.
  * The template needs the tokens. */

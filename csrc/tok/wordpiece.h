@@ -2,8 +2,7 @@
  * written with a prefix ("##"); a word that cannot be cut so is the unknown token as a whole.
  *
  * The vocabulary is a trie over bytes: the longest token at a place is one walk.  Tokens that begin with the prefix lie
- * below the node of the prefix, which is where the walk for the later pieces of a word starts.  The children of a node
- * lie side by side, in order of their bytes.
+ * below the node of the prefix, which is where the walk for the later pieces of a word starts.
  * Threads: immutable after loading.
  */
 #ifndef CCH_TOK_WORDPIECE_H
@@ -12,21 +11,14 @@
 #include "base/status.h"
 #include "base/strmap.h"
 #include "tok/bpe.h"
+#include "tok/trie.h"
 
 #define CCH_WORDPIECE_MAX_CHARS 1000 /* the largest max_chars: an unknown word costs its square */
 
-typedef struct cch_piece_node {
-    uint32_t first;    /* of its children */
-    int32_t id;        /* of the token that ends here; -1: none does */
-    uint16_t n;        /* children */
-    uint8_t byte;      /* that leads here */
-} cch_piece_node;
-
 typedef struct cch_wordpiece {
     cch_strmap vocab;
-    cch_piece_node *nodes; /* owned; [0] is the root */
-    uint32_t n_nodes, nodes_cap;
-    uint32_t continued;    /* the node of the prefix; UINT32_MAX: no token has it */
+    cch_trie trie;
+    uint32_t continued;    /* the node of the prefix; CCH_TRIE_NONE: no token has it */
     char *prefix;          /* owned */
     size_t prefix_len;
     size_t max_chars;      /* a longer word is unknown; at most CCH_WORDPIECE_MAX_CHARS */
