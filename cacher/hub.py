@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cacher.model import Model
 
 BUILT_IN = os.path.join(os.path.dirname(__file__), "models")
+CHECKPOINT = ".pt"  # how the name of a file ends that is a model
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
 # What a model needs; code that comes with a model is neither fetched nor run, but for a chat
 # template, which runs in a sandbox.
@@ -40,7 +41,8 @@ def load(
 
     Args:
         name: A built-in model (``"tales"``; ``"minilm"``, whose files are a package of their own),
-            a folder in the hub's layout, or a hub id (``"openai-community/gpt2"``; needs
+            a folder in the hub's layout, a niels-gpt checkpoint (``"best.pt"``, as torch.save
+            writes it; nothing in it is run), or a hub id (``"openai-community/gpt2"``; needs
             ``cacher[hub]``).  The hub's usual variables apply:
             HF_HOME, HF_HUB_OFFLINE, HF_TOKEN.  What is on the machine already is not asked for.
         threads: Threads of a forward pass, 1 to 256; None: the cores this process may use.  Never
@@ -78,7 +80,7 @@ def load(
 
 
 def find(name: str | os.PathLike[str], *, progress: bool | None = None) -> Path:
-    """Return the folder of a model, downloading it where needed.
+    """Return the folder or the checkpoint of a model, downloading it where needed.
 
     Args:
         name: As in `load`.
@@ -98,16 +100,21 @@ def find(name: str | os.PathLike[str], *, progress: bool | None = None) -> Path:
     text = os.fsdecode(name)
     if isinstance(name, str) and name in built_in():
         return _packaged(name) or Path(BUILT_IN, name)
-    if os.path.isdir(text):
+    if _is_path(text):
         return Path(text)
     if name in PACKAGED:
         raise MissingExtraError(f"the files of {name!r} are not installed: {PACKAGED[text][1]}")
     if not isinstance(name, str) or not HUB_ID.fullmatch(text) or ".." in text:
         raise ModelNotFoundError(
             f"{text[:256]!r} is neither a built-in model ({', '.join(built_in())}) nor a folder "
-            "nor a hub id"
+            f"nor a checkpoint ({CHECKPOINT}) nor a hub id"
         )
     return _from_hub(text, progress)
+
+
+def _is_path(text: str) -> bool:
+    """Whether there is a folder, or a file that is a checkpoint by its name."""
+    return os.path.isdir(text) or (text.endswith(CHECKPOINT) and os.path.exists(text))
 
 
 def built_in() -> list[str]:
@@ -178,7 +185,7 @@ def _cache_folder() -> str:
 
 def _model_id(name: str | os.PathLike[str]) -> str:
     text = os.fsdecode(name)
-    is_id = isinstance(name, str) and (text in built_in() or not os.path.isdir(text))
+    is_id = isinstance(name, str) and (text in built_in() or not _is_path(text))
     return text if is_id else os.path.basename(os.path.realpath(text))
 
 

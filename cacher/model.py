@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from os import PathLike
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 MAX_THREADS = 256
 
+log = logging.getLogger(__name__)
+
 
 def _one(model_type: ModelType) -> str:
     return f"{'an' if model_type == 'encoder' else 'a'} {model_type}"
@@ -57,13 +60,15 @@ class Model(Encoding):
         kv_budget: int | None = None,
         isa: str | None = None,
     ) -> None:
-        """Open a folder; see `cacher.load`, which also finds it."""
+        """Open a folder or a checkpoint; see `cacher.load`, which also finds it."""
         if threads is not None:
             threads = integer("threads", threads, 1, MAX_THREADS)
         if kv_budget is not None:
             kv_budget = integer("kv_budget", kv_budget, 1, MAX_INT64)
         self._core = _core.Model(folder, threads or 0, kv_budget or 0, isa)
         facts: dict[str, Any] = self._core.info()
+        if warning := self._core.warning():
+            log.warning("%s: %s", os.fsdecode(folder), warning)
         tokenizer = self._core.tokenizer()
         self._tokenizer = None if tokenizer is None else Tokenizer(tokenizer)
         #: Configuration of states that say nothing else.

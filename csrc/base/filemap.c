@@ -119,3 +119,8 @@ bool cch_path_exists(const char *path) {
     struct stat info;
     return stat(path, &info) == 0;
 }
+
+bool cch_path_is_file(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0 && !S_ISDIR(info.st_mode);
+}

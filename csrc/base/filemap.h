@@ -40,5 +40,7 @@ void cch_filemap_drop(const cch_filemap *map, size_t first, size_t bytes);
 cch_status cch_path_join(const char *folder, const char *name, char **out, cch_error *err);
 /* Is there something at `path`? */
 bool cch_path_exists(const char *path);
+/* Is it something other than a folder? */
+bool cch_path_is_file(const char *path);
 
 #endif

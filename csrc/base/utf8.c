@@ -76,3 +76,10 @@ size_t cch_utf8_cut(const char *text, size_t len, size_t limit) {
     }
     return limit;
 }
+
+const char *cch_utf8_show(const char *text, size_t len, char dst[CCH_UTF8_SHOWN]) {
+    size_t n = len < CCH_UTF8_SHOWN - 4 ? len : CCH_UTF8_SHOWN - 4;
+    for (size_t i = 0; i < n; i++) dst[i] = text[i] >= ' ' && text[i] <= '~' ? text[i] : '?';
+    strcpy(dst + n, n < len ? "..." : "");
+    return dst;
+}

@@ -23,4 +23,9 @@ size_t cch_utf8_encode(uint32_t code_point, char *dst);
  * bytes that are no UTF-8 are kept as they are). */
 size_t cch_utf8_cut(const char *text, size_t len, size_t limit);
 
+#define CCH_UTF8_SHOWN 96
+/* Bytes of a hostile file for a message: printable ASCII as it is, '?' for anything else, "..." for what is too long.
+ * dst is returned. */
+const char *cch_utf8_show(const char *text, size_t len, char dst[CCH_UTF8_SHOWN]);
+
 #endif

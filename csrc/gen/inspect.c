@@ -384,7 +384,8 @@ static void copy_kv(const inspection *in, int32_t layer, int32_t head, float *ke
         const float *k = cch_page_k(g, kv, layer, head) + slot;
         const float *v = cch_page_v(g, kv, layer, head) + (size_t)slot * (size_t)g->ldv;
         if (values != NULL) memcpy(values + (base + (size_t)i) * dim, v, dim * sizeof *v);
-        for (size_t d = 0; d < dim && keys != NULL; d++) keys[(base + (size_t)i) * dim + d] = k[d * CCH_PAGE_TOKENS];
+        for (size_t d = 0; d < dim && keys != NULL; d++)
+            keys[(base + (size_t)i) * dim + d] = k[cch_rope_channel(&in->state->model->config, d) * CCH_PAGE_TOKENS];
     }
 }
 

@@ -10,6 +10,7 @@
  *   cch_eval       runs the model over what is pending in some states: logits of their last tokens
  *   cch_batch      continuous batching: states join, get a sampled token per step, and leave
  *   cch_beam       beam search; beams are forks
+ *   cch_checkpoint what is in a checkpoint of torch (include/cacher_checkpoint.h, which comes with this header)
  *   cch_index      rows under keys, and the nearest ones (include/cacher_index.h, which comes with this header)
  *   cch_embed      what an encoder makes of texts: one vector for each (include/cacher_embed.h, likewise)
  *   cch_trace      what a token was drawn from, and what the model attended to (include/cacher_trace.h, likewise)
@@ -165,8 +166,9 @@ typedef struct cch_model_stats {
 /* Opens a folder in the hub's layout: config.json, model.safetensors or its index and shards, and, when there is one,
  * a tokenizer; for an encoder also how it pools (modules.json, 1_Pooling, sentence_bert_config.json).  Weights are
  * converted to f32 and packed for the kernels; the file is not kept mapped.
+ * Or a file: a niels-gpt checkpoint, as torch.save writes it (include/cacher_checkpoint.h).
  *   options may be NULL.   E_IO, E_FORMAT, E_UNSUPPORTED (the option is named), E_ARGUMENT (options), E_MEMORY. */
-CCH_API cch_status cch_model_open(const char *folder, const cch_model_options *options, cch_model **out,
+CCH_API cch_status cch_model_open(const char *path, const cch_model_options *options, cch_model **out,
                                   cch_error *err);
 CCH_API cch_model *cch_model_ref(cch_model *model);
 CCH_API void cch_model_unref(cch_model *model);
@@ -532,6 +534,7 @@ CCH_API void cch_beams_trace_get(const cch_beams *beams, size_t i, cch_beam_node
 }
 #endif
 
+#include "include/cacher_checkpoint.h"
 #include "include/cacher_embed.h"
 #include "include/cacher_index.h"
 #include "include/cacher_tokenizer.h"

@@ -9,14 +9,6 @@
 #include "io/json.h"
 #include "io/labels.h"
 
-#define MAX_VOCAB 4194304
-#define MAX_HIDDEN 65536
-#define MAX_INTERMEDIATE 1048576
-#define MAX_LAYERS 1024
-#define MAX_HEADS 1024
-#define MAX_HEAD_DIM 4096
-#define MAX_POSITIONS 16777216 /* 2^24: above, an f32 position would not be exact */
-
 /* Key names and defaults of an architecture.  Sizes have no defaults: a config without them is damaged.  A NULL key
  * means that the family has no such option. */
 typedef struct family {
@@ -202,21 +194,21 @@ static cch_status read_activation(cch_json root, const family *f, cch_activation
 static cch_status read_sizes(cch_json root, const family *f, cch_config *c, cch_error *err) {
     cch_json value;
     char where[CCH_JSON_TEXT];
-    CCH_RETURN_IF(read_size(root, "vocab_size", MAX_VOCAB, &c->vocab_size, err));
-    CCH_RETURN_IF(read_size(root, f->hidden_size, MAX_HIDDEN, &c->hidden_size, err));
-    CCH_RETURN_IF(read_size(root, f->n_layers, MAX_LAYERS, &c->n_layers, err));
-    CCH_RETURN_IF(read_size(root, f->n_heads, MAX_HEADS, &c->n_heads, err));
-    CCH_RETURN_IF(read_size(root, f->max_position, MAX_POSITIONS, &c->max_position_embeddings, err));
+    CCH_RETURN_IF(read_size(root, "vocab_size", CCH_MAX_VOCAB, &c->vocab_size, err));
+    CCH_RETURN_IF(read_size(root, f->hidden_size, CCH_MAX_HIDDEN, &c->hidden_size, err));
+    CCH_RETURN_IF(read_size(root, f->n_layers, CCH_MAX_LAYERS, &c->n_layers, err));
+    CCH_RETURN_IF(read_size(root, f->n_heads, CCH_MAX_HEADS, &c->n_heads, err));
+    CCH_RETURN_IF(read_size(root, f->max_position, CCH_MAX_POSITIONS, &c->max_position_embeddings, err));
     if (f->position == CCH_POSITION_LEARNED) /* GPT-2: n_inner null means four times as wide */
-        CCH_RETURN_IF(read_size_or(root, f->intermediate_size, MAX_INTERMEDIATE, 4 * c->hidden_size,
+        CCH_RETURN_IF(read_size_or(root, f->intermediate_size, CCH_MAX_INTERMEDIATE, 4 * c->hidden_size,
                                    &c->intermediate_size, err));
-    else CCH_RETURN_IF(read_size(root, f->intermediate_size, MAX_INTERMEDIATE, &c->intermediate_size, err));
+    else CCH_RETURN_IF(read_size(root, f->intermediate_size, CCH_MAX_INTERMEDIATE, &c->intermediate_size, err));
 
     c->n_kv_heads = c->n_heads;
     if (f->n_kv_heads != NULL) {
         bool absent = !cch_json_find(root, f->n_kv_heads, &value);
         int32_t fallback = absent && f->n_kv_heads_default != 0 ? f->n_kv_heads_default : c->n_heads;
-        CCH_RETURN_IF(read_size_or(root, f->n_kv_heads, MAX_HEADS, fallback, &c->n_kv_heads, err));
+        CCH_RETURN_IF(read_size_or(root, f->n_kv_heads, CCH_MAX_HEADS, fallback, &c->n_kv_heads, err));
     }
     if (c->n_heads % c->n_kv_heads != 0)
         CCH_FAIL(err, CCH_E_FORMAT, -1, "%s: %s %d does not divide %s %d",
@@ -224,12 +216,13 @@ static cch_status read_sizes(cch_json root, const family *f, cch_config *c, cch_
 
     c->head_dim = f->head_dim_default;
     if (f->position == CCH_POSITION_ROPE)
-        CCH_RETURN_IF(read_size_or(root, "head_dim", MAX_HEAD_DIM, f->head_dim_default, &c->head_dim, err));
+        CCH_RETURN_IF(read_size_or(root, "head_dim", CCH_MAX_HEAD_DIM, f->head_dim_default, &c->head_dim, err));
     if (c->head_dim == 0) {
         c->head_dim = c->hidden_size / c->n_heads;
-        if (c->hidden_size % c->n_heads != 0 || c->head_dim > MAX_HEAD_DIM)
+        if (c->hidden_size % c->n_heads != 0 || c->head_dim > CCH_MAX_HEAD_DIM)
             CCH_FAIL(err, CCH_E_FORMAT, -1, "%s: %s %d over %s %d is no head size from 1 to %d",
-                     cch_json_where(root, where), f->hidden_size, c->hidden_size, f->n_heads, c->n_heads, MAX_HEAD_DIM);
+                     cch_json_where(root, where), f->hidden_size, c->hidden_size, f->n_heads, c->n_heads,
+                     CCH_MAX_HEAD_DIM);
     }
     if (f->position == CCH_POSITION_ROPE && c->head_dim % 2 != 0)
         CCH_FAIL(err, CCH_E_UNSUPPORTED, -1, "%s: head_dim is %d, supported with RoPE: even numbers",
@@ -269,7 +262,7 @@ static cch_status read_global_every(cch_json root, cch_config *c, cch_error *err
     const char *type;
     char where[CCH_JSON_TEXT];
     size_t len;
-    CCH_RETURN_IF(read_size_or(root, "global_attn_every_n_layers", MAX_LAYERS, 3, &c->global_every, err));
+    CCH_RETURN_IF(read_size_or(root, "global_attn_every_n_layers", CCH_MAX_LAYERS, 3, &c->global_every, err));
     if (!cch_json_has(root, "layer_types", &list)) return CCH_OK;
     CCH_RETURN_IF(cch_json_expect(list, CCH_JSON_ARRAY, err));
     if (cch_json_len(list) != (size_t)c->n_layers)
@@ -354,7 +347,7 @@ static cch_status read_rope(cch_json root, cch_config *c, cch_error *err) {
         CCH_FAIL(err, CCH_E_FORMAT, -1, "%s is %g, expected more than low_freq_factor %g", cch_json_where(value, where),
                  (double)c->rope_high_freq_factor, (double)c->rope_low_freq_factor);
     const char *original = "original_max_position_embeddings";
-    return read_size_or(cch_json_has(root, original, &value) ? root : rope, original, MAX_POSITIONS,
+    return read_size_or(cch_json_has(root, original, &value) ? root : rope, original, CCH_MAX_POSITIONS,
                         c->max_position_embeddings, &c->rope_original_max_position, err);
 }
 
@@ -497,7 +490,8 @@ static cch_status read_config(cch_json root, cch_config *c, cch_error *err) {
     c->norm_bias = f->norm == CCH_NORM_LAYER;
     if (f->norm_bias_key != NULL) CCH_RETURN_IF(read_bool_or(root, f->norm_bias_key, false, &c->norm_bias, err));
     if (f->token_types != NULL)
-        CCH_RETURN_IF(read_size_or(root, f->token_types, MAX_VOCAB, f->token_types_default, &c->type_vocab_size, err));
+        CCH_RETURN_IF(read_size_or(root, f->token_types, CCH_MAX_VOCAB, f->token_types_default, &c->type_vocab_size,
+                                   err));
 
     if (f->encoder) c->tie_word_embeddings = false;
     if (f->encoder && f->position == CCH_POSITION_ROPE) CCH_RETURN_IF(read_local_attention(root, c, err));

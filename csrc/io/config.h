@@ -11,13 +11,24 @@
 
 #include "base/status.h"
 
+/* Largest numbers that a configuration may hold. */
+#define CCH_MAX_VOCAB 4194304
+#define CCH_MAX_HIDDEN 65536
+#define CCH_MAX_INTERMEDIATE 1048576
+#define CCH_MAX_LAYERS 1024
+#define CCH_MAX_HEADS 1024
+#define CCH_MAX_HEAD_DIM 4096
+#define CCH_MAX_POSITIONS 16777216 /* 2^24: above, an f32 position would not be exact */
+
 typedef enum cch_norm { CCH_NORM_RMS, CCH_NORM_LAYER } cch_norm;
 typedef enum cch_activation { CCH_ACT_SILU, CCH_ACT_GELU_TANH, CCH_ACT_GELU_ERF, CCH_ACT_RELU } cch_activation;
 typedef enum cch_position { CCH_POSITION_LEARNED, CCH_POSITION_ROPE } cch_position;
-typedef enum cch_rope_type { CCH_ROPE_DEFAULT, CCH_ROPE_LINEAR, CCH_ROPE_LLAMA3 } cch_rope_type;
+/* PAIRS: of the neighbouring channels 2i and 2i + 1, with angles taken in f64 and rounded once (niels-gpt); the others
+ * rotate channels i and i + head_dim / 2. */
+typedef enum cch_rope_type { CCH_ROPE_DEFAULT, CCH_ROPE_LINEAR, CCH_ROPE_LLAMA3, CCH_ROPE_PAIRS } cch_rope_type;
 
 typedef struct cch_config {
-    char architecture[32];       /* the key model_type: "gpt2", "llama", ... */
+    char architecture[32];       /* the key model_type: "gpt2", "llama", ...; "niels1", "niels2" of a checkpoint */
     cch_model_type model_type;   /* CCH_SEQUENCE_CLASSIFICATION: architectures[0] ends with ForSequenceClassification;
                                     CCH_ENCODER: the architecture is one */
     int32_t vocab_size, hidden_size, intermediate_size, n_layers, n_heads, n_kv_heads, head_dim;
@@ -53,7 +64,7 @@ typedef struct cch_config {
 } cch_config;
 
 /* Reads <folder>/config.json (and generation_config.json, only for extra eos ids).  E_IO, E_FORMAT, E_UNSUPPORTED,
- * E_MEMORY. Every number is range-checked here: hidden_size <= 65536, n_layers <= 1024, vocab_size <= 4194304, ...
+ * E_MEMORY. Every number is range-checked here.
  *   *out: the caller's, who gives it to cch_config_deinit; all zeros on failure. */
 cch_status cch_config_open(const char *folder, cch_config *out, cch_error *err);
 

@@ -1,12 +1,10 @@
 #include "io/safetensors.h"
 
-#include <stdio.h>  /* snprintf */
-#include <stdlib.h> /* qsort, bsearch */
+#include <stdlib.h> /* qsort */
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/filemap.h"
-#include "base/half.h"
 #include "base/strmap.h"
 #include "io/json.h"
 
@@ -15,21 +13,9 @@
 #define SINGLE_FILE "model.safetensors"
 #define INDEX_FILE "model.safetensors.index.json"
 
-typedef struct shard {
-    char *path;           /* owned */
-    cch_filemap map;      /* owned; closed for a file in memory */
-    cch_json_doc *header; /* owned; the views' names live here */
-} shard;
-
-struct cch_tensors {
-    shard *shards;          /* owned [n_shards] */
-    cch_tensor_view *views; /* owned [n], sorted by name */
-    size_t n_shards, n, cap;
-};
-
 static const struct { const char *name; cch_dtype dtype; unsigned bits; } dtypes[] = {
     {"F32", CCH_DTYPE_F32, 32},       {"F16", CCH_DTYPE_F16, 16},       {"BF16", CCH_DTYPE_BF16, 16},
-    {"F64", CCH_DTYPE_OTHER, 64},     {"I64", CCH_DTYPE_OTHER, 64},     {"U64", CCH_DTYPE_OTHER, 64},
+    {"F64", CCH_DTYPE_F64, 64},       {"I64", CCH_DTYPE_OTHER, 64},     {"U64", CCH_DTYPE_OTHER, 64},
     {"C64", CCH_DTYPE_OTHER, 64},     {"I32", CCH_DTYPE_OTHER, 32},     {"U32", CCH_DTYPE_OTHER, 32},
     {"I16", CCH_DTYPE_OTHER, 16},     {"U16", CCH_DTYPE_OTHER, 16},     {"I8", CCH_DTYPE_OTHER, 8},
     {"U8", CCH_DTYPE_OTHER, 8},       {"BOOL", CCH_DTYPE_OTHER, 8},     {"F8_E4M3", CCH_DTYPE_OTHER, 8},
@@ -115,11 +101,6 @@ static int by_data(const void *a, const void *b) {
     return (x->n_bytes > y->n_bytes) - (x->n_bytes < y->n_bytes);
 }
 
-static int by_name(const void *a, const void *b) {
-    const cch_tensor_view *x = a, *y = b;
-    return strcmp(x->name, y->name);
-}
-
 /* Invariant 2, for the tensors of one file: those from `begin` on. */
 static cch_status check_cover(cch_tensors *t, size_t begin, const unsigned char *data, size_t data_size,
                               const char *path, cch_error *err) {
@@ -140,20 +121,13 @@ static cch_status check_cover(cch_tensors *t, size_t begin, const unsigned char 
     return CCH_OK;
 }
 
-static cch_status grow_views(cch_tensors *t, size_t more, cch_error *err) {
-    size_t wanted = t->n + more;
-    if (wanted <= t->cap) return CCH_OK;
-    cch_tensor_view *fresh = cch_resize(t->views, wanted, sizeof *fresh);
-    if (fresh == NULL) CCH_FAIL(err, CCH_E_MEMORY, -1, "could not allocate %zu tensor views", wanted);
-    t->views = fresh;
-    t->cap = wanted;
-    return CCH_OK;
-}
+static void free_header(void *doc) { cch_json_close(doc); }
 
 /* Appends the tensors of a file's bytes to t->views. */
 static cch_status read_file(cch_tensors *t, size_t shard_index, const unsigned char *bytes, size_t size,
                             cch_error *err) {
-    shard *s = &t->shards[shard_index];
+    cch_tensor_file *s = &t->files[shard_index];
+    cch_json_doc *doc = NULL;
     uint64_t header_len = 0;
     const char *key;
     size_t key_len, first = t->n;
@@ -166,10 +140,12 @@ static cch_status read_file(cch_tensors *t, size_t shard_index, const unsigned c
                  (unsigned long long)header_len, HEADER_MAX, size);
     const unsigned char *data = bytes + 8 + header_len;
     size_t data_size = size - 8 - (size_t)header_len;
-    CCH_RETURN_IF(cch_json_parse((const char *)bytes + 8, (size_t)header_len, s->path, HEADER_DEPTH, &s->header, err));
-    cch_json root = cch_json_root(s->header);
+    CCH_RETURN_IF(cch_json_parse((const char *)bytes + 8, (size_t)header_len, s->path, HEADER_DEPTH, &doc, err));
+    s->names = doc;
+    s->free_names = free_header;
+    cch_json root = cch_json_root(doc);
     CCH_RETURN_IF(cch_json_expect(root, CCH_JSON_OBJECT, err));
-    CCH_RETURN_IF(grow_views(t, cch_json_len(root), err));
+    CCH_RETURN_IF(cch_tensors_reserve(t, cch_json_len(root), err));
     cch_json_iter it = cch_json_members(root);
     while (cch_json_next(&it, &key, &key_len, &entry)) {
         if (strcmp(key, "__metadata__") == 0) continue;
@@ -182,38 +158,11 @@ static cch_status read_file(cch_tensors *t, size_t shard_index, const unsigned c
 
 /* ----------------------------------------------------------------------------------------------- a folder ---- */
 
-/* n shards without content. */
-static cch_status new_tensors(size_t n, cch_tensors **out, cch_error *err) {
-    cch_status status = CCH_OK;
-    cch_tensors *t = NULL;
-    *out = NULL;
-    CCH_ZNEW(t, 1, err);
-    CCH_ZNEW(t->shards, n, err);
-    t->n_shards = n;
-    *out = t;
-    t = NULL;
-done:
-    cch_tensors_close(t);
-    return status;
-}
-
 static cch_status open_shard(cch_tensors *t, size_t index, const char *folder, const char *file, cch_error *err) {
-    shard *s = &t->shards[index];
+    cch_tensor_file *s = &t->files[index];
     CCH_RETURN_IF(cch_path_join(folder, file, &s->path, err));
     CCH_RETURN_IF(cch_filemap_open(s->path, &s->map, err));
     return read_file(t, index, s->map.data, s->map.size, err);
-}
-
-/* Views in order of names; a name in two shards would make the model depend on the order of reading. */
-static cch_status sort_by_name(cch_tensors *t, cch_error *err) {
-    if (t->n > 0) qsort(t->views, t->n, sizeof *t->views, by_name);
-    for (size_t i = 1; i < t->n; i++) {
-        const cch_tensor_view *a = &t->views[i - 1], *b = &t->views[i];
-        if (strcmp(a->name, b->name) == 0)
-            CCH_FAIL(err, CCH_E_FORMAT, -1, "tensor %.80s is in %.120s and in %.120s", a->name,
-                     t->shards[a->shard].path, t->shards[b->shard].path);
-    }
-    return CCH_OK;
 }
 
 /* A plain file name, so that an index cannot reach outside its folder. */
@@ -254,7 +203,7 @@ static cch_status check_index(const cch_tensors *t, cch_json weight_map, const c
         const cch_tensor_view *view = cch_tensors_find(t, key);
         if (view == NULL || view->shard != (size_t)index)
             CCH_FAIL(err, CCH_E_FORMAT, -1, "tensor %.80s is not in %s, where the index says it is", key,
-                     t->shards[index].path);
+                     t->files[index].path);
     }
     return CCH_OK;
 }
@@ -270,7 +219,7 @@ static cch_status open_index(const char *folder, const char *path, cch_tensors *
     CCH_TRY(cch_json_get(cch_json_root(doc), "weight_map", &weight_map, err));
     CCH_TRY(cch_json_expect(weight_map, CCH_JSON_OBJECT, err));
     CCH_TRY(collect_shards(weight_map, &shards, err));
-    CCH_TRY(new_tensors(shards.n, &t, err));
+    CCH_TRY(cch_tensors_new(shards.n, &t, err));
     for (size_t i = 0; i < shards.n; i++) {
         size_t len;
         const char *name = cch_strmap_key_view(&shards, i, &len, NULL);
@@ -279,7 +228,7 @@ static cch_status open_index(const char *folder, const char *path, cch_tensors *
         file[len] = '\0';
         CCH_TRY(open_shard(t, i, folder, file, err));
     }
-    CCH_TRY(sort_by_name(t, err));
+    CCH_TRY(cch_tensors_sort(t, err));
     CCH_TRY(check_index(t, weight_map, &shards, err));
     *out = t;
     t = NULL;
@@ -293,9 +242,9 @@ done:
 static cch_status open_single(const char *folder, cch_tensors **out, cch_error *err) {
     cch_status status = CCH_OK;
     cch_tensors *t = NULL;
-    CCH_TRY(new_tensors(1, &t, err));
+    CCH_TRY(cch_tensors_new(1, &t, err));
     CCH_TRY(open_shard(t, 0, folder, SINGLE_FILE, err));
-    CCH_TRY(sort_by_name(t, err));
+    CCH_TRY(cch_tensors_sort(t, err));
     *out = t;
     t = NULL;
 done:
@@ -323,66 +272,14 @@ cch_status cch_tensors_parse(const unsigned char *data, size_t size, const char 
     cch_status status = CCH_OK;
     cch_tensors *t = NULL;
     *out = NULL;
-    CCH_TRY(new_tensors(1, &t, err));
-    t->shards[0].path = cch_strndup(name, strlen(name));
-    if (t->shards[0].path == NULL) CCH_THROW(err, CCH_E_MEMORY, -1, "could not allocate the name %s", name);
+    CCH_TRY(cch_tensors_new(1, &t, err));
+    t->files[0].path = cch_strndup(name, strlen(name));
+    if (t->files[0].path == NULL) CCH_THROW(err, CCH_E_MEMORY, -1, "could not allocate the name %s", name);
     CCH_TRY(read_file(t, 0, data, size, err));
-    CCH_TRY(sort_by_name(t, err));
+    CCH_TRY(cch_tensors_sort(t, err));
     *out = t;
     t = NULL;
 done:
     cch_tensors_close(t);
     return status;
-}
-
-void cch_tensors_close(cch_tensors *tensors) {
-    if (tensors == NULL) return;
-    for (size_t i = 0; i < tensors->n_shards; i++) {
-        cch_json_close(tensors->shards[i].header);
-        cch_filemap_close(&tensors->shards[i].map);
-        cch_free(tensors->shards[i].path);
-    }
-    cch_free(tensors->shards);
-    cch_free(tensors->views);
-    cch_free(tensors);
-}
-
-/* ------------------------------------------------------------------------------------------------ reading ---- */
-
-size_t cch_tensors_count(const cch_tensors *tensors) { return tensors->n; }
-const cch_tensor_view *cch_tensors_at(const cch_tensors *tensors, size_t i) { return &tensors->views[i]; }
-
-const cch_tensor_view *cch_tensors_find(const cch_tensors *tensors, const char *name) {
-    cch_tensor_view key = {.name = name};
-    return tensors->n == 0 ? NULL : bsearch(&key, tensors->views, tensors->n, sizeof key, by_name);
-}
-
-const char *cch_tensor_show(const cch_tensor_view *tensor, char dst[CCH_TENSOR_TEXT]) {
-    int n = snprintf(dst, CCH_TENSOR_TEXT, "%.16s [", tensor->dtype_name);
-    for (int32_t i = 0; i < tensor->n_dims && n < CCH_TENSOR_TEXT; i++)
-        n += snprintf(dst + n, CCH_TENSOR_TEXT - (size_t)n, "%s%zu", i > 0 ? ", " : "", tensor->shape[i]);
-    if (n < CCH_TENSOR_TEXT - 1) snprintf(dst + n, CCH_TENSOR_TEXT - (size_t)n, "]");
-    return dst;
-}
-
-cch_status cch_tensor_check_dtype(const cch_tensor_view *tensor, cch_error *err) {
-    if (tensor->dtype != CCH_DTYPE_OTHER) return CCH_OK;
-    CCH_FAIL(err, CCH_E_UNSUPPORTED, -1, "tensor %.120s is of type %.40s, supported: F32, F16, BF16", tensor->name,
-             tensor->dtype_name);
-}
-
-void cch_tensor_read(const cch_tensor_view *tensor, size_t first, size_t n, float *dst) {
-    if (n == 0) return;
-    switch (tensor->dtype) {
-    case CCH_DTYPE_F32: memcpy(dst, tensor->data + first * 4, n * 4); break;
-    case CCH_DTYPE_F16: cch_f16_to_f32_n(tensor->data + first * 2, n, dst); break;
-    case CCH_DTYPE_BF16: cch_bf16_to_f32_n(tensor->data + first * 2, n, dst); break;
-    case CCH_DTYPE_OTHER: memset(dst, 0, n * sizeof *dst); break; /* excluded by the contract; defined all the same */
-    }
-}
-
-void cch_tensor_drop(const cch_tensors *tensors, const cch_tensor_view *tensor, size_t first, size_t n) {
-    const cch_filemap *map = &tensors->shards[tensor->shard].map;
-    size_t size = tensor->dtype == CCH_DTYPE_F32 ? 4 : 2;
-    if (map->size > 0) cch_filemap_drop(map, (size_t)(tensor->data - map->data) + first * size, n * size);
 }

@@ -18,6 +18,8 @@
 #include "model/scratch.h"
 #include "model/weights.h"
 
+#define CCH_MODEL_WARNING 320
+
 struct cch_model {
     atomic_int refs;
     cch_config config;
@@ -35,6 +37,7 @@ struct cch_model {
     cch_tokenizer *tokenizer;        /* shared; NULL when the folder has none */
     float *bos_logits;               /* owned: logits after a lone BOS, made by gen/work when first needed; or NULL */
     char fingerprint[65];
+    char warning[CCH_MODEL_WARNING]; /* what is odd about its files, or "" */
     atomic_llong tokens_computed, forwards;
 };
 

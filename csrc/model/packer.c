@@ -16,7 +16,8 @@ typedef struct pass {
     const float *direct;        /* the tensor as f32 in place; NULL when it must be converted or moved */
     size_t tile_rows, tile_floats;
     size_t last;                /* tiles of this slab end here */
-    atomic_size_t next, bad;    /* next tile; lowest index of a value that is not finite, or SIZE_MAX */
+    atomic_size_t next;         /* tile */
+    atomic_size_t bad, n_bad;   /* of values that are not finite: the lowest index, or SIZE_MAX; how many there are */
 } pass;
 
 /* Elements [first, first + n) of the tensor, which lie at `values`. */
@@ -25,10 +26,11 @@ static void check_and_hash(pass *p, const float *values, size_t first, size_t n,
     for (size_t i = 0; i < n; i++) {
         uint32_t bits;
         memcpy(&bits, &values[i], sizeof bits);
-        bad |= (bits & 0x7F800000u) == 0x7F800000u;
+        bad += (bits & 0x7F800000u) == 0x7F800000u;
     }
     cch_hash_update(hash, values, n * sizeof *values);
     if (bad == 0) return;
+    atomic_fetch_add(&p->n_bad, bad);
     for (size_t i = 0; i < n; i++) {
         uint32_t bits;
         memcpy(&bits, &values[i], sizeof bits);
@@ -101,7 +103,7 @@ done:
 /* The tensor's bytes as an array of f32, when they are one. */
 static const float *as_floats(const cch_tensor_view *view) {
     bool aligned = (uintptr_t)view->data % _Alignof(float) == 0;
-    return view->dtype == CCH_DTYPE_F32 && aligned ? (const float *)(const void *)view->data : NULL;
+    return view->dtype == CCH_DTYPE_F32 && aligned && !view->strided ? (const float *)(const void *)view->data : NULL;
 }
 
 /* Runs the tiles in slabs, so that no more than a slab of the file is in memory. */
@@ -129,9 +131,11 @@ cch_status cch_packer_load(cch_packer *packer, const cch_tensor_view *view, cons
     if (target->packed != NULL && p.direct == NULL) p.tile_floats = p.tile_rows * target->cols;
     CCH_RETURN_IF(reserve(packer, n_tiles, p.tile_floats, err));
     atomic_init(&p.bad, SIZE_MAX);
+    atomic_init(&p.n_bad, 0);
     run_slabs(&p, n_tiles);
     size_t bad = atomic_load(&p.bad);
-    if (bad != SIZE_MAX) {
+    packer->n_not_finite += (int64_t)atomic_load(&p.n_bad);
+    if (bad != SIZE_MAX && !packer->any_number) {
         float value;
         cch_tensor_read(view, bad, 1, &value);
         CCH_FAIL(err, CCH_E_FORMAT, bad, "tensor %.120s holds %g at index %zu, expected finite numbers", view->name,

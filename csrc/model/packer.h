@@ -8,7 +8,7 @@
 #define CCH_MODEL_PACKER_H
 
 #include "base/hash.h"
-#include "io/safetensors.h"
+#include "io/tensors.h"
 #include "kern/matmul.h"
 
 /* Where a matrix W [rows, cols] goes: into rows [row, row + rows) of `packed`, or to `dense` [rows, cols] as it is. */
@@ -26,12 +26,15 @@ typedef struct cch_packer {
     float *tiles;               /* owned: one converted tile per thread */
     uint8_t *digests;           /* owned: one per tile */
     size_t tiles_cap, digests_cap;
+    bool any_number;            /* values that are not finite are counted, not refused */
+    int64_t n_not_finite;
 } cch_packer;
 
 void cch_packer_deinit(cch_packer *p);
 
 /* Loads `view`, whose type and shape have been checked, adds its digest to *hash, and gives the file's pages back.
- *   E_FORMAT: a value is NaN or infinite (tensor and index are named; position = index).   E_MEMORY. */
+ *   E_FORMAT: a value is NaN or infinite (tensor and index are named; position = index), unless any_number.
+ *   E_MEMORY. */
 cch_status cch_packer_load(cch_packer *p, const cch_tensor_view *view, const cch_pack_target *target, cch_hash *hash,
                            cch_error *err);
 

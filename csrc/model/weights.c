@@ -4,14 +4,21 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "io/safetensors.h"
 #include "model/families/family.h"
 #include "model/packer.h"
+
+/* What is wrong with the tensors: the status of the first, and as many messages as fit. */
+typedef struct problems {
+    cch_error all;
+    int n, n_left_out;
+} problems;
 
 /* A load in progress. */
 typedef struct loader {
     const cch_config *config;
     const cch_family *family;
-    cch_tensors *tensors;          /* owned */
+    const cch_tensors *tensors;    /* borrowed */
     const cch_tensor_view **found; /* owned [n_layers][n_rules]; a tensor outside the layers is in row 0 */
     cch_packer packer;             /* owned */
     cch_hash hash;
@@ -54,7 +61,7 @@ static bool is_wanted(const cch_config *c, const cch_tensor_rule *rule, size_t l
 static void slot_shape(const cch_config *c, cch_slot slot, size_t *rows, size_t *cols) {
     size_t hidden = (size_t)c->hidden_size, dim = (size_t)c->head_dim;
     size_t q = (size_t)c->n_heads * dim, kv = (size_t)c->n_kv_heads * dim;
-    *cols = hidden;
+    *rows = *cols = hidden;
     switch (slot) {
     case CCH_SLOT_EMBEDDING:
     case CCH_SLOT_HEAD: *rows = (size_t)c->vocab_size; break;
@@ -101,13 +108,6 @@ static const cch_tensor_view **found_at(const loader *l, size_t layer, size_t ru
     return &l->found[layer * l->family->n_rules + rule];
 }
 
-static bool is_ignored(const cch_family *family, const char *name) {
-    int layer;
-    for (const char *const *pattern = family->ignored; *pattern != NULL; pattern++)
-        if (cch_pattern_match(*pattern, name, &layer)) return true;
-    return false;
-}
-
 /* Puts one tensor of the file into its place in l->found. */
 static cch_status sort_tensor(const loader *l, const cch_tensor_view *view) {
     const cch_family *family = l->family;
@@ -126,23 +126,42 @@ static cch_status sort_tensor(const loader *l, const cch_tensor_view *view) {
         *place = view;
         return CCH_OK;
     }
-    if (is_ignored(family, name)) return CCH_OK;
+    if (cch_family_ignores(family, name)) return CCH_OK;
     CCH_FAIL(l->err, CCH_E_UNSUPPORTED, -1, "tensor %.120s is no part of a %s model", view->name,
              l->config->architecture);
 }
 
+/* The same numbers? */
+static bool equal_values(const cch_tensor_view *a, const cch_tensor_view *b) {
+    float x[512], y[512];
+    if (a->n_elements != b->n_elements) return false;
+    if (a->dtype == b->dtype && !a->strided && !b->strided)
+        return a->data == b->data || memcmp(a->data, b->data, a->n_bytes) == 0;
+    for (size_t i = 0, n; i < a->n_elements; i += n) {
+        n = a->n_elements - i < 512 ? a->n_elements - i : 512;
+        cch_tensor_read(a, i, n, x);
+        cch_tensor_read(b, i, n, y);
+        if (memcmp(x, y, n * sizeof *x) != 0) return false;
+    }
+    return true;
+}
+
 /* A file may store the head although it is tied to the embeddings: then both must be the same. */
 static cch_status check_tied_head(const loader *l, const cch_tensor_view *head) {
+    const cch_tensor_rule *rules = l->family->rules;
     const cch_tensor_view *embedding = NULL;
-    for (size_t r = 0; r < l->family->n_rules; r++)
-        if (l->family->rules[r].slot == CCH_SLOT_EMBEDDING) embedding = *found_at(l, 0, r);
-    bool same = embedding != NULL && embedding->dtype == head->dtype && embedding->n_bytes == head->n_bytes &&
-                memcmp(embedding->data, head->data, head->n_bytes) == 0;
+    size_t r = 0;
+    while (rules[r].slot != CCH_SLOT_EMBEDDING) r++;
+    embedding = *found_at(l, 0, r);
+    if (embedding == NULL) return CCH_OK; /* that it is missing is said elsewhere */
+    CCH_RETURN_IF(check_shape(l, &rules[r], head));
+    CCH_RETURN_IF(cch_tensor_check_dtype(embedding, l->err));
+    bool same = equal_values(embedding, head);
     cch_tensor_drop(l->tensors, head, 0, head->n_elements);
-    if (embedding != NULL) cch_tensor_drop(l->tensors, embedding, 0, embedding->n_elements);
+    cch_tensor_drop(l->tensors, embedding, 0, embedding->n_elements);
     if (same) return CCH_OK;
-    CCH_FAIL(l->err, CCH_E_UNSUPPORTED, -1,
-             "tensor %.120s differs from the embeddings, but tie_word_embeddings is true", head->name);
+    CCH_FAIL(l->err, CCH_E_UNSUPPORTED, -1, "tensor %.120s differs from the embeddings, but the model ties them",
+             head->name);
 }
 
 static cch_status check_one(const loader *l, size_t layer, size_t r) {
@@ -166,17 +185,40 @@ static cch_status check_one(const loader *l, size_t layer, size_t r) {
              view->name);
 }
 
+static void note(problems *p, cch_status status, const cch_error *one) {
+    if (status == CCH_OK) return;
+    size_t used = strlen(p->all.message), more = strlen(one->message), room = sizeof p->all.message - 24;
+    if (p->n++ == 0) p->all = *one;
+    else if (used + 2 + more < room) {
+        memcpy(p->all.message + used, "; ", 2);
+        memcpy(p->all.message + used + 2, one->message, more + 1);
+    } else p->n_left_out++;
+}
+
+static cch_status conclude(problems *p, cch_error *err) {
+    size_t used = strlen(p->all.message);
+    if (p->n == 0) return CCH_OK;
+    if (p->n_left_out > 0)
+        snprintf(p->all.message + used, sizeof p->all.message - used, "; and %d more", p->n_left_out);
+    if (err != NULL) *err = p->all;
+    return p->all.code;
+}
+
 /* Before anything is allocated for weights, so that a hostile config cannot ask for more than its tensors fill. */
 static cch_status check_tensors(loader *l) {
     size_t n_layers = (size_t)l->config->n_layers, n_rules = l->family->n_rules;
+    problems found = {0};
+    cch_error one, *err = l->err;
+    l->err = &one;
     l->found = cch_zalloc(n_layers * n_rules, sizeof *l->found);
-    if (l->found == NULL) CCH_FAIL(l->err, CCH_E_MEMORY, -1, "could not allocate the list of %zu layers", n_layers);
+    if (l->found == NULL) CCH_FAIL(err, CCH_E_MEMORY, -1, "could not allocate the list of %zu layers", n_layers);
     for (size_t i = 0; i < cch_tensors_count(l->tensors); i++)
-        CCH_RETURN_IF(sort_tensor(l, cch_tensors_at(l->tensors, i)));
+        note(&found, sort_tensor(l, cch_tensors_at(l->tensors, i)), &one);
     for (size_t layer = 0; layer < n_layers; layer++)
         for (size_t r = 0; r < n_rules; r++)
-            if (layer == 0 || is_layered(&l->family->rules[r])) CCH_RETURN_IF(check_one(l, layer, r));
-    return CCH_OK;
+            if (layer == 0 || is_layered(&l->family->rules[r])) note(&found, check_one(l, layer, r), &one);
+    l->err = err;
+    return conclude(&found, err);
 }
 
 /* ------------------------------------------------------------------------------------------------ loading ---- */
@@ -233,6 +275,37 @@ static place slot_place(const loader *l, cch_slot slot, size_t layer) {
     return (place){0};
 }
 
+/* Loads the matrix `slot` from a view of its rows. */
+static cch_status load_rows(loader *l, size_t layer, cch_slot slot, const cch_tensor_view *rows) {
+    cch_pack_target target = {.packed = slot_place(l, slot, layer).packed, .row = slot_place(l, slot, layer).row};
+    slot_shape(l->config, slot, &target.rows, &target.cols);
+    return cch_packer_load(&l->packer, rows, &target, &l->hash, l->err);
+}
+
+/* The fused matrix of a model that rotates neighbouring channels: of each head of q and k the even rows come first,
+ * then the odd ones, which makes halves of the pairs (model/rope.h). */
+static cch_status load_pairs(loader *l, size_t layer, const cch_tensor_view *view) {
+    const cch_config *c = l->config;
+    const size_t dim = (size_t)c->head_dim, size = cch_dtype_size(view->dtype), n_heads = (size_t)c->n_heads;
+    const size_t down = view->strided ? view->strides[0] : view->shape[1], right = view->strided ? view->strides[1] : 1;
+    cch_tensor_view part = *view;
+    part.strided = true;
+    part.n_dims = 4;
+    part.n_elements = n_heads * dim * view->shape[1];
+    memcpy(part.shape, (const size_t[]){n_heads, 2, dim / 2, view->shape[1]}, 4 * sizeof *part.shape);
+    memcpy(part.strides, (const size_t[]){dim * down, down, 2 * down, right}, 4 * sizeof *part.strides);
+    CCH_RETURN_IF(load_rows(l, layer, CCH_SLOT_Q, &part));
+    part.data += n_heads * dim * down * size;
+    CCH_RETURN_IF(load_rows(l, layer, CCH_SLOT_K, &part));
+    part.data += n_heads * dim * down * size;
+    part.n_dims = 2;
+    memcpy(part.shape, (const size_t[]){n_heads * dim, view->shape[1]}, 2 * sizeof *part.shape);
+    memcpy(part.strides, (const size_t[]){down, right}, 2 * sizeof *part.strides);
+    CCH_RETURN_IF(load_rows(l, layer, CCH_SLOT_V, &part));
+    cch_tensor_drop(l->tensors, view, 0, view->n_elements);
+    return CCH_OK;
+}
+
 static cch_status load_tensor(loader *l, size_t layer, size_t r) {
     const cch_tensor_rule *rule = &l->family->rules[r];
     const cch_tensor_view *view = *found_at(l, layer, r);
@@ -252,6 +325,7 @@ static cch_status load_tensor(loader *l, size_t layer, size_t r) {
     int n = snprintf(label, sizeof label, "%s %zu %zu %zu", rule->pattern, layer, target.rows, target.cols);
     cch_hash_update(&l->hash, label, (size_t)n + 1);
     l->weights->n_parameters += (int64_t)view->n_elements;
+    if (rule->slot == CCH_SLOT_QKV && l->config->rope_type == CCH_ROPE_PAIRS) return load_pairs(l, layer, view);
     return cch_packer_load(&l->packer, view, &target, &l->hash, l->err);
 }
 
@@ -284,28 +358,50 @@ static cch_status load_all(loader *l) {
     return CCH_OK;
 }
 
-cch_status cch_weights_open(const char *folder, const cch_config *config, cch_threads *threads, cch_weights *out,
-                            cch_error *err) {
-    cch_status status = CCH_OK;
-    cch_weights weights = {0};
-    loader l = {.config = config, .family = cch_family_find(config->architecture), .weights = &weights, .err = err};
-    memset(out, 0, sizeof *out);
-    if (l.family == NULL)
+static cch_status find_family(const cch_config *config, const cch_family **out, cch_error *err) {
+    *out = cch_family_find(config->architecture);
+    if (*out == NULL)
         CCH_FAIL(err, CCH_E_UNSUPPORTED, -1, "model_type is \"%s\", for which there is no family",
                  config->architecture);
+    return CCH_OK;
+}
+
+cch_status cch_weights_check(const cch_tensors *tensors, const cch_config *config, cch_error *err) {
+    loader l = {.config = config, .tensors = tensors, .err = err};
+    CCH_RETURN_IF(find_family(config, &l.family, err));
+    cch_status status = check_tensors(&l);
+    cch_free(l.found);
+    return status;
+}
+
+cch_status cch_weights_load(const cch_tensors *tensors, const cch_config *config, cch_threads *threads,
+                            cch_weights *out, cch_error *err) {
+    cch_status status = CCH_OK;
+    cch_weights weights = {0};
+    loader l = {.config = config, .tensors = tensors, .weights = &weights, .err = err};
+    memset(out, 0, sizeof *out);
+    CCH_RETURN_IF(find_family(config, &l.family, err));
     cch_hash_init(&l.hash);
-    CCH_TRY(cch_tensors_open(folder, &l.tensors, err));
     CCH_TRY(check_tensors(&l));
-    l.packer.threads = threads;
-    l.packer.tensors = l.tensors;
+    l.packer = (cch_packer){.threads = threads, .tensors = tensors, .any_number = l.family->any_number};
     CCH_TRY(load_all(&l));
+    weights.n_not_finite = l.packer.n_not_finite;
     *out = weights;
     weights = (cch_weights){0};
 done:
     cch_packer_deinit(&l.packer);
     cch_free(l.found);
-    cch_tensors_close(l.tensors);
     cch_weights_close(&weights);
+    return status;
+}
+
+cch_status cch_weights_open(const char *folder, const cch_config *config, cch_threads *threads, cch_weights *out,
+                            cch_error *err) {
+    cch_tensors *tensors = NULL;
+    memset(out, 0, sizeof *out);
+    CCH_RETURN_IF(cch_tensors_open(folder, &tensors, err));
+    cch_status status = cch_weights_load(tensors, config, threads, out, err);
+    cch_tensors_close(tensors);
     return status;
 }
 

@@ -2,8 +2,8 @@
  *
  * The generic forward pass sees one layout, whatever the family: q, k and v are one matrix and gate and up are one
  * matrix, so that a layer is four matrix products.  Which tensor of the file goes where is said by the family's table
- * (model/families/).  Every tensor's shape is checked against the config, every value must be finite, a missing tensor
- * and one that the family does not know are refused by name.
+ * (model/families/).  Every tensor's shape is checked against the config, every value must be finite (but for a family
+ * that says otherwise), missing tensors and such that the family does not know are refused by name, all at once.
  *
  * Loading maps the files and converts and packs them tile by tile on all threads, giving the file's pages back behind
  * itself: at no time are there two copies.  On the way each tensor is hashed as f32 values, so that equal weights have
@@ -16,6 +16,7 @@
 
 #include "base/hash.h"
 #include "io/config.h"
+#include "io/tensors.h"
 #include "kern/matmul.h"
 
 typedef struct cch_norm_weights {
@@ -43,6 +44,7 @@ typedef struct cch_weights {
     float *positions;            /* owned [max_position_embeddings, hidden_size]; NULL with RoPE */
     float *token_types;          /* owned [type_vocab_size, hidden_size]; NULL without */
     int64_t n_parameters;        /* as in the file; a tied matrix counts once */
+    int64_t n_not_finite;        /* how many of them are NaN or infinite, where the family lets them be */
     size_t bytes;                /* held by all of the above */
     uint8_t digest[CCH_HASH_BYTES]; /* of the names, shapes and f32 values */
 } cch_weights;
@@ -54,6 +56,11 @@ typedef struct cch_weights {
  *   On failure *out is all zeros. */
 cch_status cch_weights_open(const char *folder, const cch_config *config, cch_threads *threads, cch_weights *out,
                             cch_error *err);
+/* The same from tensors that are open already; they are not needed afterwards. */
+cch_status cch_weights_load(const cch_tensors *tensors, const cch_config *config, cch_threads *threads,
+                            cch_weights *out, cch_error *err);
+/* Checks names, shapes and types as loading does, and loads nothing. */
+cch_status cch_weights_check(const cch_tensors *tensors, const cch_config *config, cch_error *err);
 /* A zeroed struct is a no-op. */
 void cch_weights_close(cch_weights *weights);
 

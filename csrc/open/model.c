@@ -6,6 +6,7 @@
 
 #include "base/cpu.h"
 #include "base/filemap.h"
+#include "open/checkpoint.h"
 #include "tok/tokenizer.h"
 
 #define DEFAULT_BUDGET ((size_t)1 << 30)
@@ -127,30 +128,56 @@ static void close_parts(cch_model *m) {
     cch_free(m);
 }
 
-static cch_status open_parts(const char *folder, const cch_model_options *o, cch_model *m, cch_error *err) {
-    const cch_config *c = &m->config;
-    int32_t n_threads = o->n_threads == 0 ? usable_cores() : o->n_threads;
+static void warn_of_weights(cch_model *m, const char *warning) {
+    const long long n = (long long)m->weights.n_not_finite;
+    int used = snprintf(m->warning, sizeof m->warning, "%s", warning);
+    if (n > 0)
+        snprintf(m->warning + used, sizeof m->warning - (size_t)used, "%s%lld of the weights %s NaN or infinite",
+                 used > 0 ? "; " : "", n, n == 1 ? "is" : "are");
+}
+
+/* Configuration and weights of a checkpoint. */
+static cch_status open_checkpoint(const char *path, cch_model *m, cch_error *err) {
+    cch_status status = CCH_OK;
+    cch_checkpoint *file = NULL;
+    CCH_TRY(cch_checkpoint_open(path, &file, err));
+    m->config = file->config;
+    CCH_TRY(cch_weights_load(file->file.tensors, &m->config, m->threads, &m->weights, err));
+    warn_of_weights(m, file->warning);
+done:
+    cch_checkpoint_close(file);
+    return status;
+}
+
+static cch_status open_folder(const char *folder, cch_model *m, cch_error *err) {
     CCH_RETURN_IF(cch_config_open(folder, &m->config, err));
+    return cch_weights_open(folder, &m->config, m->threads, &m->weights, err);
+}
+
+static cch_status open_parts(const char *path, const cch_model_options *o, cch_model *m, cch_error *err) {
+    const cch_config *c = &m->config;
+    const bool is_file = cch_path_is_file(path);
+    int32_t n_threads = o->n_threads == 0 ? usable_cores() : o->n_threads;
     CCH_RETURN_IF(cch_kernels_get(o->isa, &m->kern, err));
     CCH_RETURN_IF(cch_threads_new(n_threads, &m->threads, err));
     atomic_init(&m->n_threads, n_threads);
-    CCH_RETURN_IF(cch_weights_open(folder, c, m->threads, &m->weights, err));
+    CCH_RETURN_IF(is_file ? open_checkpoint(path, m, err) : open_folder(path, m, err));
     CCH_RETURN_IF(cch_rope_init(c, c->rope_theta, &m->rope, err));
     if (c->global_every > 0) CCH_RETURN_IF(cch_rope_init(c, c->local_rope_theta, &m->local_rope, err));
-    if (c->model_type == CCH_ENCODER) CCH_RETURN_IF(cch_sentence_open(folder, c, &m->sentence, err));
+    if (c->model_type == CCH_ENCODER) CCH_RETURN_IF(cch_sentence_open(path, c, &m->sentence, err));
     int32_t kept_layers = c->model_type == CCH_ENCODER ? 1 : c->n_layers; /* see cch_kv_layer */
     CCH_RETURN_IF(cch_pool_new(cch_page_geometry_make(kept_layers, c->n_kv_heads, c->head_dim),
                                o->kv_budget_bytes == 0 ? DEFAULT_BUDGET : o->kv_budget_bytes, &m->pool, err));
-    return open_tokenizer(folder, m, err);
+    return open_tokenizer(path, m, err);
 }
 
-cch_status cch_model_open(const char *folder, const cch_model_options *options, cch_model **out, cch_error *err) {
+cch_status cch_model_open(const char *path, const cch_model_options *options, cch_model **out, cch_error *err) {
     cch_model_options defaults = CCH_MODEL_OPTIONS_INIT;
     cch_status status = CCH_OK;
     cch_model *m = NULL;
     *out = NULL;
     if (options == NULL) options = &defaults;
-    if (folder == NULL) CCH_FAIL(err, CCH_E_ARGUMENT, -1, "folder is NULL, allowed: the path of a model folder");
+    if (path == NULL) CCH_FAIL(err, CCH_E_ARGUMENT, -1, "path is NULL, allowed: the path of a model folder");
     CCH_RETURN_IF(check_threads(options->n_threads, 0, err));
     CCH_ZNEW(m, 1, err);
     status = cch_turns_init(&m->run_lock, err);
@@ -159,7 +186,7 @@ cch_status cch_model_open(const char *folder, const cch_model_options *options, 
         return status;
     }
     atomic_init(&m->refs, 1);
-    CCH_TRY(open_parts(folder, options, m, err));
+    CCH_TRY(open_parts(path, options, m, err));
     *out = m;
     m = NULL;
 done:
@@ -204,6 +231,8 @@ void cch_model_get_stats(cch_model *model, cch_model_stats *out) {
     out->tokens_computed = atomic_load(&model->tokens_computed);
     out->forwards = atomic_load(&model->forwards);
 }
+
+const char *cch_model_warning_view(const cch_model *model) { return model->warning; }
 
 cch_tokenizer *cch_model_tokenizer_view(const cch_model *model) { return model->tokenizer; }
 

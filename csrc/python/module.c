@@ -46,6 +46,7 @@ static PyMethodDef module_methods[] = {
     {"fail_alloc", fail_alloc, METH_VARARGS,
      PyDoc_STR("fail_alloc(nth) -> allocations since the last call; for tests")},
     {"distribution", cch_py_distribution, METH_VARARGS, PyDoc_STR("distribution(logits, history, sampling) -> Array")},
+    {"read_checkpoint", cch_py_read_checkpoint, METH_O, PyDoc_STR("read_checkpoint(path) -> dict")},
     {"sample", cch_py_sample, METH_VARARGS,
      PyDoc_STR("sample(logits, history, sampling) -> (token_id, probability, logprob, entropy)")},
     {"top_logits", cch_py_top_logits, METH_VARARGS, PyDoc_STR("top_logits(logits, k) -> (ids, values, logsumexp)")},

@@ -7,16 +7,16 @@ static PyObject *refuse_budget(const cch_py_module *module, Py_ssize_t bytes) {
 }
 
 static PyObject *model_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"folder", "threads", "kv_budget", "isa", NULL};
+    static char *names[] = {"path", "threads", "kv_budget", "isa", NULL};
     const cch_py_module *module = PyType_GetModuleState(type);
-    PyObject *folder = NULL;
+    PyObject *path = NULL;
     cch_model_options options = CCH_MODEL_OPTIONS_INIT;
     Py_ssize_t budget = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|inz:Model", names, PyUnicode_FSConverter, &folder,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|inz:Model", names, PyUnicode_FSConverter, &path,
                                      &options.n_threads, &budget, &options.isa))
         return NULL;
     if (budget < 0) {
-        Py_DECREF(folder);
+        Py_DECREF(path);
         return refuse_budget(module, budget);
     }
     options.kv_budget_bytes = (size_t)budget;
@@ -24,9 +24,9 @@ static PyObject *model_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     cch_error err = {0};
     cch_status status;
     Py_BEGIN_ALLOW_THREADS
-    status = cch_model_open(PyBytes_AS_STRING(folder), &options, &model, &err);
+    status = cch_model_open(PyBytes_AS_STRING(path), &options, &model, &err);
     Py_END_ALLOW_THREADS
-    Py_DECREF(folder);
+    Py_DECREF(path);
     if (status != CCH_OK) return cch_py_raise(module, status, &err);
     cch_py_model *self = PyObject_New(cch_py_model, type);
     if (self == NULL) {
@@ -90,6 +90,11 @@ static PyObject *model_info(PyObject *object, PyObject *unused) {
                          "pooling", info.model_type == CCH_ENCODER ? pooling_names[info.pooling] : NULL,
                          "n_threads", info.n_threads, "n_parameters", (long long)info.n_parameters,
                          "weight_bytes", (Py_ssize_t)info.weight_bytes, "page_bytes", (Py_ssize_t)info.page_bytes);
+}
+
+static PyObject *model_warning(PyObject *object, PyObject *unused) {
+    (void)unused;
+    return PyUnicode_FromString(cch_model_warning_view(((cch_py_model *)object)->model));
 }
 
 static PyObject *model_stats(PyObject *object, PyObject *unused) {
@@ -255,6 +260,7 @@ static PyObject *model_check(PyObject *object, PyObject *unused) {
 
 static PyMethodDef model_methods[] = {
     {"info", model_info, METH_NOARGS, PyDoc_STR("info() -> dict of fixed facts")},
+    {"warning", model_warning, METH_NOARGS, PyDoc_STR("warning() -> what is odd about its files, or \"\"")},
     {"stats", model_stats, METH_NOARGS, PyDoc_STR("stats() -> dict of counters")},
     {"tokenizer", model_tokenizer, METH_NOARGS, PyDoc_STR("tokenizer() -> Tokenizer or None")},
     {"state", model_state, METH_VARARGS, PyDoc_STR("state(salt=0) -> new empty State, sharing pages within its salt")},
@@ -276,7 +282,7 @@ static PyType_Slot model_slots[] = {
     {Py_tp_dealloc, model_dealloc},
     {Py_tp_getattro, cch_py_owned_getattro},
     {Py_tp_methods, model_methods},
-    {Py_tp_doc, PyDoc_STR("Model(folder, threads=0, kv_budget=0, isa=None): an opened model folder.")},
+    {Py_tp_doc, PyDoc_STR("Model(path, threads=0, kv_budget=0, isa=None): an opened model folder or checkpoint.")},
     {0, NULL},
 };
 

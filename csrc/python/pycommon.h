@@ -109,6 +109,10 @@ void cch_py_call_leave(cch_py_call *call, bool raised);
 /* Evaluation options with the call's cancel flag and progress callback. */
 cch_eval_options cch_py_eval_options(cch_py_call *call, int32_t chunk_tokens, int32_t store_top_k);
 
+/* ---- py_checkpoint.c ---- */
+
+PyObject *cch_py_read_checkpoint(PyObject *self, PyObject *path);
+
 /* ---- py_array.c ---- */
 
 /* New Array of zeroes, 1 to 3 dimensions, type 'f' (float32), 'd' (float64), 'i' (int32) or 'l' (int64); *out_data is

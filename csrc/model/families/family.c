@@ -4,7 +4,7 @@
 
 const cch_family *cch_family_find(const char *architecture) {
     static const cch_family *const families[] = {&cch_family_gpt2, &cch_family_llama, &cch_family_bert,
-                                                 &cch_family_modernbert};
+                                                 &cch_family_modernbert, &cch_family_niels1, &cch_family_niels2};
     for (size_t i = 0; i < sizeof families / sizeof *families; i++)
         for (const char *const *name = families[i]->architectures; *name != NULL; name++)
             if (strcmp(*name, architecture) == 0) return families[i];
@@ -24,4 +24,11 @@ bool cch_pattern_match(const char *pattern, const char *name, int *out_layer) {
     if (n == 0 || (n > 1 && digits[0] == '0') || strcmp(hash + 1, digits + n) != 0) return false;
     *out_layer = layer;
     return true;
+}
+
+bool cch_family_ignores(const cch_family *family, const char *name) {
+    int layer;
+    for (const char *const *pattern = family->ignored; *pattern != NULL; pattern++)
+        if (cch_pattern_match(*pattern, name, &layer)) return true;
+    return false;
 }

@@ -30,14 +30,19 @@ typedef struct cch_family {
     const cch_tensor_rule *rules;
     size_t n_rules;
     const char *ignored[12];      /* patterns of what some files carry and no result depends on, NULL-terminated */
+    bool any_number;              /* weights may be NaN or infinite; elsewhere that is a damaged file */
 } cch_family;
 
 /* The family of a supported architecture (io/config.h refuses others); NULL for anything else. */
 const cch_family *cch_family_find(const char *architecture);
 
+/* Is the tensor, its prefix left out, of those that no result depends on? */
+bool cch_family_ignores(const cch_family *family, const char *name);
+
 /* Does `name` follow `pattern`?  *out_layer: the number at '#', -1 without one. */
 bool cch_pattern_match(const char *pattern, const char *name, int *out_layer);
 
-extern const cch_family cch_family_gpt2, cch_family_llama, cch_family_bert, cch_family_modernbert;
+extern const cch_family cch_family_gpt2, cch_family_llama, cch_family_bert, cch_family_modernbert,
+    cch_family_niels1, cch_family_niels2;
 
 #endif

@@ -28,15 +28,16 @@ TEST(a_pattern_matches_one_name_per_layer) {
 }
 
 TEST(every_supported_model_type_has_a_family_and_no_other) {
-    const char *const types[] = {"gpt2", "llama", "mistral", "qwen2", "qwen3", "bert", "modernbert"};
-    for (int i = 0; i < 7; i++) CHECK(cch_family_find(types[i]) != NULL);
+    const char *const types[] = {"gpt2", "llama", "mistral", "qwen2", "qwen3", "bert", "modernbert",
+                                 "niels1", "niels2"};
+    for (int i = 0; i < 9; i++) CHECK(cch_family_find(types[i]) != NULL);
     CHECK(cch_family_find("") == NULL && cch_family_find("roberta") == NULL);
 }
 
 TEST(no_slot_is_filled_twice) {
     const cch_family *const families[] = {&cch_family_gpt2, &cch_family_llama, &cch_family_bert,
-                                          &cch_family_modernbert};
-    for (int f = 0; f < 4; f++)
+                                          &cch_family_modernbert, &cch_family_niels1, &cch_family_niels2};
+    for (int f = 0; f < 6; f++)
         for (size_t i = 0; i < families[f]->n_rules; i++)
             for (size_t j = 0; j < i; j++) {
                 const cch_tensor_rule *a = &families[f]->rules[i], *b = &families[f]->rules[j];

@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "check.h"
+#include "io/safetensors.h"
 
 static cch_error err;
 

@@ -18,7 +18,7 @@ TEST(frequencies_fall_geometrically) {
     cch_rope rope;
     open_rope(config_of(CCH_ROPE_DEFAULT), &rope);
     CHECK_EQ(rope.half, 32);
-    CHECK(rope.inv_freq[0] == 1.0f);
+    CHECK(rope.inv_freq[0] == 1.0);
     for (size_t i = 0; i < 32; i++)
         CHECK(fabs((double)rope.inv_freq[i] * pow(500000.0, (double)i / 32) - 1) < 5e-7);
     cch_rope_deinit(&rope);
@@ -28,7 +28,7 @@ TEST(linear_scaling_divides_every_frequency) {
     cch_rope plain, linear;
     open_rope(config_of(CCH_ROPE_DEFAULT), &plain);
     open_rope(config_of(CCH_ROPE_LINEAR), &linear);
-    for (size_t i = 0; i < 32; i++) CHECK(linear.inv_freq[i] == plain.inv_freq[i] / 8.0f);
+    for (size_t i = 0; i < 32; i++) CHECK(linear.inv_freq[i] == plain.inv_freq[i] / 8.0);
     cch_rope_deinit(&plain);
     cch_rope_deinit(&linear);
 }
@@ -57,7 +57,7 @@ TEST(angles_are_products_in_f32) {
     for (int32_t pos = 0; pos < 100000; pos += 997) {
         cch_rope_angles(&rope, pos, cos_row, sin_row);
         for (size_t i = 0; i < 32; i++) {
-            float angle = (float)pos * rope.inv_freq[i];
+            float angle = (float)pos * (float)rope.inv_freq[i];
             CHECK(cos_row[i] == (float)cos((double)angle));
             CHECK(sin_row[i] == (float)sin((double)angle));
         }
@@ -84,5 +84,23 @@ static cch_status init_and_deinit(void) {
 }
 
 TEST(memory_that_cannot_be_had) { CHECK_OOM(init_and_deinit()); }
+
+TEST(pairs_have_angles_of_f64) {
+    cch_rope rope;
+    float cosines[32], sines[32];
+    const cch_config config = config_of(CCH_ROPE_PAIRS), halves = config_of(CCH_ROPE_DEFAULT);
+    open_rope(config, &rope);
+    cch_rope_angles(&rope, 511, cosines, sines);
+    for (int i = 0; i < 32; i++) {
+        double angle = (double)(float)(511 * pow(500000.0, -2.0 * i / 64));
+        CHECK(cosines[i] == (float)cos(angle) && sines[i] == (float)sin(angle));
+    }
+    cch_rope_deinit(&rope);
+    CHECK_EQ(cch_rope_channel(&config, 0), 0);
+    CHECK_EQ(cch_rope_channel(&config, 1), 32);
+    CHECK_EQ(cch_rope_channel(&config, 63), 63);
+    CHECK_EQ(cch_rope_channel(&config, 6), 3);
+    CHECK_EQ(cch_rope_channel(&halves, 6), 6);
+}
 
 CHECK_MAIN()
