@@ -19,7 +19,7 @@ TEST_BIN := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/*/test_*.
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test core ext dev test-c test-py test-isa laws parity slow crash crash-pipelines bench \
-        bench-api bench-index bench-embed bench-semantic bench-pipelines false-hits \
+        bench-api bench-chat bench-index bench-embed bench-semantic bench-pipelines false-hits \
         lint fmt werror asan ubsan tsan fuzz fuzz-replay sdist clean
 
 help: ## this list
@@ -129,6 +129,11 @@ bench-pipelines: ## request pipelines beside the newest cachesaver; writes docs/
 	@tools/setup.sh venv dev
 	@tools/setup.sh pipelines
 	@$(PY) benchmarks/pipelines.py
+
+bench-chat: ## the chat service beside the same model in torch; writes docs/benchmarks-chat.md
+	@tools/setup.sh venv dev
+	@tools/setup.sh chat
+	@$(PY) benchmarks/chat.py
 
 false-hits: ## how often the semantic cache is wrong, by threshold; writes into docs/semantic-cache.md
 	@tools/setup.sh venv dev

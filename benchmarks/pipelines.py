@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import pipelines_page
-from pipelines_page import Cell, Fact
+from facts import Fact
+from pipelines_page import Cell
 from processes import Process
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
+from facts import Fact, fact_table
 from report import DOCS, machine, picture
 
 TEXT = """
@@ -49,45 +50,6 @@ class Cell:
         return f"{self.cell:52} {rates}  ratio {self.ratio:5.1f}  bar {self.bar:g} {self.verdict}"
 
 
-@dataclass(frozen=True)
-class Fact:
-    """What has a bar of its own, a value that is not to be passed, or is shown without one."""
-
-    what: str
-    unit: str
-    ours: float
-    theirs: float | None = None
-    bar: float | None = None
-    is_least: bool = False  # the bar is the least value, not the most
-
-    @property
-    def cell(self) -> str:
-        return self.what
-
-    @property
-    def is_met(self) -> bool:
-        return self.bar is None or (
-            self.ours >= self.bar if self.is_least else self.ours <= self.bar
-        )
-
-    @property
-    def verdict(self) -> str:
-        return "" if self.bar is None else "ok" if self.is_met else "missed"
-
-    @property
-    def limit(self) -> str:
-        if self.bar is None:
-            return ""
-        return f"{'at least' if self.is_least else 'at most'} {self.bar:g} {self.unit}".strip()
-
-    def shown(self, value: float | None) -> str:
-        return "" if value is None else f"{value:.3f} {self.unit}".strip()
-
-    def __str__(self) -> str:
-        line = f"{self.what:52} {self.shown(self.ours):>12} {self.shown(self.theirs):>12}"
-        return f"{line}  {self.limit} {self.verdict}".rstrip()
-
-
 def write(cells: Sequence[Cell], facts: Sequence[Fact], peer: str) -> None:
     """Write docs/benchmarks-pipelines.md and .svg."""
     rows = sorted(cells, key=lambda cell: cell.ratio)
@@ -110,13 +72,7 @@ def write(cells: Sequence[Cell], facts: Sequence[Fact], peer: str) -> None:
         "",
         "## What is no rate",
         "",
-        "| what | cacher | cachesaver | bar | |",
-        "| --- | ---: | ---: | --- | --- |",
-        *(
-            f"| {fact.what} | {fact.shown(fact.ours)} | {fact.shown(fact.theirs)} | {fact.limit} "
-            f"| {fact.verdict} |"
-            for fact in facts
-        ),
+        *fact_table(facts, "cachesaver"),
         "",
     ]
     (DOCS / "benchmarks-pipelines.md").write_text("\n".join(page))

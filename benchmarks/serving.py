@@ -58,9 +58,10 @@ def _cpu_s(task: Path) -> float:
 
 @contextmanager
 def running(name: str, command: list[str], env: dict[str, str]) -> Iterator[Server]:
-    """A server that takes connections; PORT in its command is one that is free."""
+    """A server that takes connections; PORT in its command or environment is one that is free."""
     port = free_port()
     log = tempfile.TemporaryFile()  # noqa: SIM115 - open while the server runs
+    env = {name: value.replace("PORT", str(port)) for name, value in env.items()}
     process = subprocess.Popen(
         [part.replace("PORT", str(port)) for part in command],
         cwd=ROOT, env=os.environ | env, stdout=log, stderr=log, start_new_session=True,
@@ -117,17 +118,22 @@ class Connection:
 
 async def stream(port: int, path: str, body: object) -> tuple[int, float]:
     """Ask for a stream on a connection of its own; return its events, and seconds to the first."""
+    text, first = await stream_text(port, path, body)
+    return text.count(b"data: {"), first
+
+
+async def stream_text(port: int, path: str, body: object) -> tuple[bytes, float]:
+    """Ask for a stream on a connection of its own; return its text, and seconds to an event."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     started = time.perf_counter()
     writer.write(_request("POST", path, body, "Accept: text/event-stream\r\nConnection: close\r\n"))
-    events, first = 0, 0.0
+    text, first = bytearray(), 0.0
     while chunk := await reader.read(1 << 16):
-        found = chunk.count(b"data: {")
-        if found and not events:
+        text += chunk
+        if not first and b"data: {" in text:
             first = time.perf_counter() - started
-        events += found
     writer.close()
-    return events, first
+    return bytes(text), first
 
 
 def _request(method: str, path: str, body: object, headers: str = "") -> bytes:

@@ -10,6 +10,7 @@
 #   tools/setup.sh embedders         what benchmarks/embedding.py compares with, in build/peer-embedding
 #   tools/setup.sh caches            what benchmarks/semantic.py compares with besides, in build/peer-semantic
 #   tools/setup.sh pipelines         what benchmarks/pipelines.py compares with, in build/peer-pipelines
+#   tools/setup.sh chat              what benchmarks/chat.py compares with, in build/peer-chat
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
@@ -133,6 +134,16 @@ pipelines() {
     build/peer-pipelines/bin/pip install --quiet --disable-pip-version-check --upgrade cachesaver
 }
 
+# A torch of which nothing but the CPU's part is used, and what serves it, in an environment of their own.
+chat() {
+    local folder=build/peer-chat
+    "$folder/bin/python" -c 'import fastapi, sentencepiece, torch, uvicorn' 2>/dev/null && return
+    [ -x "$folder/bin/python" ] || "$PYTHON" -m venv "$folder"
+    say "installing torch, sentencepiece and FastAPI, with which the chat service is compared"
+    "$folder/bin/pip" install --quiet --disable-pip-version-check fastapi==0.165.0 numpy==2.4.6 sentencepiece==0.2.3 \
+        torch==2.13.0 uvicorn==0.54.0
+}
+
 case "${1:-}" in
     system) system_packages "" ;;
     venv)
@@ -145,8 +156,9 @@ case "${1:-}" in
     embedders) embedders ;;
     caches) caches ;;
     pipelines) pipelines ;;
+    chat) chat ;;
     *)
-        echo "usage: tools/setup.sh system | venv [EXTRA,...] | browser | peer | embedders | caches | pipelines" >&2
+        echo "usage: tools/setup.sh system | venv [EXTRA,...] | browser | peer | embedders | caches | pipelines | chat" >&2
         exit 2
         ;;
 esac

@@ -1,0 +1,96 @@
+"""What chat.py measures, and docs/benchmarks-chat.md from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from facts import Fact, fact_table
+from report import DOCS, machine, picture
+
+TEXT = """
+Both serve the same checkpoint on all cores: generation 2 with 21.5 million weights (T 512, C 384,
+L 8, H 6, d_ff 1152, V 16000), random but the same, and the same SentencePiece file. The peer is the
+documented service in torch behind FastAPI and uvicorn: each step is a plain pass over the window.
+Streams have the documented defaults, temperature 0.9 and top-k 50, and the trace of one layer.
+Servers take turns, each prompt is new, medians of rounds. The first event is timed from the
+request on, tokens a second over the whole request. Before anything is timed, both must give the
+same greedy tokens and the same first row of attention.
+"""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A measurement of both, and the bar for how many times better ours is."""
+
+    what: str
+    unit: str
+    ours: float
+    theirs: float
+    bar: float
+    is_rate: bool = True  # more is better
+
+    @property
+    def ratio(self) -> float:
+        return self.ours / self.theirs if self.is_rate else self.theirs / self.ours
+
+    @property
+    def cell(self) -> str:
+        return self.what
+
+    @property
+    def is_met(self) -> bool:
+        return self.ratio >= self.bar
+
+    @property
+    def verdict(self) -> str:
+        return "ok" if self.is_met else "missed"
+
+    def __str__(self) -> str:
+        numbers = f"{self.ours:8,.1f} {self.theirs:8,.1f} {self.unit:5}"
+        return f"{self.what:52} {numbers}  ratio {self.ratio:5.2f}  bar {self.bar:g} {self.verdict}"
+
+
+def write(cells: Sequence[Cell], beside: Cell, facts: Sequence[Fact], peer: str) -> None:
+    """Write docs/benchmarks-chat.md and .svg.
+
+    Args:
+        cells: Beside the peer.
+        beside: Of many streams beside one, both ours.
+        facts: What else was measured.
+        peer: The peer's name and version.
+    """
+    rows = sorted(cells, key=lambda cell: cell.ratio)
+    title = f"How many times faster than the documented service in {peer} (same machine, same run)"
+    (DOCS / "benchmarks-chat.svg").write_text(picture(rows, title, left=360))
+    page = [
+        "# Benchmarks of the chat service",
+        "",
+        f"Written by `make bench-chat` on {date.today()}. Machine: {machine()}. Peer: {peer}.",
+        TEXT,
+        "![Ratios](benchmarks-chat.svg)",
+        "",
+        "| cell | | cacher | peer | ratio | bar | |",
+        "| --- | --- | ---: | ---: | ---: | ---: | --- |",
+        *(_line(row) for row in rows),
+        "",
+        "## Many streams",
+        "",
+        "| cell | | 16 streams | 1 stream | ratio | bar | |",
+        "| --- | --- | ---: | ---: | ---: | ---: | --- |",
+        _line(beside),
+        "",
+        "## What is no ratio",
+        "",
+        *fact_table(facts, "peer"),
+        "",
+    ]
+    (DOCS / "benchmarks-chat.md").write_text("\n".join(page))
+
+
+def _line(row: Cell) -> str:
+    return (
+        f"| {row.what} | {row.unit} | {row.ours:,.1f} | {row.theirs:,.1f} "
+        f"| {row.ratio:.2f} | {row.bar:g} | {row.verdict} |"
+    )
