@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from functools import partial
-from typing import Any
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any
 
 from cacher.checks import boolean, integer, number, string
 from cacher.errors import PipelineClosed
@@ -14,6 +13,9 @@ from cacher.pipelines.counters import Counters, Progress
 from cacher.pipelines.pieces import Entry, PieceQueue, ignore
 from cacher.pipelines.portion import Answer, Portion, another, failed
 from cacher.pipelines.stage import Front, Stage
+
+if TYPE_CHECKING:
+    from cacher.pipelines.pieces import Done
 
 MAX_SIZE = 2**31 - 1
 MAX_TIMEOUT_S = 1e9
@@ -109,7 +111,7 @@ class AsyncBatcher(Front):
 
     def _answer(self, portion: Portion) -> Awaitable[Answer]:
         answered: asyncio.Future[Answer] = self._bind().create_future()
-        self.enter(portion, partial(_note, answered))
+        self.enter(portion, _note, answered)
         return answered
 
     async def serve(self, portions: list[Portion]) -> list[Answer]:  # noqa: D102 - as in Stage
@@ -125,7 +127,7 @@ class AsyncBatcher(Front):
 
         try:
             for portion in portions:
-                self.enter(portion, partial(note, portion))
+                self.enter(portion, note, portion)
             if portions:
                 await answered
         except BaseException:
@@ -136,8 +138,8 @@ class AsyncBatcher(Front):
 
     # ---- the queue
 
-    def enter(self, portion: Portion, done: Callable[[Answer], object]) -> Entry:
-        """Put the pieces of a request into the queue; `done` is called with their answer.
+    def enter(self, portion: Portion, done: Done, whom: Any) -> Entry:
+        """Put the pieces of a request into the queue; `done(whom, answer)` is called in the end.
 
         Raises:
             PipelineClosed: The worker has left for good.
@@ -151,10 +153,12 @@ class AsyncBatcher(Front):
         if portion.first >= 0:  # a piece of another batcher, which gets pieces of its own
             portion.parts = [Portion(portion.as_request(), portion.n)]
             portion = portion.parts[0]
-        entry = Entry(portion, loop.time(), done, self)
-        self.queue.entries[entry] = None
-        self._queued(entry.n)
-        if not self._expecting or self.queue.size >= self.batch_size or self._hurry:
+        entry = Entry(portion, loop.time(), done, whom, self)
+        queue = self.queue
+        queue.entries[entry] = None
+        queue.size += entry.n
+        self._counters.queued += entry.n
+        if not self._expecting or queue.size >= self.batch_size or self._hurry:
             self._wake()
         return entry
 
@@ -184,14 +188,15 @@ class AsyncBatcher(Front):
     def _next_group(self) -> Group:
         group: Group = []
         room = self.queue.size if self.allow_batch_overflow else self.batch_size
-        while room and self.queue.entries:
+        left = room
+        while left and self.queue.entries:
             entry = next(iter(self.queue.entries))
-            n = min(room, entry.n - entry.sent)
+            n = min(left, entry.n - entry.sent)
             group.append((entry, entry.next_pieces(n)))
-            self._queued(-n)
-            room -= n
+            left -= n
             if entry.sent == entry.n:
                 del self.queue.entries[entry]
+        self._queued(left - room)
         return group
 
     # ---- the worker
@@ -317,8 +322,9 @@ class AsyncBatcher(Front):
         """Let all callers go whose pieces wait."""
         for entry in list(self.queue.entries):
             done, entry.done = entry.done, ignore
+            whom = entry.whom
             self.keep(entry, 0)
-            done(failed(kind(*args)))
+            done(whom, failed(kind(*args)))
 
     async def cleanup(self, cancel: bool = False) -> None:  # noqa: D102 - as in Front
         self._closed = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+from types import CoroutineType
 from typing import Any
 
 from cacher.checks import shown
@@ -48,15 +49,18 @@ def answer_of(given: Any, n: int) -> Answer:
         )
         return failed(ModelContractError(f"the model returned {what}, allowed: Response of a list"))
     data = list(given.data)
-    answer = Answer(data, _flags(given.cached, len(data)), _flags(given.duplicated, len(data)))
-    if len(data) < n:
-        answer.error = ShortResponseError(f"the model returned {len(data)} of {n} samples")
+    size = len(data)
+    answer = Answer(data, _flags(given.cached, size), _flags(given.duplicated, size))
+    if size < n:
+        answer.error = ShortResponseError(f"the model returned {size} of {n} samples")
     return answer
 
 
 def _flags(flags: Any, n: int) -> list[bool]:
     """A flag for each sample; those that a model did not give are false."""
-    given = [] if flags is None else [bool(flag) for flag in flags[:n]]
+    if flags is None:
+        return [False] * n
+    given = [bool(flag) for flag in flags[:n]]
     return given + [False] * (n - len(given))
 
 
@@ -132,7 +136,7 @@ class Calls:
         self._counters.model_calls += 1
         try:
             given = self.model.request(request)
-            if not inspect.isawaitable(given):
+            if type(given) is not CoroutineType and not inspect.isawaitable(given):
                 text = f"the model's request returned {shown(type(given).__name__)}"
                 return failed(ModelContractError(f"{text}, allowed: something to await"))
             answer = answer_of(await given, request.n)

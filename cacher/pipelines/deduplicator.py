@@ -67,9 +67,15 @@ class AsyncDeduplicator(Stage):
                 portion.answer = failed(CancelledError())
                 continue
             try:
-                groups.setdefault(self._alike(portion), []).append(portion)
+                alike = self._alike(portion)
+                group = groups.get(alike)
             except Exception as error:  # no key can stand for it
                 portion.answer = failed(error)
+                continue
+            if group is None:
+                groups[alike] = [portion]
+            else:
+                group.append(portion)
         merged = [group[0] if len(group) == 1 else _merged(group) for group in groups.values()]
         answers = await self._next.serve(merged) if merged else []
         for group, answer in zip(groups.values(), answers, strict=True):
@@ -93,13 +99,15 @@ class AsyncDeduplicator(Stage):
             for portion in group[1:]:
                 portion.answer = failed(another(answer.error))
             return
-        n = sum(portion.n for portion in group)
         if self._foreign:
+            n = sum(portion.n for portion in group)
             self._counters.surplus += len(answer.data) - n
             answer = answer.cut(0, n)
-        answer.duplicated = [not cached for cached in answer.cached]
-        if True in answer.duplicated:
+        if answer.cached.count(False) > 1:
+            answer.duplicated = [not cached for cached in answer.cached]
             answer.duplicated[answer.duplicated.index(True)] = False
+        else:
+            answer.duplicated = [False] * len(answer.cached)
         if len(group) == 1:
             group[0].answer = answer
             return

@@ -11,7 +11,8 @@ from typing import Any
 MAX_ITEMS = 1024  # of a call: what waits behind it is not kept waiting for long
 
 Results = list[Any] | Exception
-Done = Callable[[Results], object]
+Done = Callable[[Any, Results], object]
+Lot = tuple[list[Any], Done, Any]
 
 
 class Lane:
@@ -36,12 +37,12 @@ class Lane:
         self._loop = loop
         self._call = call
         self._executor = executor
-        self._waiting: list[tuple[list[Any], Done]] = []
+        self._waiting: list[Lot] = []
         self._busy = False
 
-    def put(self, items: list[Any], done: Done) -> None:
-        """Let items go; `done` is called with their results, or with what the call raised."""
-        self._waiting.append((items, done))
+    def put(self, items: list[Any], done: Done, whom: Any) -> None:
+        """Let items go; `done(whom, results)` is called, or with what the call raised."""
+        self._waiting.append((items, done, whom))
         if not self._busy:
             self._busy = True
             self._loop.call_soon(self._go)
@@ -49,7 +50,7 @@ class Lane:
     def _go(self) -> None:
         items: list[Any] = []
         n = 0
-        for lot, _ in self._waiting:
+        for lot, _, _ in self._waiting:
             if n and len(items) + len(lot) > MAX_ITEMS:
                 break
             items += lot
@@ -67,21 +68,21 @@ class Lane:
         except Exception as error:
             return error
 
-    def _in_thread(self, lots: list[tuple[list[Any], Done]], items: list[Any]) -> None:
+    def _in_thread(self, lots: list[Lot], items: list[Any]) -> None:
         results = self.run(items)
         with suppress(RuntimeError):  # the event loop was closed: nobody waits
             self._loop.call_soon_threadsafe(self._end, lots, results)
 
-    def _end(self, lots: list[tuple[list[Any], Done]], results: Results) -> None:
+    def _end(self, lots: list[Lot], results: Results) -> None:
         if self._waiting:
             self._loop.call_soon(self._go)
         else:
             self._busy = False
         start = 0
-        for items, done in lots:
+        for items, done, whom in lots:
             stop = start + len(items)
             try:
-                done(results if isinstance(results, Exception) else results[start:stop])
+                done(whom, results if isinstance(results, Exception) else results[start:stop])
             except Exception as error:  # the others wait for theirs
                 told = {"message": "a call of the store was not taken up", "exception": error}
                 self._loop.call_exception_handler(told)

@@ -101,7 +101,10 @@ class Hold:
 
     def holders(self) -> list[Portion]:
         """Return the portions that samples are still held for."""
-        return [one for one in self.portion.members or (self.portion,) if one.claim is self]
+        members = self.portion.members
+        if members is None:
+            return [self.portion] if self.portion.claim is self else []
+        return [member for member in members if member.claim is self]
 
     def settle(self, portion: Portion, *, taken: bool) -> None:
         """Note that samples were delivered, or will not be."""

@@ -40,7 +40,7 @@ class Adding(NamedTuple):
 
 def adding_of(key: str, start: int, samples: Sequence[object]) -> Adding:
     """Check and encode what is to be added."""
-    known = identity(check_key(key))
+    known = identity(key)
     if type(start) is not int or not 0 <= start < MAX_INDEX - len(samples):
         start = integer("the index of a sample", start, 0, MAX_INDEX - len(samples))
     return Adding(known, known.hash, start, [encode(sample) for sample in samples])
@@ -118,7 +118,7 @@ def places_of(db: Database, adding: Sequence[Adding]) -> tuple[list[list[int]], 
         if add.hash in taken:
             taken[add.hash].update(where)
         placed.append(where)
-        ends[add.hash] = max([last, *where[-1:]]), gaps
+        ends[add.hash] = max(last, where[-1]) if where else last, gaps
     return placed, new_gaps
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cacher.pipelines.portion import Answer, Portion, failed
 
 if TYPE_CHECKING:
     from cacher.pipelines.batcher import AsyncBatcher
+
+    Done = Callable[[Any, Answer], object]
 
 
 class Entry:
@@ -22,17 +24,19 @@ class Entry:
         sent: How many of them left the queue.
         left: How many are without an answer.
         since: When it entered the queue, in the time of the event loop.
-        done: Called with the answer to all pieces, once it is there.
+        done: Called with `whom` and the answer to all pieces, once it is there.
+        whom: Who waits for it.
         batcher: Whose queue it is.
     """
 
-    __slots__ = ("batcher", "done", "left", "n", "portion", "sent", "since")
+    __slots__ = ("batcher", "done", "left", "n", "portion", "sent", "since", "whom")
 
     def __init__(
         self,
         portion: Portion,
         since: float,
-        done: Callable[[Answer], object],
+        done: Done,
+        whom: Any,
         batcher: AsyncBatcher,
     ) -> None:
         self.portion = portion
@@ -41,6 +45,7 @@ class Entry:
         self.sent = 0
         self.since = since
         self.done = done
+        self.whom = whom
         portion.entry = self
 
     def next_pieces(self, n: int) -> Portion:
@@ -66,10 +71,11 @@ class Entry:
                     answer.extend(part.answer)
         if answer is None:  # withdrawn as a whole
             answer = failed(asyncio.CancelledError())
-        self.done(answer)
+        whom, self.whom, self.portion.entry = self.whom, None, None  # no cycles are left
+        self.done(whom, answer)
 
 
-def ignore(_: Answer) -> None:
+def ignore(_: object, __: Answer) -> None:
     """Take an answer that nobody waits for."""
 
 

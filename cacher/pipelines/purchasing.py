@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from concurrent.futures import Executor
-from functools import partial
 from typing import Any, Protocol
 
 from cacher.errors import ShortResponseError, StoreError
@@ -101,12 +100,13 @@ class Purchasing:
                 self._loop.call_later(PAUSE_S, self.buy, [purchase])
         if mine and self.mark() not in (mark, b""):  # who had taken them may have stored them
             wants = [purchase.want for purchase in mine]
-            self.reads.put(wants, partial(self._looked, mine, together))
+            self.reads.put(wants, self._looked, (mine, together))
         else:
             self._ask(mine, together=together)
 
-    def _looked(self, purchases: list[Purchase], together: bool, found: Results) -> None:
+    def _looked(self, wanted: tuple[list[Purchase], bool], found: Results) -> None:
         """Give what others have stored meanwhile; ask the model for the rest."""
+        purchases, together = wanted
         missing: list[Purchase] = []
         for at, purchase in enumerate(purchases):
             there = {} if isinstance(found, Exception) else found[at]
@@ -136,7 +136,7 @@ class Purchasing:
     def _enter(self, batcher: AsyncBatcher, purchase: Purchase, request: Any) -> None:
         portion = Portion(request, request.n)
         try:
-            purchase.entry = batcher.enter(portion, partial(self._bought, purchase))
+            purchase.entry = batcher.enter(portion, self._bought, purchase)
         except Exception as error:  # it was closed
             self._bought(purchase, failed(error))
 
@@ -173,10 +173,10 @@ class Purchasing:
             self._shorten(purchase, len(answer.data))
         if error is not None:
             self._buyer.fail(claim, error)
+        self.store_ready(series)
         if not answer.data:
             self.leave(purchase)
-        self.store_ready(series)
-        series.close_if_idle()
+            series.close_if_idle()
 
     def leave(self, purchase: Purchase) -> None:
         """Let other processes buy what this one may have bought."""
@@ -205,7 +205,7 @@ class Purchasing:
         """Store the samples whose turn it is."""
         for purchase in series.to_store():
             add = (series.key, purchase.start, purchase.samples)
-            self._writes.put([add], partial(self._stored, purchase))
+            self._writes.put([add], self._stored, purchase)
 
     def _add(self, adds: list[Any]) -> list[Any]:
         """Store in one transaction; beside samples that cannot be stored, the others in others."""
@@ -236,7 +236,7 @@ class Purchasing:
                 self._counters.tell("stored", key=series.key, index=places[0], count=len(places))
             if places[0] != start or places[-1] != start + len(samples) - 1:
                 want = (series.key, start, start + len(samples))
-                self.reads.put([want], partial(self._displaced, purchase))
+                self.reads.put([want], self._displaced, purchase)
                 return
         self._hand_over(purchase, {start + i: sample for i, sample in enumerate(samples)}, own=True)
 

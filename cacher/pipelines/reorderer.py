@@ -51,7 +51,7 @@ class RequestReorderer(Stage):
                 for stem, number, at, portion in places
                 for i, piece in enumerate(_pieces(portion))
             ]
-        places.sort(key=_order)
+        places.sort()  # no two are equal before their portions
         answers: list[Answer | None] = [None] * len(portions)
         served = await self._next.serve([place[3] for place in places])
         for (_, _, at, _), answer in zip(places, served, strict=True):
@@ -66,6 +66,3 @@ class RequestReorderer(Stage):
 def _pieces(portion: Portion) -> list[Portion]:
     return portion.pieces() if portion.first >= 0 else [portion]
 
-
-def _order(place: tuple[str, int, int, Portion]) -> tuple[str, int, int]:
-    return place[:3]

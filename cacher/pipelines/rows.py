@@ -14,6 +14,8 @@ from hashlib import blake2b
 from typing import NamedTuple, TypeVar
 from zlib import crc32
 
+from cacher.pipelines.store import check_key
+
 T = TypeVar("T")
 
 APPLICATION = 0x63_73_61_6D  # PRAGMA application_id: "csam"
@@ -94,9 +96,17 @@ class Identity(NamedTuple):
     start: int
 
 
-@lru_cache(16_384)  # a key is read, and written soon after
 def identity(key: str) -> Identity:
-    """Return what is computed of a key."""
+    """Return what is computed of a key.
+
+    Raises:
+        TypeError: It is no string.
+    """
+    return _identity(key) if type(key) is str else _identity(check_key(key))
+
+
+@lru_cache(16_384)  # a key is read, and written soon after
+def _identity(key: str) -> Identity:
     name = name_of(key)
     return Identity(name, hash_of(name), checksum(name, 0, 0, b""))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from itertools import count
 from typing import Any
 
@@ -203,7 +202,7 @@ duplicated=[False, False, False])
         for place, hold in holds:
             claim = self._claim(visit, place, hold)
             claim.series.reading += 1
-        self._purchasing.reads.put(wants, partial(self._read, visit))
+        self._purchasing.reads.put(wants, self._read, visit)
 
     def _found(self, visit: Visit, holds: list[tuple[int, Hold]], found: Results) -> None:
         """Hand out what the store has; buy what it has not."""
@@ -284,7 +283,7 @@ duplicated=[False, False, False])
         if claim.visit is None:
             return
         found, own = claim.found, claim.own
-        data = [found[index] for index in claim.indices]
+        data = list(map(found.__getitem__, claim.indices))
         cached = [index not in own for index in claim.indices] if own else [True] * len(data)
         visit, claim.visit = claim.visit, None
         visit.answer(claim.place, Answer(data, cached, [False] * len(data)))

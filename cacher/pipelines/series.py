@@ -65,6 +65,8 @@ class Claim(Hold):
     def lacking(self) -> list[int]:
         """Return the indices for which no sample was found yet."""
         found = self.found
+        if not found:
+            return list(self.indices)
         return [index for index in self.indices if index not in found]
 
     def fail(self) -> None:
@@ -222,7 +224,7 @@ class Series:
         if self.gone:
             self.move_up()
         # Somebody wants it and has not bought it, or may yet.
-        missing = min(self.gone - self.coming.keys(), default=None)
+        missing = min(self.gone - self.coming.keys(), default=None) if self.gone else None
         ready = 0
         for purchase in self.purchases:
             behind = missing is not None and missing < purchase.start and purchase.samples

@@ -132,11 +132,11 @@ class Cache(SampleStore):
 
     def read(self, wants: Sequence[Want]) -> list[dict[int, object]]:
         """Return samples by index; see `SampleStore.read`."""
-        keys = [identity(check_key(want[0])) for want in wants]
+        keys = [identity(want[0]) for want in wants]
         if self._max_bytes is not None:
             self._use([key.hash for key in keys])
         ranges = [
-            (key.hash, max(0, low), min(high, MAX_INDEX))
+            (key.hash, low if low > 0 else 0, high if high < MAX_INDEX else MAX_INDEX)
             for key, (_, low, high) in zip(keys, wants, strict=True)
         ]
         return self._files.read(
@@ -333,7 +333,7 @@ class Cache(SampleStore):
 
 def _range(want: Want) -> tuple[int, int, int]:
     key, start, stop = want
-    return identity(check_key(key)).hash % LIMIT, start, stop
+    return identity(key).hash % LIMIT, start, stop
 
 
 def _checked(db: Database, _careful: bool) -> list[str]:
