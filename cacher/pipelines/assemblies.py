@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from cacher import typedefs
@@ -10,7 +10,7 @@ from cacher.checks import boolean
 from cacher.pipelines.batcher import AsyncBatcher
 from cacher.pipelines.counters import Counters, Progress
 from cacher.pipelines.deduplicator import AsyncDeduplicator
-from cacher.pipelines.portion import Answer, Portion
+from cacher.pipelines.portion import Answer, Done, Portion
 from cacher.pipelines.reorderer import RequestReorderer
 from cacher.pipelines.sample_cache import AsyncCacher
 from cacher.pipelines.stage import Front
@@ -34,8 +34,8 @@ class _Assembly(Front):
     async def serve(self, portions: list[Portion]) -> list[Answer]:
         return await self._first.serve(portions)
 
-    def _answer(self, portion: Portion) -> Awaitable[Answer]:
-        return self._first._answer(portion)
+    def enter(self, portion: Portion, done: Done, whom: Any) -> object:
+        return self._first.enter(portion, done, whom)
 
     def _leave(self) -> None:
         """Forget nothing: the stages do."""

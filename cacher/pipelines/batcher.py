@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cacher.checks import boolean, integer, number, string
 from cacher.errors import PipelineClosed
 from cacher.pipelines.calls import Calls
 from cacher.pipelines.counters import Counters, Progress
 from cacher.pipelines.pieces import Entry, PieceQueue, ignore
-from cacher.pipelines.portion import Answer, Portion, another, failed
+from cacher.pipelines.portion import Answer, Done, Portion, another, failed
 from cacher.pipelines.stage import Front, Stage
-
-if TYPE_CHECKING:
-    from cacher.pipelines.pieces import Done
 
 MAX_SIZE = 2**31 - 1
 MAX_TIMEOUT_S = 1e9
@@ -108,11 +104,6 @@ class AsyncBatcher(Front):
         self._next: Any = self.model
         if self._foreign:
             self._next = Calls(self.model, counters, isolate=self.isolate_failures)
-
-    def _answer(self, portion: Portion) -> Awaitable[Answer]:
-        answered: asyncio.Future[Answer] = self._bind().create_future()
-        self.enter(portion, _note, answered)
-        return answered
 
     async def serve(self, portions: list[Portion]) -> list[Answer]:  # noqa: D102 - as in Stage
         left = len(portions)
@@ -341,8 +332,3 @@ class AsyncBatcher(Front):
         self._counters.running -= len(self._tasks)
         self._tasks = {}
         self.worker_task = None
-
-
-def _note(answered: asyncio.Future[Answer], answer: Answer) -> None:
-    if not answered.done():  # a caller that was cancelled has not noticed it yet
-        answered.set_result(answer)

@@ -24,7 +24,7 @@ from cacher.pipelines.rows import (
     reading,
     whole,
 )
-from cacher.pipelines.store import MAX_INDEX, ROW_BYTES, check_key
+from cacher.pipelines.store import MAX_INDEX, ROW_BYTES
 from cacher.pipelines.values import TEXT, decode, encode
 from cacher.stores.database import DamagedError, Database
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from cacher.pipelines.portion import Answer, Portion, failed
+from cacher.pipelines.portion import Answer, Done, Portion, failed
 
 if TYPE_CHECKING:
     from cacher.pipelines.batcher import AsyncBatcher
-
-    Done = Callable[[Any, Answer], object]
 
 
 class Entry:

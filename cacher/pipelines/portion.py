@@ -7,6 +7,7 @@ A request for n samples is n pieces.  Pieces of one request that go the same way
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cacher.checks import shown
@@ -14,8 +15,6 @@ from cacher.errors import ParameterError
 from cacher.typedefs import derived
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from cacher.pipelines.ledger import Hold
     from cacher.pipelines.pieces import Entry
 
@@ -56,6 +55,9 @@ class Answer:
 def failed(error: BaseException) -> Answer:
     """Return the answer without samples."""
     return Answer([], [], [], error)
+
+
+Done = Callable[[Any, Answer], object]  # called with who waits, and the answer
 
 
 class Portion:

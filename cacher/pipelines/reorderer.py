@@ -65,4 +65,3 @@ class RequestReorderer(Stage):
 
 def _pieces(portion: Portion) -> list[Portion]:
     return portion.pieces() if portion.first >= 0 else [portion]
-

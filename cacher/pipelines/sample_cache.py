@@ -15,7 +15,7 @@ from cacher.pipelines.counters import Counters, Progress
 from cacher.pipelines.lane import Results
 from cacher.pipelines.ledger import Hold, Ledger
 from cacher.pipelines.mapping import MappingStore
-from cacher.pipelines.portion import Answer, Portion, detached, failed
+from cacher.pipelines.portion import Answer, Done, Portion, detached, failed
 from cacher.pipelines.purchasing import Purchasing, as_store_error
 from cacher.pipelines.series import Claim, Purchase, Series
 from cacher.pipelines.stage import Front
@@ -25,26 +25,30 @@ from cacher.pipelines.store import SampleStore
 class Visit:
     """A call of the stage: the answers, and how many are missing."""
 
-    __slots__ = ("_answered", "answers", "claims", "mark", "missing")
+    __slots__ = ("_done", "_whom", "answers", "claims", "mark", "missing")
 
     def __init__(self, n: int) -> None:
         self.answers = [_UNANSWERED] * n
         self.claims: list[Claim] = []
         self.missing = n
         self.mark = b""  # of the store before it was read
-        self._answered: asyncio.Future[None] | None = None
+        self._done: Done | None = None
+        self._whom: Any = None
 
-    def end(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
-        """Return what is done once no answer is missing."""
-        self._answered = loop.create_future()
-        return self._answered
+    def then(self, done: Done, whom: Any) -> None:
+        """Call `done(whom, answer)`, with the first answer, once no answer is missing."""
+        if self.missing:
+            self._done, self._whom = done, whom
+        else:
+            done(whom, self.answers[0])
 
     def answer(self, place: int, answer: Answer) -> None:
         """Note an answer."""
         self.answers[place] = answer
         self.missing -= 1
-        if not self.missing and self._answered is not None and not self._answered.done():
-            self._answered.set_result(None)
+        if not self.missing and self._done is not None:
+            whom, self._whom = self._whom, None  # no cycle is left
+            self._done(whom, self.answers[0])
 
     def left_by(self, claim: Claim) -> None:
         """Let a claim go that nobody waits for."""
@@ -153,8 +157,24 @@ duplicated=[False, False, False])
     # ---- claims
 
     async def serve(self, portions: list[Portion]) -> list[Answer]:  # noqa: D102 - as in Stage
+        visit = self._begin(portions)
+        if visit.missing:
+            ended: asyncio.Future[None] = self._bind().create_future()
+            visit.then(_end, ended)
+            try:
+                await ended
+            except BaseException:
+                _drop(portions)
+                raise
+        return visit.answers
+
+    def enter(self, portion: Portion, done: Done, whom: Any) -> None:  # noqa: D102 - as in Front
+        self._begin([portion]).then(done, whom)
+
+    def _begin(self, portions: list[Portion]) -> Visit:
+        """Answer what the store has, and see that the rest is bought."""
         visit = Visit(len(portions))
-        loop = self._bind()
+        self._bind()
         try:
             holds = [
                 (place, hold)
@@ -163,14 +183,10 @@ duplicated=[False, False, False])
             ]
             if holds:
                 self._look(visit, holds)
-            if visit.missing:
-                await visit.end(loop)
         except BaseException:
-            for portion in portions:
-                for member in portion.members or (portion,):
-                    member.drop()
+            _drop(portions)
             raise
-        return visit.answers
+        return visit
 
     def _hold(self, visit: Visit, place: int, portion: Portion) -> Hold | None:
         """Reserve what a request is to get; None when it is answered without."""
@@ -343,6 +359,17 @@ duplicated=[False, False, False])
         if self._threaded and self._executor is None:
             self._executor = ThreadPoolExecutor(2, thread_name_prefix="cacher-store")
         self._purchasing.bind(asyncio.get_running_loop(), self._executor)
+
+
+def _end(ended: asyncio.Future[None], _: Answer) -> None:
+    if not ended.done():
+        ended.set_result(None)
+
+
+def _drop(portions: list[Portion]) -> None:
+    for portion in portions:
+        for member in portion.members or (portion,):
+            member.drop()
 
 
 def _runs(indices: list[int]) -> list[range]:

@@ -11,14 +11,15 @@ import asyncio
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
+from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, TypeVar
 
 from cacher.checks import boolean
 from cacher.errors import PipelineClosed
 from cacher.pipelines.counters import Counters
-from cacher.pipelines.portion import Answer, Portion, count_of, failed
+from cacher.pipelines.portion import Answer, Done, Portion, count_of, failed
+from cacher.pipelines.reply import Ask
 from cacher.typedefs import Batch, Response
 
 F = TypeVar("F", bound="Front")
@@ -113,27 +114,32 @@ class Stage(ABC):
         delivered: list[Any] = []
         for portion in portions:
             try:
-                delivered.append(self._delivered(portion, portion.answer, started))
+                delivered.append(self._response(portion, started))
             except BaseException as error:
                 delivered.append(error)
         return delivered
 
-    def _delivered(self, portion: Portion, answer: Answer | None, started: float) -> Response:
+    def _response(self, portion: Portion, started: float) -> Response:
         """Return the answer to a request, and note that; or raise what it failed with."""
+        answer = portion.answer
         if answer is None:
             answer = failed(PipelineClosed("the request was left without an answer"))
         if answer.error is not None:
             self._lost(portion, answer.error, started)
             raise answer.error
+        self._delivered(portion, answer, started)
+        return Response(answer.data, answer.cached, answer.duplicated)
+
+    def _delivered(self, portion: Portion, answer: Answer | Response, started: float) -> None:
+        """Note that a request was answered."""
         portion.take()
-        counters, cached = self._counters, answer.cached.count(True)
+        counters, cached = self._counters, (answer.cached or []).count(True)
         counters.delivered += portion.n
         counters.cached += cached
         counters.fresh += portion.n - cached
-        counters.duplicated += answer.duplicated.count(True)
+        counters.duplicated += (answer.duplicated or []).count(True)
         if counters.watcher is not None:
             self._tell("done", portion, started, cached=cached)
-        return Response(answer.data, answer.cached, answer.duplicated)
 
     def _lost(self, portion: Portion, error: BaseException, started: float) -> None:
         """Note that a request ended without an answer."""
@@ -164,8 +170,11 @@ class Front(Stage):
 
     _loop: asyncio.AbstractEventLoop | None = None
 
-    async def request(self, request: Any) -> Response:
+    def request(self, request: Any) -> Coroutine[Any, Any, Response]:
         """Answer one request.
+
+        Returns:
+            A coroutine, of which `asyncio.gather` makes no task; see `cacher.pipelines.reply`.
 
         Raises:
             PipelineClosed: The pipeline was closed.
@@ -176,23 +185,18 @@ class Front(Stage):
             UncacheableRequest: The request holds what no key can stand for.
             Exception: What the model raised.
         """
-        started = time.perf_counter()
-        portion = Portion(request, count_of(request))
-        self._accept(portion)
         try:
-            answer = await self._answer(portion) if portion.n else Answer([], [], [])
-        except BaseException as error:
-            portion.withdraw()
-            self._lost(portion, error, started)
-            raise
-        return self._delivered(portion, answer, started)
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return self._later(request)
+        return Ask(loop, self, request)
 
-    def _answer(self, portion: Portion) -> Awaitable[Answer]:
-        """Return what to await; when that is given up, the portion is dropped."""
-        return self._alone(portion)
+    async def _later(self, request: Any) -> Response:
+        return await self.request(request)
 
-    async def _alone(self, portion: Portion) -> Answer:
-        return (await self.serve([portion]))[0]
+    @abstractmethod
+    def enter(self, portion: Portion, done: Done, whom: Any) -> object:
+        """Let a request begin; `done(whom, answer)` is called in the end.  For stages only."""
 
     @abstractmethod
     async def cleanup(self, cancel: bool = False) -> None:
