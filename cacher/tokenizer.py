@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from os import PathLike
 from typing import TYPE_CHECKING
@@ -182,8 +183,36 @@ class Tokenizer:
         """Return the text of one id, remembered: streams show the same few again and again."""
         text = self._texts.get(token_id)
         if text is None:
-            text = self._texts[token_id] = self._core.decode([token_id])
+            text = self._texts[token_id] = self._text_alone(token_id)
         return text
+
+    def _text_alone(self, token_id: int) -> str:
+        """Return the text of one id; a piece keeps the spaces that texts lose at their start."""
+        raw = self._core.bytes(token_id) if self.kind == "unigram" else None
+        return self._core.decode([token_id]) if raw is None else raw.decode("utf-8", "replace")
+
+    def display(self, token_id: int) -> str:
+        r"""Return the text of one id in printable characters.
+
+        Control characters, and bytes that are only a part of a character, are ``\xNN``.
+
+        Raises:
+            TokenIdError: The id is outside the vocabulary.
+
+        Example:
+            >>> import cacher
+            >>> [cacher.Tokenizer.of_bytes().display(i) for i in (65, 10, 195)]
+            ['A', '\\x0a', '\\xc3']
+        """
+        raw = self._core.bytes(token_id)
+        text = (
+            self._core.decode([token_id])
+            if raw is None
+            else raw.decode("utf-8", "backslashreplace")
+        )
+        if text.isprintable():
+            return text
+        return "".join(f"\\x{ord(c):02x}" if unicodedata.category(c) == "Cc" else c for c in text)
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """Return the text that each id adds; joined, they are the text of all.

@@ -11,9 +11,10 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, Unpack
 
-from cacher.chat.formats import Message, format_of
+from cacher.chat.formats import format_of
 from cacher.checks import MAX_UINT64, string
 from cacher.errors import ParameterError
+from cacher.niels_gpt.chat_format import Message
 from cacher.params import SamplingOptions, check_max_tokens, check_stop
 
 if TYPE_CHECKING:

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, TypedDict
+from typing import TYPE_CHECKING, Protocol
 
+from cacher.niels_gpt.chat_format import TAGS, Message, format_chat
+from cacher.niels_gpt.chat_template import format_prompt
 from cacher.pipelines.chat import ChatTemplate, template_of
 
 if TYPE_CHECKING:
     from cacher.model import Model
-
-ROLES = ("system", "user", "assistant")
-
-
-class Message(TypedDict):
-    """Who said what; `role` is one of `ROLES`."""
-
-    role: str
-    content: str
 
 
 class ChatFormat(Protocol):
@@ -32,15 +25,30 @@ class ChatFormat(Protocol):
 class PlainFormat:
     """A line for each message, ``role: content``, then ``assistant: ``."""
 
-    stop = tuple(f"\n{role}: " for role in ROLES)
+    stop = TAGS
 
     def __init__(self, model: Model) -> None:
         self._tokenizer = model.tokenizer
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """See `ChatFormat`; a content is plain text, whatever it spells."""
-        lines = [f"{message['role']}: {message['content']}\n" for message in messages]
-        return self._tokenizer.encode("".join([*lines, "assistant: "]), specials=False)
+        return self._tokenizer.encode(format_chat(messages), specials=False)
+
+
+class PieceFormat:
+    """Special tokens around messages, as niels-gpt models with pieces read them.
+
+    The model's end-of-sequence token is ``eot``.
+    """
+
+    stop: tuple[str, ...] = ()
+
+    def __init__(self, model: Model) -> None:
+        self._tokenizer = model.tokenizer
+
+    def prompt(self, messages: Sequence[Message]) -> list[int]:
+        """See `ChatFormat`."""
+        return format_prompt(self._tokenizer, messages)
 
 
 class TemplateFormat:
@@ -58,12 +66,14 @@ class TemplateFormat:
 
 
 def format_of(model: Model) -> ChatFormat:
-    """Return the format of a model: that of its template, or else the plain one.
+    """Return the format of a model: that of its pieces or its template, or else the plain one.
 
     Raises:
         TokenizerError: The model has no tokenizer.
         MissingExtraError: It has a template, and Jinja is not installed.
         ModelFormatError: Its template is damaged.
     """
+    if model.tokenizer.chat_tokens:
+        return PieceFormat(model)
     template = template_of(model.folder)
     return PlainFormat(model) if template is None else TemplateFormat(model, template)

@@ -76,6 +76,10 @@ CCH_API int32_t cch_tokenizer_size(const cch_tokenizer *tok);
 CCH_API int32_t cch_tokenizer_find(const cch_tokenizer *tok, const char *token, size_t len);
 /* The vocabulary entry of `id` as written in the file, NULL for a hole or an id out of range.  View. */
 CCH_API const char *cch_tokenizer_token_view(const cch_tokenizer *tok, int32_t id, size_t *out_len);
+/* The bytes that `id` stands for in the middle of a text, which need not be UTF-8: those of its text; for a byte's
+ * token that byte, for which there is room in *byte; for pieces that decode to nothing or to a replacement, the entry.
+ * NULL as above.   View. */
+CCH_API const char *cch_tokenizer_bytes_view(const cch_tokenizer *tok, int32_t id, char *byte, size_t *out_len);
 CCH_API bool cch_tokenizer_is_special(const cch_tokenizer *tok, int32_t id);
 
 /* ------------------------------------------------------------------------------------------- chat models ---- */

@@ -174,6 +174,16 @@ static PyObject *tokenizer_token(PyObject *object, PyObject *arg) {
     return PyUnicode_DecodeUTF8(entry, (Py_ssize_t)len, "replace");
 }
 
+static PyObject *tokenizer_bytes(PyObject *object, PyObject *arg) {
+    int32_t id = 0;
+    char byte;
+    size_t len = 0;
+    if (cch_py_id_get(cch_py_module_of(object), arg, &id) < 0) return NULL;
+    const char *bytes = cch_tokenizer_bytes_view(((tokenizer *)object)->tok, id, &byte, &len);
+    if (bytes == NULL) Py_RETURN_NONE;
+    return PyBytes_FromStringAndSize(bytes, (Py_ssize_t)len);
+}
+
 static PyObject *tokenizer_find(PyObject *object, PyObject *args) {
     PyObject *text = NULL;
     Py_ssize_t len = 0;
@@ -278,6 +288,7 @@ static PyMethodDef tokenizer_methods[] = {
     {"decode", tokenizer_decode, METH_VARARGS, PyDoc_STR("decode(ids, skip_special=False) -> str")},
     {"decoder", tokenizer_decoder, METH_VARARGS, PyDoc_STR("decoder(skip_special=False) -> Decoder")},
     {"token", tokenizer_token, METH_O, PyDoc_STR("token(id) -> str or None")},
+    {"bytes", tokenizer_bytes, METH_O, PyDoc_STR("bytes(id) -> bytes or None")},
     {"find", tokenizer_find, METH_VARARGS, PyDoc_STR("find(token) -> id, -1 when absent")},
     {"is_special", tokenizer_is_special, METH_O, PyDoc_STR("is_special(id) -> bool")},
     {"chat_tokens", tokenizer_chat_tokens, METH_NOARGS,

@@ -261,6 +261,21 @@ const char *cch_token_source(const cch_tokenizer *tok, int32_t id, size_t *out_l
     return tok->added_normalized.patterns[pattern].text;
 }
 
+const char *cch_tokenizer_bytes_view(const cch_tokenizer *tok, int32_t id, char *byte, size_t *out_len) {
+    const cch_decode_plan *plan = &tok->decode;
+    const cch_unigram *u = plan->unigram;
+    const char *entry = cch_tokenizer_token_view(tok, id, out_len);
+    if (entry == NULL) return NULL;
+    if (plan->byte_of != NULL && plan->byte_of[id] >= 0) {
+        *byte = (char)plan->byte_of[id];
+        *out_len = 1;
+        return byte;
+    }
+    if (u != NULL && (u->types[id] == CCH_PIECE_CONTROL || u->types[id] == CCH_PIECE_UNKNOWN)) return entry;
+    *out_len = plan->ends[id + 1] - plan->ends[id];
+    return plan->texts + plan->ends[id];
+}
+
 bool cch_tokenizer_is_special(const cch_tokenizer *tok, int32_t id) {
     return id >= 0 && id < tok->size && tok->tokens[id].special;
 }
