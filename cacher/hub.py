@@ -35,6 +35,7 @@ def load(
     kv_budget: int | None = None,
     device: str = "cpu",
     isa: str | None = None,
+    tokenizer: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
 ) -> Model:
     """Open a model.
@@ -51,6 +52,8 @@ def load(
         device: ``"cpu"``.
         isa: ``"avx512"``, ``"avx2"`` or ``"generic"``; None: CACHER_ISA, else the best this CPU
             has.  Never changes a result.
+        tokenizer: Of a checkpoint: its ``spm.model``; None: ``spm.model`` or
+            ``tokenizer/spm.model`` beside it, else bytes if it has 256 tokens.
         progress: False hides the bars of a download.
 
     Returns:
@@ -76,7 +79,10 @@ def load(
         why = "is not there yet: this version computes on the CPU" if known else "is unknown"
         raise DeviceError(f'device {shown(device)} {why}, allowed: "cpu"')
     folder = find(name, progress=progress)
-    return Model(folder, name=_model_id(name), threads=threads, kv_budget=kv_budget, isa=isa)
+    return Model(
+        folder, name=_model_id(name), threads=threads, kv_budget=kv_budget, isa=isa,
+        tokenizer=tokenizer,
+    )  # fmt: skip
 
 
 def find(name: str | os.PathLike[str], *, progress: bool | None = None) -> Path:

@@ -59,13 +59,14 @@ class Model(Encoding):
         threads: int | None = None,
         kv_budget: int | None = None,
         isa: str | None = None,
+        tokenizer: str | PathLike[str] | None = None,
     ) -> None:
         """Open a folder or a checkpoint; see `cacher.load`, which also finds it."""
         if threads is not None:
             threads = integer("threads", threads, 1, MAX_THREADS)
         if kv_budget is not None:
             kv_budget = integer("kv_budget", kv_budget, 1, MAX_INT64)
-        self._core = _core.Model(folder, threads or 0, kv_budget or 0, isa)
+        self._core = _core.Model(folder, threads or 0, kv_budget or 0, isa, tokenizer)
         facts: dict[str, Any] = self._core.info()
         if warning := self._core.warning():
             log.warning("%s: %s", os.fsdecode(folder), warning)

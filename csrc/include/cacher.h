@@ -131,8 +131,9 @@ typedef struct cch_model_options {
     int32_t n_threads;         /* 1..256; 0 = the cores this process may run on */
     size_t kv_budget_bytes;    /* bytes of KV pages kept at most; 0 = 1 GiB */
     const char *isa;           /* "avx512", "avx2", "generic"; NULL = CACHER_ISA from the environment, else the best */
+    const char *tokenizer;     /* of a checkpoint: its spm.model; NULL = as cch_tokenizer_open_for finds it */
 } cch_model_options;
-#define CCH_MODEL_OPTIONS_INIT { 0, 0, NULL }
+#define CCH_MODEL_OPTIONS_INIT { 0, 0, NULL, NULL }
 
 typedef struct cch_model_info {
     cch_model_type model_type;

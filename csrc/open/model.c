@@ -87,17 +87,26 @@ static void hash_config(const cch_config *c, const cch_sentence *sentence, cch_h
     for (int32_t i = 0; i < c->n_labels; i++) cch_hash_update(hash, c->labels[i], strlen(c->labels[i]) + 1);
 }
 
+/* The fingerprint of configuration and weights, to which the tokenizer's is to be added. */
+static void begin_fingerprint(const cch_model *m, cch_hash *hash) {
+    cch_hash_init(hash);
+    hash_config(&m->config, &m->sentence, hash);
+    cch_hash_update(hash, m->weights.digest, sizeof m->weights.digest);
+}
+
+static void end_fingerprint(cch_model *m, const cch_hash *hash) {
+    uint8_t digest[CCH_HASH_BYTES];
+    cch_hash_digest(hash, digest);
+    cch_hash_hex(digest, m->fingerprint);
+}
+
 /* The tokenizer, when the folder has one, and the fingerprint of all parts. */
 static cch_status open_tokenizer(const char *folder, cch_model *m, cch_error *err) {
     cch_hash hash;
-    uint8_t digest[CCH_HASH_BYTES];
     bool found;
-    cch_hash_init(&hash);
-    hash_config(&m->config, &m->sentence, &hash);
-    cch_hash_update(&hash, m->weights.digest, sizeof m->weights.digest);
+    begin_fingerprint(m, &hash);
     CCH_RETURN_IF(hash_tokenizer(folder, &hash, &found, err));
-    cch_hash_digest(&hash, digest);
-    cch_hash_hex(digest, m->fingerprint);
+    end_fingerprint(m, &hash);
     if (!found) return CCH_OK;
     CCH_RETURN_IF(cch_tokenizer_open(folder, &m->tokenizer, err));
     int32_t size = cch_tokenizer_size(m->tokenizer);
@@ -111,6 +120,21 @@ static cch_status open_tokenizer(const char *folder, cch_model *m, cch_error *er
         m->n_before = m->tokenizer->n_prefix;
         m->n_after = m->tokenizer->n_suffix;
     }
+    return CCH_OK;
+}
+
+/* The tokenizer of a checkpoint, which knows where a reply of pieces ends, and the fingerprint. */
+static cch_status open_chat_tokenizer(const char *path, const char *tokenizer, cch_model *m, cch_error *err) {
+    cch_hash hash;
+    int32_t ids[CCH_CHAT_TOKENS];
+    CCH_RETURN_IF(cch_tokenizer_open_for(path, tokenizer, m->config.vocab_size, &m->tokenizer, err));
+    if (cch_tokenizer_chat_tokens(m->tokenizer, ids)) {
+        m->config.n_eos = 1;
+        m->config.eos_token_ids[0] = ids[CCH_CHAT_EOT];
+    }
+    begin_fingerprint(m, &hash);
+    cch_hash_update(&hash, m->tokenizer->digest, sizeof m->tokenizer->digest);
+    end_fingerprint(m, &hash);
     return CCH_OK;
 }
 
@@ -158,6 +182,9 @@ static cch_status open_parts(const char *path, const cch_model_options *o, cch_m
     const cch_config *c = &m->config;
     const bool is_file = cch_path_is_file(path);
     int32_t n_threads = o->n_threads == 0 ? usable_cores() : o->n_threads;
+    if (!is_file && o->tokenizer != NULL)
+        CCH_FAIL(err, CCH_E_ARGUMENT, -1, "tokenizer is %s, but only a checkpoint is opened with a tokenizer of its own: "
+                 "%s is none", o->tokenizer, path);
     CCH_RETURN_IF(cch_kernels_get(o->isa, &m->kern, err));
     CCH_RETURN_IF(cch_threads_new(n_threads, &m->threads, err));
     atomic_init(&m->n_threads, n_threads);
@@ -168,7 +195,7 @@ static cch_status open_parts(const char *path, const cch_model_options *o, cch_m
     int32_t kept_layers = c->model_type == CCH_ENCODER ? 1 : c->n_layers; /* see cch_kv_layer */
     CCH_RETURN_IF(cch_pool_new(cch_page_geometry_make(kept_layers, c->n_kv_heads, c->head_dim),
                                o->kv_budget_bytes == 0 ? DEFAULT_BUDGET : o->kv_budget_bytes, &m->pool, err));
-    return open_tokenizer(path, m, err);
+    return is_file ? open_chat_tokenizer(path, o->tokenizer, m, err) : open_tokenizer(path, m, err);
 }
 
 cch_status cch_model_open(const char *path, const cch_model_options *options, cch_model **out, cch_error *err) {

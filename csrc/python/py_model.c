@@ -6,27 +6,14 @@ static PyObject *refuse_budget(const cch_py_module *module, Py_ssize_t bytes) {
                         bytes);
 }
 
-static PyObject *model_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"path", "threads", "kv_budget", "isa", NULL};
+static PyObject *open_model(PyTypeObject *type, PyObject *path, const cch_model_options *options) {
     const cch_py_module *module = PyType_GetModuleState(type);
-    PyObject *path = NULL;
-    cch_model_options options = CCH_MODEL_OPTIONS_INIT;
-    Py_ssize_t budget = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|inz:Model", names, PyUnicode_FSConverter, &path,
-                                     &options.n_threads, &budget, &options.isa))
-        return NULL;
-    if (budget < 0) {
-        Py_DECREF(path);
-        return refuse_budget(module, budget);
-    }
-    options.kv_budget_bytes = (size_t)budget;
     cch_model *model = NULL;
     cch_error err = {0};
     cch_status status;
     Py_BEGIN_ALLOW_THREADS
-    status = cch_model_open(PyBytes_AS_STRING(path), &options, &model, &err);
+    status = cch_model_open(PyBytes_AS_STRING(path), options, &model, &err);
     Py_END_ALLOW_THREADS
-    Py_DECREF(path);
     if (status != CCH_OK) return cch_py_raise(module, status, &err);
     cch_py_model *self = PyObject_New(cch_py_model, type);
     if (self == NULL) {
@@ -36,6 +23,25 @@ static PyObject *model_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     cch_py_owned_init(&self->owned);
     self->model = model;
     return (PyObject *)self;
+}
+
+static PyObject *model_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"path", "threads", "kv_budget", "isa", "tokenizer", NULL};
+    PyObject *path = NULL, *tokenizer = NULL, *given = Py_None, *result = NULL;
+    cch_model_options options = CCH_MODEL_OPTIONS_INIT;
+    Py_ssize_t budget = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|inzO:Model", names, PyUnicode_FSConverter, &path,
+                                     &options.n_threads, &budget, &options.isa, &given))
+        return NULL;
+    if (budget < 0) refuse_budget(PyType_GetModuleState(type), budget);
+    else if (given == Py_None || PyUnicode_FSConverter(given, &tokenizer)) {
+        options.kv_budget_bytes = (size_t)budget;
+        options.tokenizer = tokenizer != NULL ? PyBytes_AS_STRING(tokenizer) : NULL;
+        result = open_model(type, path, &options);
+    }
+    Py_XDECREF(tokenizer);
+    Py_DECREF(path);
+    return result;
 }
 
 static void model_dealloc(PyObject *object) {
@@ -282,7 +288,7 @@ static PyType_Slot model_slots[] = {
     {Py_tp_dealloc, model_dealloc},
     {Py_tp_getattro, cch_py_owned_getattro},
     {Py_tp_methods, model_methods},
-    {Py_tp_doc, PyDoc_STR("Model(path, threads=0, kv_budget=0, isa=None): an opened model folder or checkpoint.")},
+    {Py_tp_doc, PyDoc_STR("Model(path, threads=0, kv_budget=0, isa=None, tokenizer=None): an opened model folder or checkpoint.")},
     {0, NULL},
 };
 

@@ -113,19 +113,19 @@ static inline void pt_archive(ptfile *f) {
     pt_end(f);
 }
 
-/* A model of a generation: V 5, T 12, C 8, L 1, H 2, d_ff 6. */
+/* A model of a generation, of bytes: V 256, T 12, C 8, L 1, H 2, d_ff 6. */
 static inline void pt_model(ptfile *f, int generation) {
     memset(f, 0, sizeof *f);
     pt_op(f, "\x80\x02}(");
     pt_text(f, "model_cfg");
     pt_op(f, "}(");
-    pt_field(f, "V", 5), pt_field(f, "T", 12), pt_field(f, "C", 8), pt_field(f, "L", 1);
+    pt_field(f, "V", 256), pt_field(f, "T", 12), pt_field(f, "C", 8), pt_field(f, "L", 1);
     pt_field(f, "H", 2), pt_field(f, "d_ff", 6);
     pt_op(f, "u");
     pt_field(f, "step", -3);
     pt_text(f, "model_state");
     pt_op(f, "}(");
-    pt_tensor(f, "tok_emb.weight", 2, 5, 8);
+    pt_tensor(f, "tok_emb.weight", 2, 256, 8);
     pt_tensor(f, "blocks.0.ln1.weight", 1, 8, 0);
     pt_tensor(f, "blocks.0.attn.qkv.weight", 2, 24, 8);
     pt_tensor(f, "blocks.0.attn.proj.weight", 2, 8, 8);

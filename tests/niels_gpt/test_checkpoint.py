@@ -19,6 +19,7 @@ import pytest
 
 import cacher
 from cacher import _core
+from cacher.niels_gpt.checkpoint import read_checkpoint
 from tests.models import niels
 from tests.niels_gpt.vectors import PROMPT, VECTORS
 
@@ -32,7 +33,7 @@ def logits(path: Path) -> Array:
 
 
 def numbers(path: Path) -> dict[str, Array]:
-    tensors = _core.read_checkpoint(path)["tensors"]
+    tensors = read_checkpoint(path)["tensors"]
     return {name: np.asarray(values).reshape(shape) for name, (shape, values) in tensors.items()}
 
 
@@ -46,7 +47,7 @@ def refused(path: Path, *words: str) -> str:
     with pytest.raises(cacher.ModelError) as error:
         cacher.load(path)
     with pytest.raises(cacher.ModelError) as same:
-        _core.read_checkpoint(path)
+        read_checkpoint(path)
     assert str(same.value) == str(error.value)
     for word in words:
         assert word in str(error.value)
@@ -59,7 +60,7 @@ def refused(path: Path, *words: str) -> str:
 @pytest.mark.parametrize("generation", [1, 2])
 def test_reading_gives_what_was_written(tmp_path: Path, generation: int) -> None:
     path = niels.write_checkpoint(tmp_path / "best.pt", generation, step=7, best_val_loss=None)
-    found = _core.read_checkpoint(path)
+    found = read_checkpoint(path)
     assert found["generation"] == generation
     assert found["model_cfg"] == niels.model_cfg()
     assert found["step"] == 7
@@ -80,7 +81,7 @@ def test_plain_values_of_all_kinds(tmp_path: Path) -> None:
         "long": "x" * 70000, 3: "int key",
     }  # fmt: skip
     path = niels.write_checkpoint(tmp_path / "a.pt", 1, train_cfg=train)
-    found = _core.read_checkpoint(path)["train_cfg"]
+    found = read_checkpoint(path)["train_cfg"]
     assert found == train
     assert found["same"][0] is found["same"][1]
 
@@ -507,6 +508,6 @@ def test_a_folder_without_and_a_name_of_nothing(tmp_path: Path) -> None:
     with pytest.raises(cacher.ModelNotFoundError):
         cacher.load(str(tmp_path / "none.pt"))
     with pytest.raises(cacher.FileError, match="none"):
-        _core.read_checkpoint(tmp_path / "none.pt")
+        read_checkpoint(tmp_path / "none.pt")
     with pytest.raises(cacher.FileError):
-        _core.read_checkpoint(tmp_path)
+        read_checkpoint(tmp_path)

@@ -20,7 +20,7 @@ TEST(a_checkpoint_shows_what_it_holds) {
     cch_checkpoint *c = NULL;
     cch_checkpoint_tensor tensor;
     cch_value value, key;
-    float numbers[40];
+    float numbers[2048];
     CHECK_OK(cch_checkpoint_open(path, &c, &err), err);
     CHECK_EQ(cch_checkpoint_generation(c), 2);
     CHECK(cch_checkpoint_get(c, "step", &value) && value.kind == CCH_VALUE_INT && value.integer == -3);
@@ -34,7 +34,7 @@ TEST(a_checkpoint_shows_what_it_holds) {
     CHECK_EQ(key.kind, CCH_VALUE_OTHER);
     CHECK_EQ(cch_checkpoint_tensors(c), 12);
     cch_checkpoint_get_tensor(c, 11, &tensor);
-    CHECK(strcmp(tensor.name, "tok_emb.weight") == 0 && tensor.n_dims == 2 && tensor.n_numbers == 40);
+    CHECK(strcmp(tensor.name, "tok_emb.weight") == 0 && tensor.n_dims == 2 && tensor.n_numbers == 2048);
     cch_checkpoint_read_tensor(c, 11, numbers);
     CHECK(memcmp(numbers, f.data, sizeof numbers) == 0);
     cch_checkpoint_close(c);
@@ -65,13 +65,29 @@ TEST(a_checkpoint_is_a_model) {
     const int32_t ids[7] = {0, 4, 2, 2, 1, 3, 0};
     for (int generation = 1; generation <= 2; generation++) {
         tempdir dir = checkpoint_new(generation);
-        float plain[5], best[5];
+        float plain[256], best[256];
         CHECK_OK(run_model(plain, ids, 7, "generic"), err);
         CHECK_OK(run_model(best, ids, 7, NULL), err);
         CHECK(memcmp(plain, best, sizeof plain) == 0);
-        for (int i = 0; i < 5; i++) CHECK(isfinite(plain[i]));
+        for (int i = 0; i < 256; i++) CHECK(isfinite(plain[i]));
         tempdir_free(&dir);
     }
+}
+
+TEST(a_model_of_256_tokens_reads_bytes) {
+    tempdir dir = checkpoint_new(2);
+    cch_model *m = NULL;
+    cch_model_info info;
+    cch_model_options options = CCH_MODEL_OPTIONS_INIT;
+    CHECK_OK(cch_model_open(path, NULL, &m, &err), err);
+    cch_model_get_info(m, &info);
+    CHECK_EQ(info.n_eos, 0);
+    CHECK_EQ(cch_tokenizer_size(cch_model_tokenizer_view(m)), 256);
+    cch_model_unref(m);
+    options.tokenizer = "/nowhere/spm.model";
+    CHECK_STATUS(cch_model_open(path, &options, &m, &err), CCH_E_IO, err, "/nowhere/spm.model");
+    CHECK_STATUS(cch_model_open(dir.path, &options, &m, &err), CCH_E_ARGUMENT, err, "only a checkpoint");
+    tempdir_free(&dir);
 }
 
 TEST(keys_are_shown_as_pairs) {
@@ -119,7 +135,7 @@ TEST(no_memory) {
     tempdir dir = checkpoint_new(2);
     CHECK_OOM(open_close());
     const int32_t ids[3] = {0, 1, 2};
-    float logits[5];
+    float logits[256];
     CHECK_OOM(run_model(logits, ids, 3, NULL));
     tempdir_free(&dir);
 }
