@@ -250,6 +250,7 @@ class OrderedLocalAPI(_Assembly):
 
 async def _empty(batcher: AsyncBatcher, cacher: AsyncCacher, cancel: bool) -> None:
     """Close a sample cache and the batcher behind it: what the first still asks for is sent."""
+    cacher.begin()
     if cancel:
         await batcher.cleanup(cancel)
     batcher.hurry()

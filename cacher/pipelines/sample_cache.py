@@ -23,32 +23,39 @@ from cacher.pipelines.store import SampleStore
 
 
 class Visit:
-    """A call of the stage: the answers, and how many are missing."""
+    """Requests that came together: the answers, and how many are missing."""
 
-    __slots__ = ("_done", "_whom", "answers", "claims", "mark", "missing")
+    __slots__ = ("_takers", "answers", "claims", "ended", "mark", "missing")
 
     def __init__(self, n: int) -> None:
         self.answers = [_UNANSWERED] * n
         self.claims: list[Claim] = []
         self.missing = n
         self.mark = b""  # of the store before it was read
-        self._done: Done | None = None
-        self._whom: Any = None
+        self.ended: asyncio.Future[None] | None = None  # of who waits for all
+        self._takers: list[Entering | None] = []  # else, who waits for each
 
-    def then(self, done: Done, whom: Any) -> None:
-        """Call `done(whom, answer)`, with the first answer, once no answer is missing."""
-        if self.missing:
-            self._done, self._whom = done, whom
-        else:
-            done(whom, self.answers[0])
+    def give_to(self, takers: list[Entering]) -> None:
+        """Give each its answer, now or as soon as it is there."""
+        self._takers[:] = takers
+        for place, answer in enumerate(self.answers):
+            if answer is not _UNANSWERED:
+                self._give(place, answer)
+
+    def _give(self, place: int, answer: Answer) -> None:
+        taker, self._takers[place] = self._takers[place], None  # it is kept no longer than needed
+        if taker is not None:
+            _, done, whom = taker
+            done(whom, answer)
 
     def answer(self, place: int, answer: Answer) -> None:
         """Note an answer."""
         self.answers[place] = answer
         self.missing -= 1
-        if not self.missing and self._done is not None:
-            whom, self._whom = self._whom, None  # no cycle is left
-            self._done(whom, self.answers[0])
+        if self._takers:
+            self._give(place, answer)
+        elif not self.missing and self.ended is not None and not self.ended.done():
+            self.ended.set_result(None)
 
     def left_by(self, claim: Claim) -> None:
         """Let a claim go that nobody waits for."""
@@ -57,6 +64,7 @@ class Visit:
 
 
 _UNANSWERED = failed(asyncio.CancelledError())
+Entering = tuple[Portion, Done, Any]
 
 
 class AsyncCacher(Front):
@@ -132,6 +140,7 @@ duplicated=[False, False, False])
         self._executor: ThreadPoolExecutor | None = None
         self._ledger = Ledger()
         self._series: dict[str, Series] = {}
+        self._entering: list[Entering] = []  # requests of this turn of the event loop
         self._order = count()
         self._emptied: asyncio.Future[None] | None = None
         store = cache if isinstance(cache, SampleStore) else MappingStore(cache)
@@ -157,24 +166,44 @@ duplicated=[False, False, False])
     # ---- claims
 
     async def serve(self, portions: list[Portion]) -> list[Answer]:  # noqa: D102 - as in Stage
-        visit = self._begin(portions)
+        loop = self._bind()
+        self.begin()
+        visit = self._visit(portions)
         if visit.missing:
-            ended: asyncio.Future[None] = self._bind().create_future()
-            visit.then(_end, ended)
+            visit.ended = loop.create_future()
             try:
-                await ended
+                await visit.ended
             except BaseException:
                 _drop(portions)
                 raise
         return visit.answers
 
-    def enter(self, portion: Portion, done: Done, whom: Any) -> None:  # noqa: D102 - as in Front
-        self._begin([portion]).then(done, whom)
+    def enter(self, portion: Portion, done: Done, whom: Any) -> None:
+        """Let a request begin, with all others of this turn of the event loop; see `Front`."""
+        loop = self._bind()
+        self._entering.append((portion, done, whom))
+        if len(self._entering) == 1:
+            loop.call_soon(self._begin, self._entering)
 
-    def _begin(self, portions: list[Portion]) -> Visit:
+    def begin(self) -> None:
+        """Let the requests of this turn begin now."""
+        self._begin(self._entering)
+
+    def _begin(self, entering: list[Entering]) -> None:
+        if entering is not self._entering or not entering:  # they have begun, or were left
+            return
+        self._entering = []
+        try:
+            visit = self._visit([portion for portion, _, _ in entering])
+        except BaseException as error:
+            for _, done, whom in entering:
+                done(whom, failed(error))
+            raise
+        visit.give_to(entering)
+
+    def _visit(self, portions: list[Portion]) -> Visit:
         """Answer what the store has, and see that the rest is bought."""
         visit = Visit(len(portions))
-        self._bind()
         try:
             holds = [
                 (place, hold)
@@ -331,6 +360,7 @@ duplicated=[False, False, False])
     async def drain(self) -> None:
         """Return when nothing is under way."""
         loop = self._bind()
+        self.begin()
         while self._series:
             if self._emptied is None or self._emptied.done():
                 self._emptied = loop.create_future()
@@ -355,15 +385,11 @@ duplicated=[False, False, False])
                 self._purchasing.leave(purchase)
             series.leave()
         self._series = {}
+        self._entering = []
         self._emptied = None
         if self._threaded and self._executor is None:
             self._executor = ThreadPoolExecutor(2, thread_name_prefix="cacher-store")
         self._purchasing.bind(asyncio.get_running_loop(), self._executor)
-
-
-def _end(ended: asyncio.Future[None], _: Answer) -> None:
-    if not ended.done():
-        ended.set_result(None)
 
 
 def _drop(portions: list[Portion]) -> None:

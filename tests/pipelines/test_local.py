@@ -182,7 +182,7 @@ def test_121_who_cannot_be_run_fails_alone(model: cacher.Model) -> None:
         "long": (ask("the fox " * 2000), cacher.ContextOverflowError, "1024"),
         "full": (ask(model.tokenizer.decode(full)), cacher.ContextOverflowError, "no room|1024"),
         "nothing": (ask(None), ValueError, "no prompt"),
-        "hot": (ask(temperature=11), cacher.ParameterError, "temperature is 11"),
+        "cold": (ask(temperature=-1), cacher.ParameterError, "temperature is -1"),
         "stop": (ask(stop=5), TypeError, "stop"),
         "seed": (ask(seed=-1), cacher.ParameterError, "seed is -1"),
         "few": (ask(max_tokens=0), cacher.ParameterError, "max_tokens is 0"),

@@ -10,8 +10,8 @@ import pytest
 
 from cacher.errors import ShortResponseError
 from cacher.pipelines import AsyncCacher, Cache, LocalAPI, OnlineAPI, OrderedLocalAPI
-from cacher.typedefs import Request, Response
-from tests.pipelines.models import Answering, Single, ask, together
+from cacher.typedefs import Batch, Request, Response
+from tests.pipelines.models import Answering, Grouped, Single, ask, together
 
 
 def online(model: Any, cache: Any, size: int = 8, **options: Any) -> OnlineAPI:
@@ -256,5 +256,52 @@ def test_callers_share_no_object() -> None:
         again = await api.request(ask(ns="d"))
         assert [a.data for a in (*answers[1:], again)] == [[["mutable"]]] * 3
         assert len(model.calls) == 1
+
+    asyncio.run(main())
+
+
+def test_requests_of_one_turn_are_read_together(tmp_path: Path) -> None:
+    class Counting(Cache):
+        reads = 0
+
+        def read(self, wants: Any) -> Any:
+            self.reads += 1
+            return super().read(wants)
+
+    async def main() -> None:
+        cache = Counting(tmp_path)
+        async with LocalAPI(Grouped(), cache, 50, timeout=0) as api:
+            for round_ in "ab":
+                before = cache.reads
+                asked = [ask(f"p{i}", id=str(i), ns=round_) for i in range(50)]
+                answers = await together(api, *asked)
+                assert [answer.data for answer in answers] == [[f"p{i} 0"] for i in range(50)]
+                assert cache.reads == before + 1
+
+    asyncio.run(main())
+
+
+def test_a_request_stands_before_a_group_that_is_asked_after_it() -> None:
+    async def main() -> None:
+        cacher = AsyncCacher(Single(), {})
+        single = asyncio.ensure_future(cacher.request(ask(id="1")))
+        group = await cacher.batch_request(Batch([ask(id="2"), ask(id="3")]))
+        assert [(await single).data, *(answer.data for answer in group)] == [
+            ["p 0"],
+            ["p 1"],
+            ["p 2"],
+        ]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("cancel", [False, True])
+def test_closing_answers_what_was_asked_in_the_same_turn(cancel: bool) -> None:
+    async def main() -> None:
+        api = LocalAPI(Grouped(), {}, 4, timeout=None)
+        single = asyncio.ensure_future(api.request(ask()))
+        await api.cleanup(cancel)
+        (answer,) = await asyncio.gather(single, return_exceptions=True)
+        assert isinstance(answer, asyncio.CancelledError) if cancel else answer.data == ["p 0"]
 
     asyncio.run(main())
