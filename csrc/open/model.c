@@ -183,8 +183,8 @@ static cch_status open_parts(const char *path, const cch_model_options *o, cch_m
     const bool is_file = cch_path_is_file(path);
     int32_t n_threads = o->n_threads == 0 ? usable_cores() : o->n_threads;
     if (!is_file && o->tokenizer != NULL)
-        CCH_FAIL(err, CCH_E_ARGUMENT, -1, "tokenizer is %s, but only a checkpoint is opened with a tokenizer of its own: "
-                 "%s is none", o->tokenizer, path);
+        CCH_FAIL(err, CCH_E_ARGUMENT, -1, "tokenizer is %s, but only a checkpoint is opened with one: %s is none",
+                 o->tokenizer, path);
     CCH_RETURN_IF(cch_kernels_get(o->isa, &m->kern, err));
     CCH_RETURN_IF(cch_threads_new(n_threads, &m->threads, err));
     atomic_init(&m->n_threads, n_threads);
