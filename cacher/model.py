@@ -70,8 +70,8 @@ class Model(Encoding):
         facts: dict[str, Any] = self._core.info()
         if warning := self._core.warning():
             log.warning("%s: %s", os.fsdecode(folder), warning)
-        tokenizer = self._core.tokenizer()
-        self._tokenizer = None if tokenizer is None else Tokenizer(tokenizer)
+        own = self._core.tokenizer()
+        self._tokenizer = None if own is None else Tokenizer(own)
         #: Configuration of states that say nothing else.
         self.default_config = StateConfig()
         #: As given to `cacher.load`: the model id of every state.

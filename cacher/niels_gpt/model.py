@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from cacher.state import State
+
     Floats = NDArray[np.float32]
 
 NOTHING_KEPT = {"store_logits": "none"}
@@ -96,7 +98,7 @@ class GPT:
         row = state.attention(trace_layer, first=len(state) - 1)
         return state.logits(0)[None], {"attn_row": row[:, 0][None]}
 
-    def _read(self, x: Any) -> Any:
+    def _read(self, x: Any) -> State:
         return self.model.state(_one_row(x), config=NOTHING_KEPT)
 
 
