@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from cacher.chat.template import ChatTemplate, template_of
 from cacher.niels_gpt.chat_format import TAGS, Message, format_chat
 from cacher.niels_gpt.chat_template import format_prompt
-from cacher.pipelines.chat import ChatTemplate, template_of
 
 if TYPE_CHECKING:
     from cacher.model import Model

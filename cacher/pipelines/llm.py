@@ -16,13 +16,13 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from cacher import hub
+from cacher.chat.template import template_of
 from cacher.checks import MAX_UINT64, integer
 from cacher.engine import Engine
 from cacher.errors import ContextOverflowError, EngineClosedError
 from cacher.generate import MAX_ROWS
 from cacher.model import Model
 from cacher.params import SAMPLING_CHECKS, check_max_tokens
-from cacher.pipelines.chat import template_of
 from cacher.pipelines.prompts import TOKEN_LIMITS, ChatTokenizer, option, prompt_of
 from cacher.typedefs import Batch, Request, Response
 from cacher.typedefs import hash as key_of

@@ -2,20 +2,25 @@
 
 A template is a program in Jinja's language that comes with the model.  It runs in Jinja's sandbox,
 where it can read nothing but the messages: not even the date, so that a prompt is always the same.
+It runs in a process of its own, with a second of computing, 512 MiB of memory and 4 Mi characters
+of text: see `cacher.chat.rendering`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from cacher.errors import MissingExtraError, ModelFormatError, ParameterError
+from cacher.chat.rendering import renderer
+from cacher.errors import MissingExtraError, ModelFormatError
 
 SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")
 OPTIONS = "tokenizer_config.json"
 FILE = "chat_template.jinja"  # where newer folders have it
+MOST_SOURCE = 1 << 20  # characters of a template
 
 
 class ChatTemplate:
@@ -27,7 +32,7 @@ class ChatTemplate:
 
     Raises:
         MissingExtraError: Jinja is not installed.
-        ModelFormatError: The template is none.
+        ModelFormatError: The template is none, or over 1 Mi characters.
 
     Example:
         >>> chat = ChatTemplate("{{ messages[0].role }}: {{ messages[0].content }}")
@@ -37,23 +42,17 @@ class ChatTemplate:
 
     def __init__(self, source: str, special: Mapping[str, str] | None = None) -> None:
         """Compile the template."""
-        try:
-            from jinja2 import TemplateError
-            from jinja2.sandbox import ImmutableSandboxedEnvironment
-        except ImportError as error:
+        if find_spec("jinja2") is None:
             raise MissingExtraError(
                 "the model has a chat template, which needs Jinja: pip install 'cacher[chat]'"
-            ) from error
-        jinja = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-        )
-        jinja.filters["tojson"] = _json
-        jinja.globals["raise_exception"] = _refuse
+            )
+        if len(source) > MOST_SOURCE:
+            raise ModelFormatError(
+                f"the chat template has {len(source)} characters, allowed: at most {MOST_SOURCE}"
+            )
+        self._source = source
         self._special = dict(special or {})
-        try:
-            self._template = jinja.from_string(source)
-        except TemplateError as error:
-            raise ModelFormatError(f"the chat template cannot be read: {error}") from error
+        renderer.check(source)
 
     def apply_chat_template(
         self,
@@ -70,15 +69,10 @@ class ChatTemplate:
             add_generation_prompt: Let what precedes an answer stand behind them.
 
         Raises:
-            ParameterError: The template takes no such messages.
+            ParameterError: The template takes no such messages, or more time or memory than it may.
         """
-        try:
-            text: str = self._template.render(
-                messages=conversation, add_generation_prompt=add_generation_prompt, **self._special
-            )
-        except Exception as error:  # whatever a program may raise
-            raise ParameterError(f"the chat template refuses the messages: {error}") from error
-        return text
+        asked = {"messages": conversation, "add_generation_prompt": add_generation_prompt}
+        return renderer.render(self._source, {**self._special, **asked})
 
 
 def template_of(folder: str) -> ChatTemplate | None:
@@ -90,7 +84,7 @@ def template_of(folder: str) -> ChatTemplate | None:
     """
     options = _options(Path(folder, OPTIONS))
     file = Path(folder, FILE)
-    source = file.read_text("utf-8") if file.is_file() else options.get("chat_template")
+    source = _text(file) if file.is_file() else options.get("chat_template")
     if isinstance(source, list):  # several, each with a name
         named = {t.get("name"): t.get("template") for t in source if isinstance(t, dict)}
         source = named.get("default")
@@ -103,11 +97,18 @@ def template_of(folder: str) -> ChatTemplate | None:
     return ChatTemplate(source, {name: _token(options.get(name)) for name in SPECIAL})
 
 
+def _text(file: Path) -> str:
+    try:
+        return file.read_text("utf-8")
+    except ValueError as error:
+        raise ModelFormatError(f"{file.name} cannot be read: {error}") from error
+
+
 def _options(file: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        options = json.loads(file.read_text("utf-8"))
+        options = json.loads(_text(file))
     except (ValueError, RecursionError) as error:
         raise ModelFormatError(f"{OPTIONS} cannot be read: {error}") from error
     return options if isinstance(options, dict) else {}
@@ -117,13 +118,3 @@ def _token(given: object) -> str:
     """The text of a special token, which may come with its flags."""
     text = given.get("content") if isinstance(given, dict) else given
     return text if isinstance(text, str) else ""
-
-
-def _json(value: object, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
-
-
-def _refuse(reason: str) -> NoReturn:
-    from jinja2 import TemplateError
-
-    raise TemplateError(reason)
