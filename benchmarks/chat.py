@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -36,8 +36,10 @@ PEER = ROOT / "build" / "peer-chat" / "bin" / "python"
 FOLDER = ROOT / "build" / "bench" / "chat"
 GENERATION = 2
 SIZE = niels.SEEN[GENERATION]
-PROMPTS = (100, 350)  # tokens; the window has 512
-LONG = 600  # tokens of a prompt from which on each step reads the window anew
+TOKENS = 256  # new ones of a stream, as the documents have it
+PROMPTS = (20, 100, 240)  # words, of a token each; with the new tokens the window of 512 holds them
+LONG = 600  # words of a prompt from which on each step reads the window anew
+NEXT = 20  # words of the next message of a conversation
 STREAMS = 16
 LAYER = SIZE.L // 2
 FIRST_BAR, RATE_BAR, STREAMS_BAR, TRACE_BAR = 3.0, 5.0, 5.0, 1.10
@@ -76,9 +78,21 @@ class Service:
                 **more}  # fmt: skip
 
     def run(self, words: int, tokens: int, streams: int = 1) -> Seen:
-        """Run streams together."""
+        """Run streams with new prompts together."""
+        return self._run([self.body(words, tokens) for _ in range(streams)])
+
+    def go_on(self, words: int) -> Seen:
+        """Run a stream of one token that asks on, behind an answer to a prompt of so many words."""
+        body = self.body(words, words // 2)
+        reply = {"role": "assistant", "content": self.events(body)[-1]["reply"]}
+        more = {"role": "user", "content": " ".join(pieces.WORDS[:NEXT])}
+        return self._run(
+            [{**body, "messages": [*body["messages"], reply, more], "max_new_tokens": 1}]
+        )
+
+    def _run(self, bodies: list[dict[str, Any]]) -> Seen:
         time.sleep(SETTLE_S)
-        bodies = [self.body(words, tokens) for _ in range(streams)]
+        asked_for = sum(body["max_new_tokens"] for body in bodies)
 
         async def all_of_them() -> list[tuple[bytes, float]]:
             asked = (stream_text(self.port, "/chat/stream", body) for body in bodies)
@@ -91,8 +105,8 @@ class Service:
             if b"event: done" not in text:
                 raise RuntimeError(f"a stream broke off: {text[-500:]!r}")
         made = sum(text.count(b"event: trace\n") for text, _ in answers)
-        if made < 0.9 * tokens * streams:
-            raise RuntimeError(f"{made} tokens of {tokens * streams} came")
+        if made < 0.9 * asked_for:
+            raise RuntimeError(f"{made} tokens of {asked_for} came")
         return Seen(made, statistics.median(first for _, first in answers), seconds)
 
     def events(self, body: dict[str, Any]) -> list[dict[str, Any]]:
@@ -103,6 +117,9 @@ class Service:
         text = connection.getresponse().read().decode()
         connection.close()
         return [json.loads(line[6:]) for line in text.split("\n") if line.startswith("data: ")]
+
+
+Both = tuple[Service, Service]  # ours, the peer
 
 
 def checkpoint() -> Path:
@@ -118,8 +135,8 @@ def checkpoint() -> Path:
 
 
 @contextmanager
-def services(path: Path) -> Iterator[tuple[Service, Service]]:
-    """Give both, ready to answer: ours, the peer."""
+def services(path: Path) -> Iterator[Both]:
+    """Give both, ready to answer."""
     settings = {
         "CKPT_PATH": str(path), "API_HOST": "127.0.0.1", "API_PORT": "PORT",
         "RATE_LIMIT_PER_MIN": "6000000", "RATE_LIMIT_BURST": "1000000",
@@ -137,7 +154,7 @@ def services(path: Path) -> Iterator[tuple[Service, Service]]:
         yield Service(ours), Service(theirs)
 
 
-def check(both: tuple[Service, Service]) -> None:
+def check(both: Both) -> None:
     """Refuse to compare what does not answer alike."""
     ours, theirs = ([*s.events(s.body(50, CHECKED, temperature=0))] for s in both)
     tokens, others = ([e["token_id"] for e in found[:-1:2]] for found in (ours, theirs))
@@ -149,14 +166,12 @@ def check(both: tuple[Service, Service]) -> None:
         raise RuntimeError(f"rows of attention differ by {gap}")
 
 
-def in_turns(
-    both: tuple[Service, Service], rounds: int, *what: int
-) -> tuple[list[Seen], list[Seen]]:
+def in_turns(both: Both, rounds: int, run: Callable[[Service], Seen]) -> tuple[list[Seen], ...]:
     """Run the same on both; each begins every other round."""
-    found: tuple[list[Seen], list[Seen]] = ([], [])
+    found: tuple[list[Seen], ...] = ([], [])
     for turn in range(rounds):
         for side in (0, 1) if turn % 2 else (1, 0):
-            found[side].append(both[side].run(*what))
+            found[side].append(run(both[side]))
     return found
 
 
@@ -164,20 +179,27 @@ def middle(seen: list[Seen], what: str) -> float:
     return statistics.median(getattr(one, what) for one in seen)
 
 
-def measure_one(both: tuple[Service, Service], rounds: int, tokens: int) -> Iterator[Cell]:
+def first_event(what: str, sides: tuple[list[Seen], ...]) -> Cell:
+    ours, theirs = (1e3 * middle(side, "first_s") for side in sides)
+    return Cell(f"time to the first event, {what}", "ms", ours, theirs, FIRST_BAR, is_rate=False)
+
+
+def measure_one(both: Both, rounds: int, tokens: int) -> Iterator[Cell]:
     """Measure a stream alone."""
     for words in PROMPTS:
-        prompt = f"prompt of {words}"
-        sides = in_turns(both, 3 * rounds, words, 1)
-        first = (1e3 * middle(side, "first_s") for side in sides)
-        yield Cell(f"time to the first event, {prompt}", "ms", *first, FIRST_BAR, is_rate=False)
-        rates = (middle(side, "rate") for side in in_turns(both, rounds, words, tokens))
-        yield Cell(f"traced tokens a second, {prompt}", "tok/s", *rates, RATE_BAR)
+        sides = in_turns(both, 3 * rounds, lambda service, n=words: service.run(n, 1))
+        yield first_event(f"prompt of {words}", sides)
+    sides = in_turns(both, rounds, lambda service: service.go_on(PROMPTS[-1] // 2))
+    yield first_event("next message of a chat", sides)
+    for words in PROMPTS:
+        sides = in_turns(both, rounds, lambda service, n=words: service.run(n, tokens))
+        ours, theirs = (middle(side, "rate") for side in sides)
+        yield Cell(f"traced tokens a second, prompt of {words}", "tok/s", ours, theirs, RATE_BAR)
 
 
-def measure_many(both: tuple[Service, Service], rounds: int, tokens: int) -> Iterator[Cell | Fact]:
+def measure_many(both: Both, rounds: int, tokens: int) -> Iterator[Cell | Fact]:
     """Measure streams together, beside one and beside the peer's."""
-    words = PROMPTS[0]
+    words = PROMPTS[1]
     one, many = [], []
     for _ in range(rounds):
         one.append(both[0].run(words, tokens))
@@ -190,7 +212,7 @@ def measure_many(both: tuple[Service, Service], rounds: int, tokens: int) -> Ite
     yield Fact(f"{STREAMS} streams together", "tok/s", rate, theirs.rate)
     first = (1e3 * seen for seen in (middle(many, "first_s"), theirs.first_s))
     yield Fact(f"time to the first event, {STREAMS} streams", "ms", *first)
-    past = in_turns(both, rounds, LONG, max(1, tokens // 8))
+    past = in_turns(both, rounds, lambda service: service.run(LONG, max(1, tokens // 8)))
     yield Fact("past the window, one stream", "tok/s", *(middle(side, "rate") for side in past))
 
 
@@ -198,7 +220,7 @@ def measure_trace(path: Path, rounds: int, tokens: int) -> Iterator[Fact]:
     """Measure what a trace adds to decoding, without HTTP; the tokens must be the same."""
     model = cacher.load(path)
     state = model.state(config={"context_size": model.n_ctx, "store_logits": "none"})
-    state.forward([300 + i for i in range(PROMPTS[0])])
+    state.forward([300 + i for i in range(PROMPTS[1])])
 
     def decode(trace_layer: int | None) -> tuple[float, list[int]]:
         started = time.perf_counter()
@@ -221,7 +243,7 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--tokens", type=int, default=128, help="of a stream")
+    parser.add_argument("--tokens", type=int, default=TOKENS, help="of a stream")
     parser.add_argument("--dry", action="store_true", help="write nothing into docs/")
     options = parser.parse_args()
     path = checkpoint()
@@ -235,7 +257,7 @@ def main() -> None:
     with services(path) as both:
         check(both)
         for service in both:  # the first requests of a process are slower
-            service.run(PROMPTS[0], 4)
+            service.run(PROMPTS[1], 4)
         for measure in (measure_one, measure_many):
             for found in measure(both, options.rounds, options.tokens):
                 note(found)

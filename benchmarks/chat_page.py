@@ -15,8 +15,9 @@ L 8, H 6, d_ff 1152, V 16000), random but the same, and the same SentencePiece f
 documented service in torch behind FastAPI and uvicorn: each step is a plain pass over the window.
 Streams have the documented defaults, temperature 0.9 and top-k 50, and the trace of one layer.
 Servers take turns, each prompt is new, medians of rounds. The first event is timed from the
-request on, tokens a second over the whole request. Before anything is timed, both must give the
-same greedy tokens and the same first row of attention.
+request on, tokens a second over the whole request. The next message of a chat comes with the whole
+conversation, as clients send it: 120 words, the answer, 20 words. Before anything is timed, both
+must give the same greedy tokens and the same first row of attention.
 """
 
 

@@ -34,7 +34,9 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser = commands.add_parser(
         "chat", help="talk with a model", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--model", default="tales", help="built-in name, folder or hub id")
+    parser.add_argument(
+        "--model", default="tales", help="built-in name, folder, checkpoint or hub id"
+    )
     parser.add_argument("--system", help="what the model is told before the first message")
     parser.add_argument("--max-tokens", type=int, default=256, help="of an answer at most")
     parser.add_argument(

@@ -14,7 +14,9 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "run", help="continue a text", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("text", help="the beginning")
-    parser.add_argument("--model", default="tales", help="built-in name, folder or hub id")
+    parser.add_argument(
+        "--model", default="tales", help="built-in name, folder, checkpoint or hub id"
+    )
     parser.add_argument("--max-tokens", type=int, default=200, help="new tokens at most")
     parser.add_argument("--temperature", type=float, default=0.7, help="0 or more; 0 is greedy")
     parser.add_argument("--top-p", type=float, default=0.9, help="0 to 1; 1 is off")

@@ -13,10 +13,12 @@ import pytest
 import cacher
 
 
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, typed: str | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "cacher", *arguments], capture_output=True, text=True, timeout=120,
-        env={**os.environ, **environment},
+        input=typed, env={**os.environ, **environment},
     )  # fmt: skip
 
 

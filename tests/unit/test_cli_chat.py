@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +18,7 @@ import pytest
 
 import cacher
 from cacher.chat import Conversation
+from tests.models.niels import write_checkpoint
 from tests.unit.test_cli import run
 
 COMMAND = [sys.executable, "-m", "cacher.chat"]
@@ -173,6 +175,15 @@ def test_a_pipe_gets_answers_and_no_prompts(model: cacher.Model) -> None:
     assert answer(done.stdout.decode()) == here
     assert "U+DCFF" in done.stderr.decode()
     assert b"Traceback" not in done.stderr
+
+
+def test_what_a_model_writes_does_not_act_on_the_terminal(tmp_path: Path) -> None:
+    bytes_only = write_checkpoint(tmp_path / "best.pt", 1)  # it writes any bytes, and slides
+    done = run("chat", "--model", str(bytes_only), "--temperature", "5", typed="hi\n")
+    assert done.returncode == 0, done.stderr
+    shown = answer(done.stdout)
+    assert re.findall("[\x00-\x08\x0b-\x1f\x7f-\x9f]", shown) == []
+    assert re.search("[\u2400-\u241f]", shown), "their pictures are shown"
 
 
 @pytest.mark.parametrize(
