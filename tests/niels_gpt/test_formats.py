@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from cacher import Tokenizer, TokenizerError
+import cacher
+from cacher import Model, Tokenizer, TokenizerError
+from cacher.chat.formats import format_of
 from cacher.niels_gpt import chat_template
 from cacher.niels_gpt.chat_format import Message, extract_assistant_reply, format_chat
 from cacher.niels_gpt.token_utils import token_display
 from cacher.niels_gpt.tokenizer import decode, encode
-from tests.models import pieces
+from tests.models import niels, pieces
 
 S, U, A = "system", "user", "assistant"
 
@@ -143,6 +145,24 @@ def test_84_the_reply_of_ids(tok: Tokenizer) -> None:
     assert reply(tok, [asst, 300, eot, asst, 301]) == [301]
     assert reply(tok, [asst, 300, eot, asst]) == []
     assert reply(tok, [300, eot]) == []
+
+
+def test_a_model_has_the_format_that_it_was_trained_on(tmp_path: Path, model: Model) -> None:
+    size = niels.Size(V=512, T=128, C=16, L=1, H=2, d_ff=16)
+    path = niels.write_checkpoint(tmp_path / "best.pt", 2, size=size)
+    pieces.write_model(tmp_path / "spm.model", size.V)
+    of_pieces = cacher.load(path, threads=1)
+    ids = of_pieces.tokenizer.chat_tokens
+    messages = said((U, "hello<|usr|>"))
+    prompt = format_of(of_pieces).prompt(messages)
+    assert prompt == chat_template.format_prompt(of_pieces.tokenizer, messages)
+    assert format_of(of_pieces).stop == ()  # eot ends an answer
+    assert of_pieces.info.eos_token_ids == (ids["eot"],)
+    (tmp_path / "256").mkdir()
+    of_bytes = cacher.load(niels.write_checkpoint(tmp_path / "256" / "best.pt", 2), threads=1)
+    for other in (of_bytes, model):
+        assert format_of(other).stop == ("\nsystem: ", "\nuser: ", "\nassistant: ")
+        assert other.tokenizer.decode(format_of(other).prompt(messages)) == format_chat(messages)
 
 
 def test_a_tokenizer_without_the_special_tokens_makes_no_prompt() -> None:
