@@ -105,7 +105,7 @@ def identity(key: str) -> Identity:
     return _identity(key) if type(key) is str else _identity(check_key(key))
 
 
-@lru_cache(16_384)  # a key is read, and written soon after
+@lru_cache(2048)  # a key is read, and written soon after, as others of its group are
 def _identity(key: str) -> Identity:
     name = name_of(key)
     return Identity(name, hash_of(name), checksum(name, 0, 0, b""))

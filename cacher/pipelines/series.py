@@ -88,7 +88,8 @@ class Claim(Hold):
         for purchase in list(self.waiting):
             purchase.left_by(self)
         if not taken:  # others may have been planned behind what it was to bring
-            series.gone.update(i for i in self.lacking() if i not in series.coming)
+            gone = [index for index in self.lacking() if index not in series.coming]
+            series.gone = series.gone.union(gone)
         if series.gone:
             series.owner.store_ready(series)
         series.close_if_idle()
@@ -181,7 +182,7 @@ class Series:
         self.purchases: list[Purchase] = []
         self.storing: list[Purchase] = []
         self.coming: dict[int, Purchase] = {}
-        self.gone: set[int] = set()
+        self.gone: frozenset[int] = _NONE
         self.left = False
         self.reading = 0
         self.recent: dict[int, Any] = {}
@@ -190,7 +191,8 @@ class Series:
         """Let a claim buy samples; they are stored in the order of the claims."""
         purchase = Purchase(claim, indices.start, len(indices))
         self.await_purchase(claim, purchase)
-        self.coming.update(dict.fromkeys(indices, purchase))
+        for index in indices:
+            self.coming[index] = purchase
         if self.purchases and self.purchases[-1].start > purchase.start:
             insort(self.purchases, purchase, key=_START)
         else:
@@ -208,7 +210,7 @@ class Series:
         gone = range(purchase.start + n, purchase.start + purchase.n)
         for index in gone:
             del self.coming[index]
-        self.gone.update(gone)
+        self.gone = self.gone.union(gone)
         purchase.n = n
         lacking = [claim for claim in purchase.buyers if any(i in gone for i in claim.indices)]
         for claim in lacking:
@@ -224,7 +226,7 @@ class Series:
         if self.gone:
             self.move_up()
         # Somebody wants it and has not bought it, or may yet.
-        missing = min(self.gone - self.coming.keys(), default=None) if self.gone else None
+        missing = min(self.gone.difference(self.coming), default=None) if self.gone else None
         ready = 0
         for purchase in self.purchases:
             behind = missing is not None and missing < purchase.start and purchase.samples
@@ -256,8 +258,7 @@ class Series:
         """Let what is planned behind indices that nobody brings move up; see 3. above."""
         if self.reading:  # it is not known yet what is there
             return
-        gone = self.gone - self.coming.keys()
-        gone.difference_update(*(claim.found for claim in self.claims))
+        gone = self.gone.difference(self.coming, *(claim.found for claim in self.claims))
         wanted = {index for claim in self.claims for index in claim.lacking()}
         self.gone = gone & wanted
         gap = sorted(gone - wanted)
@@ -271,7 +272,7 @@ class Series:
             claim.indices = [moved(index) for index in claim.indices]
         for purchase in self.purchases:
             purchase.start = moved(purchase.start)
-        self.gone = {moved(index) for index in self.gone}
+        self.gone = frozenset(map(moved, self.gone))
         self.coming = {moved(index): purchase for index, purchase in self.coming.items()}
         for namespace in self.ledger.namespaces(self.key):
             next_, free = self.ledger.position(namespace, self.key)
