@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from cacher.chat.template import ChatTemplate, template_of
-from cacher.niels_gpt.chat_format import TAGS, Message, format_chat
+from cacher.niels_gpt.chat_format import TAGS, Message, format_chat, spoken
 from cacher.niels_gpt.chat_template import format_prompt
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class TemplateFormat:
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """See `ChatFormat`."""
-        return self._tokenizer.encode(self._template.apply_chat_template(list(messages)))
+        return self._tokenizer.encode(self._template.apply_chat_template(spoken(messages)))
 
 
 def format_of(model: Model) -> ChatFormat:
