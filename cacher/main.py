@@ -6,12 +6,13 @@ import gc
 import sys
 
 from cacher.config import settings
+from cacher.niels_gpt.config import ChatSettings
 from cacher.semantic.settings import SemanticSettings
 from cacher.server.app import create_app
 from cacher.server.journal import configure_logging
 
 configure_logging(settings)
-app = create_app(settings, SemanticSettings.from_env())
+app = create_app(settings, SemanticSettings.from_env(), ChatSettings.from_env())
 gc.freeze()  # what is here now stays: collections need not look at it while requests wait
 
 if __name__ == "__main__":

@@ -65,7 +65,15 @@ def require_server() -> None:
         ) from None
 
 
-def serve(application: str, settings: Settings, host: str, port: int, *, reload: bool) -> None:
+def serve(
+    application: str,
+    settings: Settings,
+    host: str,
+    port: int,
+    *,
+    reload: bool,
+    forwarded: bool = True,
+) -> None:
     """Serve an application until a signal.
 
     Args:
@@ -74,6 +82,7 @@ def serve(application: str, settings: Settings, host: str, port: int, *, reload:
         host: Address to listen at.
         port: Port to listen at; 0 is any.
         reload: Start again when a file changes.
+        forwarded: Whether a proxy on this machine is believed whom it speaks for.
     """
     import os
     from tempfile import TemporaryDirectory
@@ -100,4 +109,5 @@ def serve(application: str, settings: Settings, host: str, port: int, *, reload:
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=GRACEFUL_SECONDS,
             server_header=False,
+            proxy_headers=forwarded,
         )

@@ -1,11 +1,19 @@
-"""The checkpoint of the chat model."""
+"""The checkpoint of the chat model: found or downloaded, loaded, and looked into."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
-from cacher import _core
+from cacher import _core, hub
+from cacher.errors import ModelNotFoundError
+from cacher.niels_gpt.config import ChatSettings
+
+if TYPE_CHECKING:
+    from cacher.model import Model
+    from cacher.niels_gpt.speaker import Sizes
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -35,3 +43,62 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         cacher.errors.FileError: /nowhere/best.pt: No such file or directory
     """
     return _core.read_checkpoint(path)
+
+
+def ensure_checkpoint(settings: ChatSettings | None = None) -> Path:
+    """Return where the checkpoint is; one that is not here is downloaded, whole or not at all.
+
+    Args:
+        settings: None: those of the environment.
+
+    Raises:
+        ModelNotFoundError: It is not here, and cannot be had; the message says what was tried.
+    """
+    settings = settings or ChatSettings.from_env()
+    path = settings.checkpoint
+    if path.exists():
+        return path
+    tried = f"there is no checkpoint {str(path)!r}"
+    if not settings.CKPT_REPO_ID:
+        raise ModelNotFoundError(f"{tried}, and CKPT_REPO_ID names no repository to get it from")
+    where = f"{settings.CKPT_FILENAME!r} of the repository {settings.CKPT_REPO_ID!r}"
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError:
+        raise ModelNotFoundError(
+            f"{tried}; to download {where}: pip install 'cacher[hub]'"
+        ) from None
+    target = Path(settings.CKPT_DIR, settings.CKPT_FILENAME)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".download-", dir=settings.CKPT_DIR) as folder:
+            found = hf_hub_download(
+                settings.CKPT_REPO_ID, settings.CKPT_FILENAME, local_dir=folder,
+                token=settings.HF_TOKEN or None,
+            )  # fmt: skip
+            os.replace(found, target)
+    except Exception as error:  # of the network, the hub, the disk: all of them end the same way
+        raise ModelNotFoundError(f"{tried}, and {where} cannot be downloaded: {error}") from error
+    return target
+
+
+def load_checkpoint(settings: ChatSettings) -> Model:
+    """Return the model of the checkpoint.
+
+    Raises:
+        ModelNotFoundError: There is none.
+        ModelError, TokenizerError: It cannot be used.
+        OSError: It cannot be opened.
+    """
+    path = ensure_checkpoint(settings)
+    with path.open("rb"):  # a pipe keeps us waiting here, as it does whoever reads it
+        pass
+    return hub.load(path, tokenizer=settings.TOKENIZER_PATH or None)
+
+
+def load_model() -> tuple[Model, Sizes]:
+    """Return the model that the environment names, and its sizes."""
+    from cacher.niels_gpt.speaker import sizes_of
+
+    model = load_checkpoint(ChatSettings.from_env())
+    return model, sizes_of(model)

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cacher.config import Settings
 from cacher.errors import CacherError, DeviceError, ModelError
+from cacher.niels_gpt.config import ChatSettings
 from cacher.semantic.settings import SemanticSettings
 from cacher.server import errors
 from cacher.server.errors import Answer
@@ -27,6 +28,7 @@ from cacher.server.operations import Operation, add, document
 from cacher.server.routes import (
     analysis,
     bookkeeping,
+    chat,
     generation,
     models,
     semantic,
@@ -42,6 +44,7 @@ OPERATIONS = (
     *analysis.OPERATIONS,
     *models.OPERATIONS,
     *semantic.OPERATIONS,
+    *chat.OPERATIONS,
     *service.OPERATIONS,
 )
 DESCRIPTION = """Language-model states that live on the server: create one, continue it, branch it,
@@ -81,12 +84,17 @@ class Start:
         await self.app(scope, receive, saying if scope["type"] == "lifespan" else send)
 
 
-def create_app(settings: Settings, semantic: SemanticSettings | None = None) -> FastAPI:
+def create_app(
+    settings: Settings,
+    semantic: SemanticSettings | None = None,
+    chat: ChatSettings | None = None,
+) -> FastAPI:
     """Return the application that serves everything.
 
     Args:
         settings: What it serves, and to whom.
         semantic: Of the semantic cache; None: the defaults.
+        chat: Of the chat API; None: the defaults.
 
     Raises:
         DeviceError: The settings ask for a device that is not there.
@@ -98,7 +106,7 @@ def create_app(settings: Settings, semantic: SemanticSettings | None = None) -> 
         >>> create_app(Settings()).title
         'Cacher API v3'
     """
-    services = Services(settings, semantic or SemanticSettings())
+    services = Services(settings, semantic or SemanticSettings(), chat or ChatSettings())
     return assemble(services, OPERATIONS, DESCRIPTION)
 
 
@@ -146,6 +154,7 @@ def assemble(services: Services, operations: Iterable[Operation], description: s
         strict_content_type=False,
     )
     app.state.services = services
+    app.state.refusals = {}
     for operation in operations:
         add(app, services, operation)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
@@ -155,49 +164,54 @@ def assemble(services: Services, operations: Iterable[Operation], description: s
 def _layers(settings: Settings, services: Services) -> list[Middleware]:
     """Outermost first."""
     journal = Middleware(Journal, metrics=services.metrics, visitors=services.visitors)
-    layers = [Middleware(Start), Middleware(OneSlash), journal]
+    spelling = [] if services.chat_only else [Middleware(OneSlash)]  # the other API has one
+    layers = [Middleware(Start), *spelling, journal]
     if settings.ENABLE_CORS:
         layers.append(
             Middleware(
                 CORSMiddleware,
                 allow_origins=settings.ALLOWED_ORIGINS,
                 allow_credentials="*" not in settings.ALLOWED_ORIGINS,
-                allow_methods=["GET", "POST", "PATCH", "DELETE"],
+                allow_methods=["*"],
                 allow_headers=["*"],
                 expose_headers=["X-Request-ID", "Retry-After"],
             )
         )
     layers += [Middleware(Faults), Middleware(Gate, settings=settings)]
-    return [*layers, Middleware(Guard, settings=settings)]
+    chat_bytes = services.chat.settings.max_body_bytes
+    return [*layers, Middleware(Guard, settings=settings, chat_bytes=chat_bytes)]
 
 
-async def _package_error(_request: Request, error: Exception) -> Response:
+async def _package_error(request: Request, error: Exception) -> Response:
     answer = errors.answer(error)
     if answer is None:
         raise error
     if answer.status >= 500 or (isinstance(error, ModelError) and answer.detail != str(error)):
         log.warning("%s: %s", type(error).__name__, error)
-    return answer.response()
+    return answer.response(request.scope)
 
 
-async def _schema_error(_request: Request, error: Exception) -> Response:
+async def _schema_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return errors.validation(error.errors()).response()
+    make = errors.chat_validation if errors.speaks_chat(request.scope) else errors.validation
+    return make(error.errors()).response(request.scope)
 
 
 async def _routing_error(request: Request, error: Exception) -> Response:
     """What the router says: no such path, or not with this method."""
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
-        return Answer(404, "route_not_found", "Not Found").response()
+        return Answer(404, "route_not_found", "Not Found").response(request.scope)
     if error.status_code == 405:
         allowed = ", ".join(sorted(_methods(request)))
         return Answer(
             405, "method_not_allowed", "Method Not Allowed", None, {"Allow": allowed}
-        ).response()
+        ).response(request.scope)
     if error.status_code == 400:  # FastAPI could not read the body
-        return errors.refused("The body is no JSON", kind="json_invalid").answer.response()
-    return Answer(error.status_code, "http_error", str(error.detail)).response()
+        return errors.refused("The body is no JSON", kind="json_invalid").answer.response(
+            request.scope
+        )
+    return Answer(error.status_code, "http_error", str(error.detail)).response(request.scope)
 
 
 def _methods(request: Request) -> set[str]:

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from cacher import errors
 from cacher.server.encoding import JSON, dumps
 
+#: Their document has bodies of its own, in whatever application they are.
+CHAT_PATHS = frozenset(
+    prefix + path for prefix in ("", "/v1") for path in ("/chat/stream", "/inspect/full_attn")
+)
+PLAIN = frozenset({404, 405, 422})  # statuses whose body in that document is only a detail
 MAX_SHOWN_ERRORS = 20
 MAX_SHOWN_INPUT = 256  # characters of a refused value that are sent back
+MAX_SHOWN_JSON = 4096  # of the chat API, which sends back whole bodies
+
+
+def speaks_chat(scope: Scope) -> bool:
+    """Whether a request is answered as the document of the chat API has it."""
+    return scope["path"] in CHAT_PATHS or scope["app"].state.services.chat_only
 
 
 class ApiError(errors.CacherError):
@@ -45,13 +58,21 @@ class Answer(NamedTuple):
         body = {"detail": self.detail, "code": self.code}
         return body if self.context is None else {**body, "context": self.context}
 
-    def response(self) -> Response:
-        """Return it as a response."""
-        return Response(dumps(self.body), self.status, self.headers, media_type=JSON)
+    @property
+    def chat_body(self) -> dict[str, object]:
+        """The shape that the document of the chat API has."""
+        if self.status in PLAIN:
+            return {"detail": self.detail}
+        return {"error": self.detail, "code": self.code}
+
+    def response(self, scope: Scope) -> Response:
+        """Return it as a response to a request."""
+        body = self.chat_body if speaks_chat(scope) else self.body
+        return Response(dumps(body), self.status, self.headers, media_type=JSON)
 
     async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request with it."""
-        await self.response()(scope, receive, send)
+        await self.response(scope)(scope, receive, send)
 
 
 #: Exceptions that have an answer; all others are faults of ours.
@@ -97,6 +118,21 @@ def validation(problems: Sequence[Mapping[str, Any]]) -> Answer:
     """
     shown = [_problem(problem) for problem in problems[:MAX_SHOWN_ERRORS]]
     return Answer(422, "validation_error", shown)
+
+
+def chat_validation(problems: Sequence[Mapping[str, Any]]) -> Answer:
+    """Return the same for the chat API, whose document has problems as pydantic lists them."""
+    shown = [{**one, "input": _json_of(one["input"])} for one in problems[:MAX_SHOWN_ERRORS]]
+    return Answer(422, "validation_error", shown)
+
+
+def _json_of(value: object) -> orjson.Fragment:
+    """The value, shortened where it is long, in ASCII: half of a surrogate pair is no UTF-8."""
+    text = json.dumps(value, default=repr, separators=(",", ":"))
+    if len(text) > MAX_SHOWN_JSON:
+        return orjson.Fragment(json.dumps(text[:MAX_SHOWN_INPUT] + "..."))
+    finite = json.loads(text, parse_constant=str)
+    return orjson.Fragment(json.dumps(finite, separators=(",", ":")))
 
 
 def refused(message: str, *where: str | int, kind: str = "value_error") -> ApiError:

@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cacher.config import Settings
-from cacher.server.errors import Answer
+from cacher.server.errors import Answer, speaks_chat
 
 MAX_DEPTH = 64
 LARGE_BODY = 256 * 1024  # bytes that take longer to read than to hand to a thread
@@ -25,9 +25,10 @@ DISCARDED_BYTES = 64 * 2**20  # of a body that is refused; a longer one costs th
 class Guard:
     """Reads a request's body, within bounds, before anything else looks at it."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, chat_bytes: int) -> None:
         self.app = app
         self.settings = settings
+        self.chat_bytes = chat_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer what is out of bounds, pass on what is not."""
@@ -37,13 +38,16 @@ class Guard:
         length = headers.get("content-length", "")
         if length in ("", "0") and "transfer-encoding" not in headers:
             return await self.app(scope, _replay(b"", receive), send)
-        importing = scope["path"] in IMPORT_PATHS
+        importing, chat = scope["path"] in IMPORT_PATHS, speaks_chat(scope)
         limit = self.settings.MAX_IMPORT_BYTES if importing else self.settings.MAX_BODY_BYTES
+        limit = self.chat_bytes if chat else limit
         body = await self._body(headers, receive, limit, importing)
         if isinstance(body, Answer):
+            if chat and body.status == 413:
+                body = body._replace(code="prompt_too_large")
             return await body.send(scope, receive, send)
-        # A body is JSON, whatever it is called: by `curl -d` it is called a form.
-        scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"content-type"]
+        if not chat:  # a body is JSON, whatever it is called: by `curl -d` it is called a form
+            scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"content-type"]
         return await self.app(scope, _replay(body, receive), send)
 
     async def _body(

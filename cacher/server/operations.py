@@ -32,7 +32,7 @@ from cacher.server.encoding import JSON, json_response
 from cacher.server.journal import CLIENT_LEFT, Visit, visit
 from cacher.server.presence import Attended, ClientLeft, until_ended
 from cacher.server.services import Services
-from cacher.server.shortcut import OperationRoute, reader
+from cacher.server.shortcut import OperationRoute, Reader, reader
 from cacher.server.streaming import Records, RecordStream, form_of
 
 if TYPE_CHECKING:
@@ -84,6 +84,9 @@ class Operation:
         content: What else it answers, by media type, for the documentation.
         request_content: What it reads where that is no JSON of a schema.
         versioned: Whether it is served under ``/v1``, too.
+        read: Makes what reads its requests; None: the strict way.
+        refusal: Schema of its errors.
+        problems: Schema of the answer to a request that breaks its schema.
     """
 
     method: str
@@ -97,6 +100,9 @@ class Operation:
     content: Mapping[str, Any] = field(default_factory=dict)
     request_content: Mapping[str, Any] = field(default_factory=dict)
     versioned: bool = True
+    read: Callable[[type[BaseModel]], Reader] | None = None
+    refusal: type[BaseModel] = ErrorBody
+    problems: type[BaseModel] = ValidationErrorBody
 
     def paths(self) -> Iterator[str]:
         """Yield every spelling."""
@@ -191,6 +197,7 @@ class Call:
 
 def add(app: FastAPI, services: Services, operation: Operation) -> None:
     """Serve an operation at all its paths."""
+    app.state.refusals |= dict.fromkeys((operation.refusal, operation.problems))
     schema = operation.body
     if schema is not None:
         schema = bounded(schema, services.settings.MAX_TOKENS_PER_REQUEST)
@@ -213,7 +220,10 @@ def add(app: FastAPI, services: Services, operation: Operation) -> None:
         )
         route = app.router.routes[-1]
         assert isinstance(route, OperationRoute)
-        route.read = reader(schema, operation.query, optional=operation.optional)
+        if operation.read is not None and schema is not None:
+            route.read = operation.read(schema)
+        else:
+            route.read = reader(schema, operation.query, optional=operation.optional)
 
 
 def _endpoint(services: Services, operation: Operation, schema: type[BaseModel] | None) -> Handler:
@@ -276,9 +286,9 @@ def bounded(schema: type[BaseModel], limit: int) -> type[BaseModel]:
 
 def _responses(operation: Operation) -> dict[int | str, dict[str, Any]]:
     found: dict[int | str, dict[str, Any]] = {
-        status: _refusal(text, ErrorBody) for status, text in STATUS_TEXTS.items()
+        status: _refusal(text, operation.refusal) for status, text in STATUS_TEXTS.items()
     }
-    found[422] = _refusal("The request breaks its schema.", ValidationErrorBody)
+    found[422] = _refusal("The request breaks its schema.", operation.problems)
     if operation.content:
         found[200] = {"content": dict(operation.content)}
     return found
@@ -303,7 +313,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
     )
     template = "#/components/schemas/{model}"
     schemas = found["components"]["schemas"]
-    for schema in (ErrorBody, ValidationErrorBody):
+    for schema in app.state.refusals:
         described = schema.model_json_schema(ref_template=template)
         schemas |= described.pop("$defs", {})
         schemas[schema.__name__] = described

@@ -12,6 +12,8 @@ from cacher.checks import shown
 from cacher.config import PREFIX, Settings
 from cacher.engine import Engine, EngineStream
 from cacher.errors import CacherError, ModelNotFoundError, StoreError
+from cacher.niels_gpt.config import ChatSettings
+from cacher.niels_gpt.service import ChatService
 from cacher.registry import Registry
 from cacher.semantic.service import SemanticService
 from cacher.semantic.settings import SemanticSettings
@@ -54,10 +56,14 @@ class Services:
     """
 
     states: States
+    chat_only = False
 
-    def __init__(self, settings: Settings, semantic: SemanticSettings) -> None:
+    def __init__(
+        self, settings: Settings, semantic: SemanticSettings, chat: ChatSettings | None = None
+    ) -> None:
         self.settings = settings
         self.registry = Registry(settings)
+        self.chat = ChatService(chat or ChatSettings(), self.registry, self.engine)
         self.semantic = SemanticService(
             semantic, self.registry, self.engine, shared_files=settings.WORKERS > 1
         )
@@ -74,6 +80,7 @@ class Services:
         await self._open_states()
         await self._open_semantic()
         self._begin(self._load_default())
+        await self._open_chat()
         if self.settings.RUN_DIR:
             same = SIZES if self.semantic.settings.STORE != "memory" else frozenset[str]()
             self._begin(self.metrics.among(self.settings.RUN_DIR, same).publish())
@@ -106,6 +113,9 @@ class Services:
             await self.semantic.begin()
         except CacherError as error:  # the first query tries again
             log.error("%s", error)
+
+    async def _open_chat(self) -> None:
+        self._begin(self.chat.load())
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

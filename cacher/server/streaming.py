@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import orjson
@@ -24,8 +26,10 @@ from cacher.server.presence import left
 
 log = logging.getLogger("cacher.server")
 
+BEYOND_ASCII = re.compile("[^\x00-\x7f]+")
+
 Record = Mapping[str, Any]
-Records = AsyncGenerator[Sequence[Record], None]  # those that are there together, never none
+Records = AsyncGenerator[Sequence[Any], None]  # those that are there together, never none
 
 
 class Form(NamedTuple):
@@ -35,11 +39,17 @@ class Form(NamedTuple):
         media_type: Its content type.
         encode: Makes bytes of a record.
         end: What follows the last record.
+        fail: Makes bytes of what ends a stream early.
+        headers: Of the response.
+        at_once: Whether the response begins before the first record is there.
     """
 
     media_type: str
-    encode: Callable[[Record], bytes]
+    encode: Callable[[Any], bytes]
     end: bytes = b""
+    fail: Callable[[errors.Answer], bytes] | None = None
+    headers: Mapping[str, str] = MappingProxyType({"Cache-Control": "no-store"})
+    at_once: bool = False
 
 
 def _line(record: Record) -> bytes:
@@ -48,6 +58,28 @@ def _line(record: Record) -> bytes:
 
 def _event(record: Record) -> bytes:
     return b"data: " + _line(record) + b"\n"
+
+
+def named_event(name: str, data: object) -> bytes:
+    """Return an event with a name, in ASCII."""
+    text = dumps(data)
+    if not text.isascii():
+        text = BEYOND_ASCII.sub(_escaped, text.decode()).encode()
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    units = match[0].encode("utf-16-be").hex()
+    return "".join("\\u" + units[i : i + 4] for i in range(0, len(units), 4))
+
+
+def _chat_events(step: Sequence[tuple[str, object]]) -> bytes:
+    return b"".join(named_event(name, data) for name, data in step)
+
+
+def _chat_failure(answer: errors.Answer) -> bytes:
+    known = answer if isinstance(answer.detail, str) else errors.INTERNAL
+    return named_event("error", {"error": known.detail, "code": errors.INTERNAL.code})
 
 
 def _text(record: Record) -> bytes:
@@ -63,6 +95,19 @@ FORMS = {
     "text/plain": Form("text/plain; charset=utf-8", _text),
     "text/event-stream": Form("text/event-stream", _event, b"data: [DONE]\n\n"),
 }
+
+#: A record is a step: its events with their data.
+CHAT_EVENTS = Form(
+    "text/event-stream; charset=utf-8",
+    _chat_events,
+    fail=_chat_failure,
+    headers={
+        "Cache-Control": "no-cache",
+        "X-Accel-Buffering": "no",
+        "Connection": "keep-alive",
+    },
+    at_once=True,
+)
 
 
 def form_of(accept: str) -> Form:
@@ -115,9 +160,8 @@ class RecordStream(Response):
         timeout_s: float,
         metrics: Metrics,
     ) -> None:
-        super().__init__(headers={"Content-Type": form.media_type})
+        super().__init__(headers={"Content-Type": form.media_type, **form.headers})
         del self.headers["content-length"]
-        self.headers["Cache-Control"] = "no-store"
         self._records = records
         self._form = form
         self._together = together
@@ -151,7 +195,9 @@ class RecordStream(Response):
 
     async def _pump(self, send: Send) -> None:
         waiting: list[bytes] = []
-        begun = False
+        begun = self._form.at_once
+        if begun:
+            await self._begin(send)
         last = time.perf_counter()
         histogram = self._metrics.first_token
         try:
@@ -176,7 +222,11 @@ class RecordStream(Response):
             answer = errors.answer(error)
             if answer is None:
                 log.exception("fault in a stream")
-            end = self._form.encode({"error": (answer or errors.INTERNAL).body})
+            elif self._form.fail is not None:
+                log.warning("a stream failed: %s", error)
+            answer = answer or errors.INTERNAL
+            fail = self._form.fail
+            end = fail(answer) if fail else self._form.encode({"error": answer.body})
         if not begun:
             await self._begin(send)
         await self._send(send, b"".join(waiting) + end, more=False)

@@ -26,12 +26,11 @@ async def test(_call: Call) -> object:
 
 async def health(call: Call) -> object:
     """Tell that the server is alive; needs no key."""
-    registry = call.services.registry
     return {
         "status": "healthy",
         "timestamp": time.time(),
         "ok": True,
-        "model_ready": registry.get(registry.default) is not None,
+        "model_ready": call.services.chat.ready,
     }
 
 
