@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from cacher import _core
@@ -142,6 +143,7 @@ class ModelSpeaker:
         self._format = format_of(model)
         self.stop = self._format.stop
         self._displays: dict[int, str] = {}
+        self._suppressed = model._core.suppressed()
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """See `Speaker`."""
@@ -199,6 +201,7 @@ class ModelSpeaker:
         """Choose a token behind a full window: all of it is computed anew, at new positions."""
         state = self.model.state(window, config=CONFIG, cache_salt=wanted.tenant)
         logits = state.logits()
+        logits[self._suppressed] = -inf
         token_id, entropy, top = _core.sample_traced(logits, (), params.core(done=step))
         rows = state.attention(wanted.trace_layer, first=len(window) - 1)
         state._core.evict()  # no window is like another

@@ -452,10 +452,12 @@ static void draw_rows(void *arg, int thread, int n_threads) {
     cch_split(batch->n_drawing, n_threads, thread, &first, &last);
     for (size_t i = first; i < last; i++) {
         cch_batch_row *row = batch->drawing[i];
-        int32_t n_banned = row->sampling.step < row->sampling.min_tokens ? c->n_eos : 0;
+        int32_t n_banned;
+        const int32_t *banned =
+            cch_model_banned(batch->model, row->sampling.step < row->sampling.min_tokens, &n_banned);
         cch_status status = cch_sample_scratch(batch->model->kern, &batch->scratch[thread], row->logits, c->vocab_size,
                                                &row->sampling, row->history, cch_state_len(whole(row)),
-                                               c->eos_token_ids, n_banned,
+                                               banned, n_banned,
                                                row->tracer != NULL ? &row->tracer->trace : NULL, &row->sampled,
                                                &batch->errors[thread]);
         if (status == CCH_OK) continue;

@@ -77,7 +77,7 @@ static cch_status run_init(beam_run *run, cch_state *state, const cch_beam_param
     CCH_NEW(run->logits, floats, err);
     CCH_NEW(run->top_ids, (size_t)run->search.width, err);
     CCH_NEW(run->top_values, (size_t)run->search.width, err);
-    if (reads_history || params->min_tokens > 0) CCH_NEW(run->penalized, vocab, err);
+    if (reads_history || params->min_tokens > 0 || run->model->n_suppressed > 0) CCH_NEW(run->penalized, vocab, err);
     if (reads_history) {
         run->n_before = params->tape != NULL ? cch_state_len(params->tape) : run->prompt_len;
         CCH_NEW(run->history, (size_t)run->n_before + (size_t)max_tokens, err);
@@ -92,13 +92,14 @@ done:
 static cch_status steer(beam_run *run, int32_t b, const float *row, const float **steered, cch_error *err) {
     const cch_beam_params *p = &run->search.params;
     int32_t n = run->n_before + run->search.step;
-    int32_t n_banned = run->search.step < p->min_tokens ? run->info.n_eos : 0;
+    int32_t n_banned;
+    const int32_t *banned = cch_model_banned(run->model, run->search.step < p->min_tokens, &n_banned);
     *steered = row;
     if (run->history == NULL && n_banned == 0) return CCH_OK;
     if (run->history != NULL)
         cch_search_path(&run->search, run->search.open[b].node, run->history + run->n_before);
     CCH_RETURN_IF(cch_logits_penalize(row, run->info.vocab_size, p->repetition_penalty, p->no_repeat_ngram_size,
-                                      run->history, n, run->info.eos_token_ids, n_banned, run->penalized, err));
+                                      run->history, n, banned, n_banned, run->penalized, err));
     *steered = run->penalized;
     return CCH_OK;
 }

@@ -35,11 +35,19 @@ struct cch_model {
     cch_turns run_lock;
     cch_pool *pool;                  /* owned; an encoder's pages hold no KV, and its geometry is of a single layer */
     cch_tokenizer *tokenizer;        /* shared; NULL when the folder has none */
+    int32_t *banned;                 /* owned [n_suppressed + n_eos]: ids that are never drawn, then EOS; NULL: EOS only */
+    int32_t n_suppressed;
     float *bos_logits;               /* owned: logits after a lone BOS, made by gen/work when first needed; or NULL */
     char fingerprint[65];
     char warning[CCH_MODEL_WARNING]; /* what is odd about its files, or "" */
     atomic_llong tokens_computed, forwards;
 };
+
+/* The ids [*out_n] that cannot be drawn; without_eos: EOS is among them.  View. */
+static inline const int32_t *cch_model_banned(const cch_model *model, bool without_eos, int32_t *out_n) {
+    *out_n = model->n_suppressed + (without_eos ? model->config.n_eos : 0);
+    return model->banned != NULL ? model->banned : model->config.eos_token_ids;
+}
 
 /* Most tokens of a state: an encoder reads its template around them. */
 static inline int32_t cch_model_room(const cch_model *model) {

@@ -123,6 +123,18 @@ static cch_status open_tokenizer(const char *folder, cch_model *m, cch_error *er
     return CCH_OK;
 }
 
+/* What a model with pieces says is none of its special tokens but eot, which ends it. */
+static cch_status suppress_specials(cch_model *m, int32_t eot, cch_error *err) {
+    cch_status status = CCH_OK;
+    const int32_t size = cch_tokenizer_size(m->tokenizer);
+    CCH_NEW(m->banned, (size_t)size, err);
+    for (int32_t id = 0; id < size; id++)
+        if (id != eot && cch_tokenizer_is_special(m->tokenizer, id)) m->banned[m->n_suppressed++] = id;
+    m->banned[m->n_suppressed] = eot;
+done:
+    return status;
+}
+
 /* The tokenizer of a checkpoint, which knows where a reply of pieces ends, and the fingerprint. */
 static cch_status open_chat_tokenizer(const char *path, const char *tokenizer, cch_model *m, cch_error *err) {
     cch_hash hash;
@@ -131,6 +143,7 @@ static cch_status open_chat_tokenizer(const char *path, const char *tokenizer, c
     if (cch_tokenizer_chat_tokens(m->tokenizer, ids)) {
         m->config.n_eos = 1;
         m->config.eos_token_ids[0] = ids[CCH_CHAT_EOT];
+        CCH_RETURN_IF(suppress_specials(m, ids[CCH_CHAT_EOT], err));
     }
     begin_fingerprint(m, &hash);
     cch_hash_update(&hash, m->tokenizer->digest, sizeof m->tokenizer->digest);
@@ -142,6 +155,7 @@ static void close_parts(cch_model *m) {
     cch_tokenizer_unref(m->tokenizer);
     cch_pool_free(m->pool);
     cch_free(m->bos_logits);
+    cch_free(m->banned);
     cch_scratch_deinit(&m->scratch);
     cch_rope_deinit(&m->rope);
     cch_rope_deinit(&m->local_rope);
@@ -257,6 +271,11 @@ void cch_model_get_stats(cch_model *model, cch_model_stats *out) {
     cch_pool_stats(model->pool, out);
     out->tokens_computed = atomic_load(&model->tokens_computed);
     out->forwards = atomic_load(&model->forwards);
+}
+
+const int32_t *cch_model_suppressed_view(const cch_model *model, int32_t *out_n) {
+    *out_n = model->n_suppressed;
+    return model->banned;
 }
 
 const char *cch_model_warning_view(const cch_model *model) { return model->warning; }

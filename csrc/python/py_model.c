@@ -98,6 +98,19 @@ static PyObject *model_info(PyObject *object, PyObject *unused) {
                          "weight_bytes", (Py_ssize_t)info.weight_bytes, "page_bytes", (Py_ssize_t)info.page_bytes);
 }
 
+static PyObject *model_suppressed(PyObject *object, PyObject *unused) {
+    (void)unused;
+    int32_t n;
+    const int32_t *ids = cch_model_suppressed_view(((cch_py_model *)object)->model, &n);
+    PyObject *list = PyList_New(n);
+    for (int32_t i = 0; list != NULL && i < n; i++) {
+        PyObject *id = PyLong_FromLong(ids[i]);
+        if (id == NULL) Py_CLEAR(list);
+        else PyList_SET_ITEM(list, i, id);
+    }
+    return list;
+}
+
 static PyObject *model_warning(PyObject *object, PyObject *unused) {
     (void)unused;
     return PyUnicode_FromString(cch_model_warning_view(((cch_py_model *)object)->model));
@@ -266,6 +279,7 @@ static PyObject *model_check(PyObject *object, PyObject *unused) {
 
 static PyMethodDef model_methods[] = {
     {"info", model_info, METH_NOARGS, PyDoc_STR("info() -> dict of fixed facts")},
+    {"suppressed", model_suppressed, METH_NOARGS, PyDoc_STR("suppressed() -> ids that are never drawn")},
     {"warning", model_warning, METH_NOARGS, PyDoc_STR("warning() -> what is odd about its files, or \"\"")},
     {"stats", model_stats, METH_NOARGS, PyDoc_STR("stats() -> dict of counters")},
     {"tokenizer", model_tokenizer, METH_NOARGS, PyDoc_STR("tokenizer() -> Tokenizer or None")},

@@ -83,6 +83,8 @@ DELETE            /cache
 POST              /cache/warmup
 POST              /cache/dump
 POST              /cache/load
+POST              /chat/stream
+POST              /inspect/full_attn
 GET               /test
 GET               /health
 """
@@ -144,6 +146,8 @@ def test_4_unknown_paths_and_wrong_methods(http: httpx.Client) -> None:
 def test_7_malformed_json(http: httpx.Client, body: bytes) -> None:
     for method, path in spellings():
         if path.endswith(("/cache/dump", "/cache/load")):  # they have no body
+            continue
+        if path.endswith(("/chat/stream", "/inspect/full_attn")):  # tests/niels_gpt has theirs
             continue
         if method == "POST" and not path.endswith("/import"):  # 114: what is no export is a 400
             answer = http.post(path, content=body, headers={"Content-Type": "application/json"})
