@@ -13,6 +13,7 @@ from cacher.engine import Engine
 from cacher.errors import ParameterError, ResponseTooLargeError
 from cacher.model import Model
 from cacher.niels_gpt.chat_format import Message, format_chat
+from cacher.niels_gpt.model import GPT
 from cacher.niels_gpt.speaker import ModelSpeaker, Sizes, Speaker, StandIn, Wanted
 from cacher.types import Trace
 
@@ -127,6 +128,8 @@ def speaker_of(model: Any, cfg: Sizes | None, engine: Any = None) -> Speaker:
         cfg: Sizes of a stand-in; a model knows its own.
         engine: Gives the engine of a model.
     """
+    if isinstance(model, GPT):
+        model = model.model
     if isinstance(model, Model):
         return ModelSpeaker(model, engine)
     if cfg is None:
@@ -136,9 +139,10 @@ def speaker_of(model: Any, cfg: Sizes | None, engine: Any = None) -> Speaker:
 
 async def _opened(model: Any, cfg: Sizes | None, stack: AsyncExitStack) -> Speaker:
     """Return who answers, with an engine that lives as long as the stack."""
-    if not isinstance(model, Model):
+    own = model.model if isinstance(model, GPT) else model
+    if not isinstance(own, Model):
         return speaker_of(model, cfg)
-    engine = await stack.enter_async_context(Engine(model))
+    engine = await stack.enter_async_context(Engine(own))
     return speaker_of(model, cfg, lambda _model: engine)
 
 

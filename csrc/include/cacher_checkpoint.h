@@ -70,8 +70,8 @@ CCH_API void cch_checkpoint_get_tensor(const cch_checkpoint *checkpoint, size_t 
 /* Its numbers row by row as f32 into dst [n_numbers]; double ones are rounded. */
 CCH_API void cch_checkpoint_read_tensor(const cch_checkpoint *checkpoint, size_t i, float *dst);
 
-/* Ids that are never drawn from the model, *out_n of them: the special tokens of a checkpoint with pieces, but for the one
- * that ends a reply.  View. */
+/* Ids that are never drawn from the model, *out_n of them: the special tokens of a checkpoint with pieces, but for the
+ * one that ends a reply.  View. */
 CCH_API const int32_t *cch_model_suppressed_view(const cch_model *model, int32_t *out_n);
 /* What is odd about the checkpoint that a model was opened from, but no reason to refuse it (NaN among weights, unknown
  * fields); "" when nothing is, and for other models.  View. */

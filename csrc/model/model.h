@@ -35,7 +35,7 @@ struct cch_model {
     cch_turns run_lock;
     cch_pool *pool;                  /* owned; an encoder's pages hold no KV, and its geometry is of a single layer */
     cch_tokenizer *tokenizer;        /* shared; NULL when the folder has none */
-    int32_t *banned;                 /* owned [n_suppressed + n_eos]: ids that are never drawn, then EOS; NULL: EOS only */
+    int32_t *banned;                 /* owned [n_suppressed + n_eos]: ids that are never drawn, then EOS; or NULL */
     int32_t n_suppressed;
     float *bos_logits;               /* owned: logits after a lone BOS, made by gen/work when first needed; or NULL */
     char fingerprint[65];
