@@ -18,6 +18,15 @@ LIMIT = 2**61  # row and place are below
 MARK_BYTES = 8
 
 _FLOCK = struct.Struct("hhqqi0q")
+_process = os.getpid()
+
+
+def _forked() -> None:
+    global _process
+    _process = os.getpid()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 class Ranges:
@@ -42,7 +51,7 @@ class Ranges:
         """Remember where the file is: it is opened, or made, when it is needed."""
         self._path = path
         self._file = -1
-        self._process = os.getpid()
+        self._process = _process
         self._held: dict[int, list[tuple[int, int]]] = {}
         self._lock = threading.Lock()
 
@@ -55,30 +64,30 @@ class Ranges:
         with self._lock:
             self._open()
             held = self._held.get(row)
-            if held is None:
-                held = self._held[row] = []
-            elif any(low < stop and start < high for low, high in held):
+            if held is not None and any(low < stop and start < high for low, high in held):
                 return False  # the system would let the same file have it again
             try:
                 self._set(fcntl.F_WRLCK, row + start, stop - start)
             except OSError as error:
-                if not held:
-                    del self._held[row]
                 if error.errno in (errno.EAGAIN, errno.EACCES):
                     return False
                 raise
-            held.append((start, stop))
+            if held is None:
+                self._held[row] = [(start, stop)]
+            else:
+                held.append((start, stop))
             return True
 
     def leave(self, row: int, start: int, stop: int) -> None:
         """Let go of what `take` gave; nothing happens where that was before a fork or a `close`."""
         with self._lock:
             held = self._held.get(row)
-            if not held or (start, stop) not in held or self._process != os.getpid():
+            if held is None or (start, stop) not in held or self._process != _process:
                 return
-            held.remove((start, stop))
-            if not held:
+            if len(held) == 1:
                 del self._held[row]
+            else:
+                held.remove((start, stop))
             self._set(fcntl.F_UNLCK, row + start, stop - start)
 
     def mark(self) -> None:
@@ -107,11 +116,11 @@ class Ranges:
             self._close()
 
     def _open(self) -> None:
-        if self._process != os.getpid():  # the parent goes on holding what it has
+        if self._process != _process:  # the parent goes on holding what it has
             self._close()
         if self._file < 0:
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            self._process = os.getpid()
+            self._process = _process
 
     def _close(self) -> None:
         if self._file >= 0:
