@@ -24,6 +24,7 @@ from cacher.params import SamplingOptions, SamplingParams, StateConfig
 from cacher.state import State
 from cacher.tokenizer import Tokenizer
 from cacher.types import Generation, ModelInfo, ModelStats, ModelType
+from cacher.window import ROLLING
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,6 +83,7 @@ class Model(Encoding):
         self.n_ctx: int = facts["n_ctx"]
         #: What it is for: ``"causal_lm"``, ``"sequence_classification"`` or ``"encoder"``.
         self.model_type: ModelType = facts["model_type"]
+        self._rolls = facts["architecture"] in ROLLING
         # Tokens that an encoder reads around those of a state.
         self._around = 0
         if self.model_type == "encoder" and self._tokenizer is not None:

@@ -123,7 +123,7 @@ class Row:
         )
         tape = None if seen is state._core else state._core
         trace_layer = -1 if self.trace_layer is None else self.trace_layer
-        return batch.add(seen, sampling, self.limit, tape, trace_layer)
+        return batch.add(seen, sampling, state._row_limit, tape, trace_layer)
 
     def take(self, steps: Sequence[Step]) -> list[Shown]:
         """Take steps of the core, `stride` at most; return what they show to a reader.

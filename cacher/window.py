@@ -5,6 +5,9 @@ then sees a window of them, whose beginning moves on by L // 2 tokens each time 
 So it is a pure function of the number of tokens and of L: how a state came to its tokens, by one
 call or five, a fork, a rollback or a file, makes no difference.
 
+A niels-gpt model is documented to see the last L tokens, always: its window rolls, which costs a
+pass over all of it for each token, for every position in it is another one than before.
+
 To the model, the window is a text of its own whose first token stands at position 0: a second state
 of the core, made when it is needed.  Everything else speaks of the state's own positions: the
 tokens, random draws, penalties, what is reported.  A token is judged by the window that predicted
@@ -27,14 +30,21 @@ if TYPE_CHECKING:
     from cacher.state import Text
 
 
-def window_start(n_tokens: int, limit: int) -> int:
+ROLLING = ("niels1", "niels2")  # architectures whose window moves on with every token
+
+
+def window_start(n_tokens: int, limit: int, rolls: bool = False) -> int:
     """Return where the window of a state of `n_tokens` begins; nothing is half of a limit of 1.
 
     Example:
         >>> from cacher.window import window_start
         >>> [window_start(n, 8) for n in (7, 8, 11, 12)]
         [0, 4, 4, 8]
+        >>> [window_start(n, 8, rolls=True) for n in (7, 8, 11, 12)]
+        [0, 0, 3, 4]
     """
+    if rolls:
+        return max(0, n_tokens - limit)
     half = limit // 2
     if n_tokens < limit or not half:
         return 0
@@ -97,7 +107,17 @@ class Windowed:
         return self._config.context_strategy == "slide" and self.context_limit > 1
 
     def _window_start(self, n_tokens: int) -> int:
-        return window_start(n_tokens, self.context_limit) if self._slides else 0
+        if not self._slides:
+            return 0
+        return window_start(n_tokens, self.context_limit, self.model._rolls)
+
+    @property
+    def _row_limit(self) -> int:
+        """Tokens of what the model sees at which a run must go on with the next window.
+
+        One that rolls draws from a full window, and only then moves on.
+        """
+        return self.context_limit + (self._slides and self.model._rolls)
 
     def _seen(self) -> CoreState:
         """Return what the model sees, to compute with: the state's own tokens, or their window."""
@@ -109,6 +129,8 @@ class Windowed:
         if window is None:
             window = self.model._core.state(self._salt)
             self._window = window  # type: ignore[misc]
+        elif self.model._rolls and len(window) != len(self._core) - start:
+            window.evict()  # no entry of it is of use for another window
         _make_equal(window, memoryview(self._core.tokens(start)))
         return window
 
@@ -139,12 +161,12 @@ class Windowed:
         place of its first token in it, and how many tokens it is.
         """
         limit, last = self.context_limit, first + n
-        if not self._slides or max(last - 1, first) < limit:
+        if not self._window_start(max(last - 1, first)):
             yield self._core, first, n
             return
         while True:
-            start = window_start(first, limit)
-            end = min(last, start + limit)
+            start = self._window_start(first)
+            end = min(last, start + limit + self.model._rolls)
             yield self._window_at(start, end), first - start, end - first
             first = end
             if first >= last:

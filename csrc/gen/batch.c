@@ -101,12 +101,13 @@ static cch_status make_row(const cch_batch *batch, cch_state *state, cch_state *
     const cch_config *c = &batch->model->config;
     cch_batch_row *row = NULL;
     int32_t most = c->max_position_embeddings;
+    int32_t limit = n_ctx == 0 ? most : n_ctx, longest = state->n_ctx > most ? most + 1 : most;
     CCH_RETURN_IF(cch_sampling_check(sampling, err));
     if (n_ctx < 0)
         CCH_FAIL(err, CCH_E_ARGUMENT, -1, "n_ctx is %d, allowed: 1 or more, or 0 for the model's %d", n_ctx, most);
     CCH_ZNEW(row, 1, err);
     row->sampling = *sampling;
-    row->limit = n_ctx == 0 || n_ctx > most ? most : n_ctx;
+    row->limit = limit < longest ? limit : longest;
     CCH_NEW(row->logits, (size_t)c->vocab_size, err);
     CCH_TRY(hold(row, state, tape, err));
     if (sampling->repetition_penalty != 1.0f || sampling->no_repeat_ngram_size > 0)

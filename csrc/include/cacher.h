@@ -426,7 +426,7 @@ CCH_API cch_status cch_batch_new(cch_model *model, const cch_batch_options *opti
 /* Frees the batch; states still in it are released as they are. */
 CCH_API void cch_batch_free(cch_batch *batch);
 /* Lets a state join; it stays busy until it leaves, and alive.  sampling may be NULL: the defaults.  n_ctx: full at
- * min(this, the model's context); 0 = the model's.   *out_row: its number, -1 on failure.
+ * min(this, the model's context, and one more of an unbound state); 0 = the model's.   *out_row: -1 on failure.
  *   E_ARGUMENT (sampling, n_ctx, too many rows), E_BUSY (also during a step), E_MISMATCH, E_MODEL_TYPE (a classifier
  * draws nothing), E_MEMORY. */
 CCH_API cch_status cch_batch_add(cch_batch *batch, cch_state *state, const cch_sampling *sampling, int32_t n_ctx,

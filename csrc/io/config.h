@@ -23,7 +23,7 @@
 typedef enum cch_norm { CCH_NORM_RMS, CCH_NORM_LAYER } cch_norm;
 typedef enum cch_activation { CCH_ACT_SILU, CCH_ACT_GELU_TANH, CCH_ACT_GELU_ERF, CCH_ACT_RELU } cch_activation;
 typedef enum cch_position { CCH_POSITION_LEARNED, CCH_POSITION_ROPE } cch_position;
-/* PAIRS: of the neighbouring channels 2i and 2i + 1, with angles taken in f64 and rounded once (niels-gpt); the others
+/* PAIRS: of the neighbouring channels 2i and 2i + 1, with sines and cosines of f64 angles (niels-gpt); the others
  * rotate channels i and i + head_dim / 2. */
 typedef enum cch_rope_type { CCH_ROPE_DEFAULT, CCH_ROPE_LINEAR, CCH_ROPE_LLAMA3, CCH_ROPE_PAIRS } cch_rope_type;
 

@@ -17,7 +17,7 @@ static float llama3_scaled(const cch_config *c, float inv_freq) {
 
 cch_status cch_rope_init(const cch_config *config, float theta, cch_rope *out, cch_error *err) {
     cch_status status = CCH_OK;
-    cch_rope rope = {0};
+    cch_rope rope = {.in_f64 = config->rope_type == CCH_ROPE_PAIRS};
     *out = (cch_rope){0};
     if (config->position != CCH_POSITION_ROPE) return CCH_OK;
     rope.half = (size_t)config->head_dim / 2;
@@ -28,7 +28,7 @@ cch_status cch_rope_init(const cch_config *config, float theta, cch_rope *out, c
         if (config->rope_type == CCH_ROPE_LINEAR) inv_freq /= config->rope_factor;
         if (config->rope_type == CCH_ROPE_LLAMA3) inv_freq = llama3_scaled(config, inv_freq);
         rope.inv_freq[i] = (double)inv_freq;
-        if (config->rope_type == CCH_ROPE_PAIRS)
+        if (rope.in_f64)
             rope.inv_freq[i] = pow((double)theta, -(double)(2 * i) / (double)config->head_dim);
     }
     *out = rope;
@@ -43,7 +43,8 @@ void cch_rope_deinit(cch_rope *rope) {
 
 void cch_rope_angles(const cch_rope *rope, int32_t pos, float *cos_out, float *sin_out) {
     for (size_t i = 0; i < rope->half; i++) {
-        double s, c, angle = (double)(float)(pos * rope->inv_freq[i]); /* of f32 frequencies: the f32 product */
+        double s, c, angle = pos * rope->inv_freq[i];
+        if (!rope->in_f64) angle = (double)(float)angle; /* the f32 product: that of f64 is exact */
         sincos(angle, &s, &c);
         cos_out[i] = (float)c;
         sin_out[i] = (float)s;

@@ -4,8 +4,8 @@
  * long contexts ("linear": positions are divided by a factor; "llama3": only the slow channels are, with a smooth
  * passage), then angle = f32(position) * inv_freq[i].  At position 10,000 an f32 angle is off by up to 4e-4, so any
  * other order of operations would show in the logits.  Sine and cosine of that angle are taken in f64 and rounded
- * once, which leaves no room for differences between math libraries.  Of CCH_ROPE_PAIRS the angle is
- * f32(f64(position) * theta^(-2i / dim)), all of it in f64 until it is rounded.
+ * once, which leaves no room for differences between math libraries.  Of CCH_ROPE_PAIRS the angle,
+ * position * theta^(-2i / dim), is taken in f64, too, and not rounded.
  * The rotation itself is the kernel `rope` (halves convention: channel i pairs with channel i + dim / 2).  Of
  * CCH_ROPE_PAIRS channels 2i and 2i + 1 are a pair: the rows of the q and k matrices are loaded in the order that makes
  * halves of them (model/weights), which changes no score, and what shows keys puts them back (cch_rope_channel).
@@ -19,6 +19,7 @@
 typedef struct cch_rope {
     double *inv_freq; /* owned: [half], f32 numbers but for CCH_ROPE_PAIRS; NULL for learned positions */
     size_t half;      /* head_dim / 2; 0 for learned positions */
+    bool in_f64;      /* angles are not rounded to f32 */
 } cch_rope;
 
 /* The angles of base `theta`: rope_theta or local_rope_theta of the config.   E_MEMORY. */

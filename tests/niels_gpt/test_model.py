@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tests.niels_gpt.vectors import PROMPT, VECTORS, Vectors
 from tests.reference import niels as reference
 
 Array = np.ndarray
+SLIDES = {"context_strategy": "slide"}
 SAMPLING = {"temperature": 0.9, "top_k": 50, "seed": 42}
 
 
@@ -336,3 +338,59 @@ def test_106_the_floor_of_speed(tmp_path: Path) -> None:
         window.logits()
         window.attention(3, first=size.T - 1)
     assert 5 / (time.process_time() - began) > 5
+
+
+# ---- past the window
+
+
+def test_a_state_that_slides_sees_the_last_tokens(
+    small: dict[int, cacher.Model], generation: int
+) -> None:
+    """The same tokens as plain passes over the last T tokens, however the state came to its own."""
+    model, want = small[generation], windows(small[generation], PROMPT, 40)
+    state = model.state(PROMPT, config=SLIDES)
+    assert state.generate(40, temperature=0).token_ids == want
+    assert state.dropped_tokens == 60 - 24
+    parts = model.state(PROMPT, config=SLIDES)
+    for n in (1, 3, 1, 20, 15):
+        parts.generate(n, temperature=0)
+    assert parts.token_ids == state.token_ids
+    forked = state.fork()
+    forked.truncate(47)
+    forked.generate(13, temperature=0)
+    assert forked.token_ids == state.token_ids
+    everything = [*PROMPT, *want]
+    logits = state.logits(0)
+    for position in (0, 22, 23, 24, 40, 59):
+        seen = model.state(everything[max(0, position - 23) : position + 1])
+        np.testing.assert_array_equal(logits[position], seen.logits())
+    np.testing.assert_array_equal(
+        state.attention(1, first=23), model.state(everything[-24:]).attention(1, first=23)
+    )
+    sampled = model.state(PROMPT, config=SLIDES)
+    sampled.generate(8, **SAMPLING, top_p=1, random="splitmix64")
+    assert sampled.token_ids[20:] == VECTORS[generation].sampled
+
+
+def test_windows_of_streams_share_an_engine(small: dict[int, cacher.Model]) -> None:
+    """Traces, too: what the last token of each window attends to."""
+    model = small[1]
+    prompts = [PROMPT, PROMPT[:9], list(range(24)), [7] * 23]
+
+    async def one(engine: cacher.Engine, ids: list[int]) -> list[Any]:
+        state = model.state(ids, config=SLIDES)
+        return [t async for t in engine.stream(state, 30, temperature=0, trace_layer=1)]
+
+    async def run() -> list[list[Any]]:
+        async with cacher.Engine(model) as engine:
+            return await asyncio.gather(*(one(engine, ids) for ids in prompts))
+
+    before = model.stats.pages_live
+    for ids, tokens in zip(prompts, asyncio.run(run()), strict=True):
+        assert [token.token_id for token in tokens] == windows(model, ids, 30)
+        for step in (0, 3, 17, 29):
+            seen = model.state([*ids, *(t.token_id for t in tokens[:step])][-24:])
+            want = seen.attention(1, first=len(seen) - 1)[:, 0]
+            np.testing.assert_array_equal(tokens[step].trace.attention, want)
+            del seen
+    assert model.stats.pages_live == before

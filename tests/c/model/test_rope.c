@@ -92,7 +92,7 @@ TEST(pairs_have_angles_of_f64) {
     open_rope(config, &rope);
     cch_rope_angles(&rope, 511, cosines, sines);
     for (int i = 0; i < 32; i++) {
-        double angle = (double)(float)(511 * pow(500000.0, -2.0 * i / 64));
+        double angle = 511 * pow(500000.0, -2.0 * i / 64);
         CHECK(cosines[i] == (float)cos(angle) && sines[i] == (float)sin(angle));
     }
     cch_rope_deinit(&rope);
