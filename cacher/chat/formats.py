@@ -23,16 +23,22 @@ class ChatFormat(Protocol):
 
 
 class PlainFormat:
-    """A line for each message, ``role: content``, then ``assistant: ``."""
+    """A line for each message, ``role: content``, then ``assistant: ``.
+
+    Its last space is left out where tokens are longer than bytes: there it is a part of the first
+    word of an answer, and a model has hardly ever read it alone.
+    """
 
     stop = TAGS
 
     def __init__(self, model: Model) -> None:
         self._tokenizer = model.tokenizer
+        self._behind = "" if model.tokenizer.kind == "bytes" else " "
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """See `ChatFormat`; a content is plain text, whatever it spells."""
-        return self._tokenizer.encode(format_chat(messages), specials=False)
+        text = format_chat(messages).removesuffix(self._behind)
+        return self._tokenizer.encode(text, specials=False)
 
 
 class PieceFormat:

@@ -13,6 +13,7 @@ import pytest
 
 import cacher
 from cacher import _core
+from cacher.chat.formats import format_of
 from cacher.config import Settings
 from cacher.niels_gpt.chat_format import format_chat
 from cacher.niels_gpt.config import ChatSettings
@@ -56,7 +57,7 @@ def tales(model: cacher.Model) -> Iterator[Chat]:
 
 def test_a_stream_is_what_the_state_would_say(tales: Chat, model: cacher.Model) -> None:
     found = tales.stream(SAID, **WARM, max_new_tokens=12)
-    ids = model.tokenizer.encode(format_chat(SAID), specials=False)
+    ids = format_of(model).prompt(SAID)
     sampling = Wanted(temperature=0.9, top_k=50).sampling()
     for n, (token_id, data) in enumerate(zip(tokens(found), traces(found), strict=True)):
         state = model.state(ids)
@@ -75,7 +76,7 @@ def test_behind_a_full_window_the_last_tokens_are_read_anew(
     tales: Chat, model: cacher.Model
 ) -> None:
     said: Any = [{"role": "user", "content": "once upon a time " * 253}]
-    ids = model.tokenizer.encode(format_chat(said), specials=False)
+    ids = format_of(model).prompt(said)
     assert 1024 - 4 <= len(ids) < 1024
     found = tales.stream(said, **WARM, seed=3, max_new_tokens=8)
     sampling = Wanted(temperature=0.9, top_k=50, seed=3).sampling()
@@ -133,7 +134,7 @@ def test_a_matrix_of_a_model(tales: Chat, model: cacher.Model) -> None:
     found = tales.look(SAID, trace_layer=2, head=5)
     state = model.state(found["token_ids"])
     assert np.array_equal(np.float32(found["attn"]), state.attention(2, 5))
-    assert "".join(found["tokens"]) == format_chat(SAID)
+    assert "".join(found["tokens"]) == format_chat(SAID).rstrip()
     assert "\\x0a" in found["tokens_display"]
     drawn = tales.stream(SAID, temperature=0.9, top_k=50, seed=9, max_new_tokens=5)
     looked = tales.look(SAID, max_new_tokens=5, seed=9)

@@ -170,6 +170,12 @@ def test_a_model_with_a_template_is_asked_by_it(tmp_path: Path) -> None:
     assert talk.state.model.tokenizer.id("<|endoftext|>") in talk.state.token_ids
 
 
+def test_an_answer_begins_with_a_whole_token(model: cacher.Model) -> None:
+    asked: list[Message] = [{"role": "user", "content": "hi"}]
+    prompt = format_of(model).prompt(asked)
+    assert model.tokenizer.decode(prompt) == "user: hi\nassistant:"
+
+
 def test_the_text_of_a_message_is_no_special_token(talk: Conversation) -> None:
     talk.ask("<|endoftext|>").read()
     assert talk.state.model.tokenizer.id("<|endoftext|>") not in talk.state.token_ids
