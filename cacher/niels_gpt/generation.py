@@ -5,6 +5,7 @@ They need no server: ``async for name, data in stream_chat_events(cacher.load("t
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
@@ -56,9 +57,20 @@ def check_wanted(cfg: Sizes, wanted: Wanted, *, head: int | None = None) -> None
         raise ParameterError(f"seed must be in [{-(2**63)}, {2**64 - 1}]")
 
 
-async def events(speaker: Speaker, messages: list[Message], wanted: Wanted) -> Events:
-    """Give the events of a stream: a token and its trace for each step, then what was said."""
-    ids = speaker.prompt(messages)
+async def prompt_of(speaker: Speaker, messages: list[Message]) -> list[int]:
+    """Return what the model reads; in a thread: a template is a program that takes its time.
+
+    Raises:
+        ParameterError: The model's template takes no such messages.
+    """
+    return await asyncio.to_thread(speaker.prompt, messages)
+
+
+async def events(speaker: Speaker, ids: list[int], wanted: Wanted) -> Events:
+    """Give the events of a stream behind a prompt.
+
+    They are a token and its trace for each step, then what was said.
+    """
     made: list[int] = []
     if wanted.max_new_tokens:
         async with aclosing(speaker.steps(ids, wanted)) as steps:
@@ -90,14 +102,13 @@ def _end(speaker: Speaker, text: str) -> int:
 
 
 async def full_attention(
-    speaker: Speaker, messages: list[Message], wanted: Wanted, head: int
+    speaker: Speaker, ids: list[int], wanted: Wanted, head: int
 ) -> dict[str, Any]:
-    """Return the attention of a head over messages, and over what is generated behind them.
+    """Return the attention of a head over a prompt, and over what is generated behind it.
 
     Raises:
         ResponseTooLargeError: There are more tokens than a matrix may have.
     """
-    ids = speaker.prompt(messages)
     if wanted.max_new_tokens:
         async with aclosing(speaker.steps(ids, wanted)) as steps:
             made = [token_id async for token_id, _ in steps]
@@ -188,7 +199,8 @@ async def stream_chat_events(
         speaker = await _opened(model, cfg, stack)
         wanted = Wanted(max_new_tokens, temperature, top_k, seed, trace_layer)
         check_wanted(speaker.cfg, wanted)
-        async with aclosing(events(speaker, messages, wanted)) as found:
+        ids = await prompt_of(speaker, messages)
+        async with aclosing(events(speaker, ids, wanted)) as found:
             async for event in found:
                 yield event
 
@@ -234,4 +246,4 @@ async def generate_full_attn(
             max_new_tokens=max_new_tokens, seed=seed, trace_layer=trace_layer
         )
         check_wanted(speaker.cfg, wanted, head=head)
-        return await full_attention(speaker, messages, wanted, head)
+        return await full_attention(speaker, await prompt_of(speaker, messages), wanted, head)

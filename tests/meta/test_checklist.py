@@ -12,6 +12,7 @@ CHECKLISTS = {
     "states": (range(1, 127), ("server", "client", "stores")),
     "semantic cache": (range(1, 49), ("semantic",)),
     "pipelines": (range(1, 123), ("pipelines",)),
+    "chats": (range(1, 111), ("niels_gpt",)),
 }
 
 #: Lines that have no test, and why.

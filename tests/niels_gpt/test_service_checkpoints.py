@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -168,3 +170,49 @@ def test_eot_ends_an_answer_and_is_not_sent(with_pieces: tuple[cacher.Model, Cha
         assert eot not in tokens(found)
         ended.append(len(tokens(found)) < 60)
     assert 0 < sum(ended) < 40  # of some, a few of them behind a full window
+
+
+class Hub(BaseHTTPRequestHandler):
+    """The part of the hub that gives a file of a repository."""
+
+    content = b""
+    tokens: ClassVar[set[str | None]] = set()
+
+    def do_HEAD(self) -> None:
+        self._answer(b"")
+
+    def do_GET(self) -> None:
+        self._answer(self.content)
+
+    def _answer(self, body: bytes) -> None:
+        self.tokens.add(self.headers["Authorization"])
+        there = self.path.split("?")[0] == "/someone/model/resolve/main/best.pt"
+        self.send_response(200 if there else 404)
+        self.send_header("X-Repo-Commit", "a" * 40)
+        self.send_header("ETag", '"b"')
+        self.send_header("Content-Length", str(len(self.content) if there else 0))
+        self.end_headers()
+        self.wfile.write(body if there else b"")
+
+    def log_message(self, *_arguments: object) -> None:
+        """Say nothing."""
+
+
+def test_4_a_checkpoint_that_is_not_here_is_downloaded(tmp_path: Path) -> None:
+    Hub.content = niels.write_checkpoint(tmp_path / "there.pt", 2).read_bytes()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as hub:
+        threading.Thread(target=hub.serve_forever, daemon=True).start()
+        environment = {
+            "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_HUB_OFFLINE": "0",
+            "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": "secret",
+            "CKPT_DIR": str(tmp_path / "new" / "folder"), "CKPT_REPO_ID": "someone/model",
+        }  # fmt: skip
+        process = Process(**environment)
+        with process as chat:
+            until(lambda: chat.http.get("/health").json()["model_ready"] or "cannot" in process.log)
+            assert tokens(chat.stream()) == VECTORS[2].greedy[:8], process.log
+        assert "Bearer secret" in Hub.tokens
+        hub.shutdown()
+    folder = tmp_path / "new" / "folder"
+    assert [path.name for path in folder.iterdir()] == ["best.pt"]
+    assert (folder / "best.pt").read_bytes() == Hub.content

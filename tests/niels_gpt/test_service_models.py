@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -228,3 +229,28 @@ def test_an_encoder_does_not_chat() -> None:
         create_app(model=cacher.load("minilm"))
     with pytest.raises(cacher.ParameterError, match="has no sizes of its own"):
         create_app(model=object())
+
+
+TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}"
+    "{{ raise_exception('no system messages') }}{% endif %}<{{ m.role }}>{{ m.content }}"
+    "{% endfor %}{% if add_generation_prompt %}<answer>{% endif %}"
+)
+
+
+def test_a_chat_template_of_the_models_own(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(cacher.hub.find("tales"), folder)
+    options = {"chat_template": TEMPLATE, "bos_token": "<|endoftext|>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(options))
+    model = cacher.load(folder)
+    with served(create_app(model=model)) as chat:
+        found = chat.look([{"role": "user", "content": "hi"}])
+        assert "".join(found["tokens"]) == "<|endoftext|><user>hi<answer>"
+        assert found["token_ids"] == model.tokenizer.encode("<|endoftext|><user>hi<answer>")
+        for path, body in (
+            ("/chat/stream", request(SAID)),
+            ("/inspect/full_attn", {"messages": SAID, "trace_layer": 0, "head": 0}),
+        ):
+            assert "no system messages" in chat.refused(422, body, path)["detail"]
+        assert len(tokens(chat.stream([{"role": "user", "content": "hi"}]))) <= 8

@@ -19,6 +19,7 @@ from cacher.niels_gpt.generation import (
     events,
     full_attention,
     prompt_bytes,
+    prompt_of,
 )
 from cacher.niels_gpt.rate_limit import rate_limiter
 from cacher.niels_gpt.schemas import (
@@ -103,12 +104,18 @@ def _admit(call: Call, messages: list[Message]) -> Speaker:
     return chat.speaker
 
 
-def _checked(speaker: Speaker, wanted: Wanted, head: int | None = None) -> Wanted:
+def _check(speaker: Speaker, wanted: Wanted, head: int | None = None) -> None:
     try:
         check_wanted(speaker.cfg, wanted, head=head)
     except ParameterError as error:
         raise ApiError(422, "validation_error", str(error)) from None
-    return wanted
+
+
+async def _prompt(speaker: Speaker, messages: list[Message]) -> list[int]:
+    try:
+        return await prompt_of(speaker, messages)
+    except ParameterError as error:  # of a template, which is a program of the model's
+        raise ApiError(422, "validation_error", str(error)) from None
 
 
 def _messages(body: ChatRequest | FullAttnRequest) -> list[Message]:
@@ -126,8 +133,9 @@ async def stream(call: Call, body: ChatRequest) -> object:
         body.max_new_tokens, body.temperature, body.top_k, body.seed, body.trace_layer,
         call.visit.tenant or None,
     )  # fmt: skip
+    _check(speaker, wanted)
     return RecordStream(
-        _steps(speaker, messages, _checked(speaker, wanted)),
+        _steps(speaker, await _prompt(speaker, messages), wanted),
         CHAT_EVENTS,
         together=1,
         idle_s=call.settings.IDLE_TIMEOUT,
@@ -137,11 +145,11 @@ async def stream(call: Call, body: ChatRequest) -> object:
 
 
 async def _steps(
-    speaker: Speaker, messages: list[Message], wanted: Wanted
+    speaker: Speaker, ids: list[int], wanted: Wanted
 ) -> AsyncGenerator[list[list[tuple[str, Any]]], None]:
     """Give the events of a step together: the token, its trace."""
     step: list[tuple[str, Any]] = []
-    async with aclosing(events(speaker, messages, wanted)) as found:
+    async with aclosing(events(speaker, ids, wanted)) as found:
         async for event in found:
             step.append(event)
             if event[0] != "token":
@@ -157,9 +165,10 @@ async def full_attn(call: Call, body: FullAttnRequest) -> object:
         max_new_tokens=body.max_new_tokens, seed=body.seed, trace_layer=body.trace_layer,
         tenant=call.visit.tenant or None,
     )  # fmt: skip
-    _checked(speaker, wanted, body.head)
+    _check(speaker, wanted, body.head)
+    ids = await _prompt(speaker, messages)
     try:
-        return await full_attention(speaker, messages, wanted, body.head)
+        return await full_attention(speaker, ids, wanted, body.head)
     except ResponseTooLargeError as error:
         raise ApiError(413, "prompt_too_large", str(error)) from None
 
