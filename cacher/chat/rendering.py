@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
-from cacher.errors import ModelFormatError, ParameterError
+from cacher.errors import ModelError, ModelFormatError, ParameterError
 
 SECONDS = 1.0  # of computing, for a request
 WAIT_S = 10.0  # for an answer, where the machine is busy
@@ -47,6 +47,7 @@ class Renderer:
 
         Raises:
             ModelFormatError: It is none, or takes more than it may.
+            ModelError: No process could be started.
         """
         try:
             self._ask(source, None)
@@ -59,6 +60,7 @@ class Renderer:
         Raises:
             ModelFormatError: It is none.
             ParameterError: It refuses the variables, or takes more than it may; they are no JSON.
+            ModelError: No process could be started.
         """
         return self._ask(source, variables)
 
@@ -122,13 +124,16 @@ class Renderer:
 def _start() -> subprocess.Popen[bytes]:
     limits = (str(SECONDS), str(MEMORY), str(MOST_CHARACTERS))
     folders = [os.path.abspath(folder) for folder in sys.path]
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", str(PROGRAM), *limits, *folders],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # a terminal's signals are not for it
-    )
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", str(PROGRAM), *limits, *folders],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # a terminal's signals are not for it
+        )
+    except OSError as error:
+        raise ModelError(f"no process for chat templates could be started: {error}") from error
 
 
 def _read(pipe: IO[bytes]) -> bytes | None:

@@ -155,6 +155,16 @@ def test_a_process_that_was_killed_is_started_again() -> None:
     assert chat.apply_chat_template(MESSAGES) == "user"
 
 
+def test_a_process_that_cannot_be_started_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    chat = ChatTemplate("{{ messages[0].role }}")
+    renderer.close()
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "executable", "/nowhere/python")
+        with pytest.raises(cacher.ModelError, match=r"could be started: .*/nowhere/python"):
+            chat.apply_chat_template(MESSAGES)
+    assert chat.apply_chat_template(MESSAGES) == "user"
+
+
 def test_threads_and_forked_children_render() -> None:
     chat = ChatTemplate("{{ messages[0].content }}")
 

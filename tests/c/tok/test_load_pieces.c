@@ -74,6 +74,32 @@ TEST(decoding) {
     cch_tokenizer_unref(tok);
 }
 
+static void check_bytes(const cch_tokenizer *tok, int32_t id, const char *want) {
+    char byte;
+    size_t len = 99;
+    const char *bytes = cch_tokenizer_bytes_view(tok, id, &byte, &len);
+    if (want == NULL) CHECK(bytes == NULL && len == 0);
+    else CHECK(bytes != NULL && len == strlen(want) && memcmp(bytes, want, len) == 0);
+}
+
+TEST(bytes_of_tokens) {
+    cch_tokenizer *tok = NULL;
+    file.n = 0;
+    put_chat_model(&file);
+    CHECK_OK(pieces_open(&file, &tok, &err), err);
+    check_bytes(tok, 267, " a");
+    check_bytes(tok, 7 + 0xC3, "\xC3");
+    check_bytes(tok, 0, "<unk>");
+    check_bytes(tok, 2, "</s>");
+    check_bytes(tok, 268, NULL);
+    check_bytes(tok, -1, NULL);
+    cch_tokenizer_unref(tok);
+    CHECK_OK(cch_tokenizer_new_bytes(&tok, &err), err);
+    check_bytes(tok, 0xC3, "\xC3");
+    check_bytes(tok, ' ', " ");
+    cch_tokenizer_unref(tok);
+}
+
 TEST(primed_decoders_go_on) {
     cch_tokenizer *tok = NULL;
     cch_decoder *dec = NULL;
