@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +234,8 @@ def test_an_encoder_does_not_chat() -> None:
 
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}"
-    "{{ raise_exception('no system messages') }}{% endif %}<{{ m.role }}>{{ m.content }}"
+    "{{ raise_exception('no system messages') }}{% endif %}{% if m.content == 'bomb' %}"
+    "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}{% endif %}<{{ m.role }}>{{ m.content }}"
     "{% endfor %}{% if add_generation_prompt %}<answer>{% endif %}"
 )
 
@@ -253,4 +255,11 @@ def test_a_chat_template_of_the_models_own(tmp_path: Path) -> None:
             ("/inspect/full_attn", {"messages": SAID, "trace_layer": 0, "head": 0}),
         ):
             assert "no system messages" in chat.refused(422, body, path)["detail"]
+        with ThreadPoolExecutor() as pool:
+            bomb = request([{"role": "user", "content": "bomb"}])
+            refused, answered = pool.submit(chat.refused, 422, bomb), 0
+            while not refused.done():  # meanwhile the server goes on
+                answered += chat.http.get("/health").json()["ok"]
+        assert refused.result()["detail"] == "the chat template computes for over 1 s"
+        assert answered > 20
         assert len(tokens(chat.stream([{"role": "user", "content": "hi"}]))) <= 8
