@@ -235,7 +235,8 @@ def test_an_encoder_does_not_chat() -> None:
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}"
     "{{ raise_exception('no system messages') }}{% endif %}{% if m.content == 'bomb' %}"
-    "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}{% endif %}<{{ m.role }}>{{ m.content }}"
+    "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}{% endif %}"
+    "<{{ m.role }}>{{ m.content }}"
     "{% endfor %}{% if add_generation_prompt %}<answer>{% endif %}"
 )
 
