@@ -39,7 +39,7 @@ SIZE = niels.SEEN[GENERATION]
 TOKENS = 256  # new ones of a stream, as the documents have it
 PROMPTS = (20, 100, 240)  # words, of a token each; with the new tokens the window of 512 holds them
 LONG = 600  # words of a prompt from which on each step reads the window anew
-NEXT = 20  # words of the next message of a conversation
+NEXT = 20  # words of an answer, and of the next message behind it
 STREAMS = 16
 LAYER = SIZE.L // 2
 FIRST_BAR, RATE_BAR, STREAMS_BAR, TRACE_BAR = 3.0, 5.0, 5.0, 1.10
@@ -82,13 +82,12 @@ class Service:
         return self._run([self.body(words, tokens) for _ in range(streams)])
 
     def go_on(self, words: int) -> Seen:
-        """Run a stream of one token that asks on, behind an answer to a prompt of so many words."""
-        body = self.body(words, words // 2)
-        reply = {"role": "assistant", "content": self.events(body)[-1]["reply"]}
-        more = {"role": "user", "content": " ".join(pieces.WORDS[:NEXT])}
-        return self._run(
-            [{**body, "messages": [*body["messages"], reply, more], "max_new_tokens": 1}]
-        )
+        """Run a stream of one token for the message that follows a prompt of so many words."""
+        body = self.body(words, 1)
+        self._run([body])
+        text = " ".join(pieces.WORDS[:NEXT])
+        more = [{"role": "assistant", "content": text}, {"role": "user", "content": text}]
+        return self._run([{**body, "messages": [*body["messages"], *more]}])
 
     def _run(self, bodies: list[dict[str, Any]]) -> Seen:
         time.sleep(SETTLE_S)
@@ -189,7 +188,7 @@ def measure_one(both: Both, rounds: int, tokens: int) -> Iterator[Cell]:
     for words in PROMPTS:
         sides = in_turns(both, 3 * rounds, lambda service, n=words: service.run(n, 1))
         yield first_event(f"prompt of {words}", sides)
-    sides = in_turns(both, rounds, lambda service: service.go_on(PROMPTS[-1] // 2))
+    sides = in_turns(both, 3 * rounds, lambda service: service.go_on(PROMPTS[-1]))
     yield first_event("next message of a chat", sides)
     for words in PROMPTS:
         sides = in_turns(both, rounds, lambda service, n=words: service.run(n, tokens))

@@ -16,8 +16,13 @@ documented service in torch behind FastAPI and uvicorn: each step is a plain pas
 Streams have the documented defaults, temperature 0.9 and top-k 50, and the trace of one layer.
 Servers take turns, each prompt is new, medians of rounds. The first event is timed from the
 request on, tokens a second over the whole request. The next message of a chat comes with the whole
-conversation, as clients send it: 120 words, the answer, 20 words. Before anything is timed, both
-must give the same greedy tokens and the same first row of attention.
+conversation, as clients send it: a prompt of 240, whose first event is not timed, an answer of 20
+words and 20 words more. Before anything is timed, both must give the same greedy tokens and the
+same first row of attention.
+
+What gains least: the first event of a new prompt, where both have the same matrices to multiply and
+ours leaves out little but the logits of all positions but the last; and what goes on past the
+window, where each step reads the whole window anew on both sides, as documented.
 """
 
 
