@@ -99,7 +99,10 @@ class Inspection(Analysis):
     def _logprobs(self, first: int, n: int) -> NDArray[np.float32]:
         import numpy as np
 
-        parts = [_known_logprobs(*part, self._store_top_k) for part in self._judges(first, n)]
+        parts = []
+        for core, at, count in self._judges(first, n):
+            whole = len(core) <= self.model.n_ctx  # else its last token is behind what it can read
+            parts.append(_known_logprobs(core, at, count, self._store_top_k if whole else 0))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def entropy(self) -> NDArray[np.float32]:

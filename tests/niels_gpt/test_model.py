@@ -364,6 +364,14 @@ def test_a_state_that_slides_sees_the_last_tokens(
     for position in (0, 22, 23, 24, 40, 59):
         seen = model.state(everything[max(0, position - 23) : position + 1])
         np.testing.assert_array_equal(logits[position], seen.logits())
+    judged, entropy, ranks = state.logprobs(), state.entropy(), state.ranks()
+    for position in (1, 23, 24, 25, 40, 59):
+        seen = model.state(everything[max(0, position - 24) : position])
+        scores = seen.logits().astype(np.float64)
+        log_p = scores - np.log(np.exp(scores).sum())
+        assert judged[position] == pytest.approx(log_p[everything[position]], abs=1e-5)
+        assert entropy[position] == pytest.approx(-(np.exp(log_p) * log_p).sum(), abs=1e-4)
+        assert ranks[position] == 1 + (scores > scores[everything[position]]).sum()
     np.testing.assert_array_equal(
         state.attention(1, first=23), model.state(everything[-24:]).attention(1, first=23)
     )

@@ -115,7 +115,9 @@ TEST(existence_is_seen) {
     tempdir dir = tempdir_new();
     char path[400];
     CHECK(cch_path_exists(dir.path));
-    CHECK(!cch_path_exists(tempdir_path(&dir, "x", path)));
+    CHECK(!cch_path_exists(tempdir_path(&dir, "x", path)) && !cch_path_is_file(path));
+    tempdir_write_text(&dir, "x", "y");
+    CHECK(cch_path_exists(path) && cch_path_is_file(path) && !cch_path_is_file(dir.path));
     tempdir_free(&dir);
 }
 

@@ -67,4 +67,14 @@ TEST(a_cut_keeps_characters_whole) {
     CHECK_EQ(cch_utf8_cut("\x80\x80\x80\x80\x80\x80\x80\x80", 8, 6), 6);
 }
 
+TEST(foreign_bytes_are_shown_in_a_line) {
+    char shown[CCH_UTF8_SHOWN], text[200];
+    CHECK(strcmp(cch_utf8_show("os\n\0\xC3\xA9 ~", 8, shown), "os???? ~") == 0);
+    CHECK(strcmp(cch_utf8_show("abc", 0, shown), "") == 0);
+    memset(text, 'a', sizeof text);
+    CHECK_EQ(strlen(cch_utf8_show(text, CCH_UTF8_SHOWN - 4, shown)), CCH_UTF8_SHOWN - 4);
+    CHECK_EQ(strlen(cch_utf8_show(text, 200, shown)), CCH_UTF8_SHOWN - 1);
+    CHECK(strcmp(shown + CCH_UTF8_SHOWN - 4, "...") == 0);
+}
+
 CHECK_MAIN()

@@ -68,6 +68,39 @@ TEST(a_window_gives_the_logits_and_its_tape_the_draws) {
     }
 }
 
+TEST(an_unbound_state_gets_a_token_from_a_full_context) {
+    for (int unbound = 0; unbound < 2; unbound++) {
+        static float logits[SMALL_VOCAB];
+        cch_model m;
+        cch_error err;
+        cch_step step;
+        cch_sampled sampled;
+        cch_batch *batch = NULL;
+        cch_sampling greedy = CCH_SAMPLING_INIT;
+        int32_t row;
+        size_t n;
+        greedy.temperature = 0;
+        small_open(&m, 1, 500, -1);
+        cch_state *state = small_state(&m, small_ids(), SMALL_CTX);
+        CHECK_OK(cch_eval(&m, &state, 1, NULL, logits, &err), err);
+        CHECK_OK(cch_sample(logits, SMALL_VOCAB, &greedy, NULL, 0, &sampled, &err), err);
+        if (unbound) CHECK_OK(cch_state_unbound(state, &err), err);
+        CHECK_OK(cch_batch_new(&m, NULL, &batch, &err), err);
+        CHECK_OK(cch_batch_add(batch, state, &greedy, SMALL_CTX + 7, &row, &err), err);
+        for (int k = 0; k < unbound; k++) {
+            CHECK_OK(cch_batch_step(batch, &step, &n, &err), err);
+            CHECK(n == 1 && step.finish == CCH_RUNNING && step.position == SMALL_CTX);
+            CHECK_EQ(step.sampled.token_id, sampled.token_id);
+        }
+        CHECK_OK(cch_batch_step(batch, &step, &n, &err), err);
+        CHECK(n == 1 && step.finish == CCH_FINISH_CONTEXT);
+        CHECK_EQ(cch_state_len(state), SMALL_CTX + unbound);
+        cch_batch_free(batch);
+        cch_state_free(state);
+        small_close(&m);
+    }
+}
+
 TEST(a_tape_outgrows_the_context_and_is_not_computed_with) {
     static float logits[SMALL_VOCAB];
     cch_model m;
