@@ -42,9 +42,9 @@ def load(
 
     Args:
         name: A built-in model (``"tales"``; ``"minilm"``, whose files are a package of their own),
-            a folder in the hub's layout, a niels-gpt checkpoint (``"best.pt"``, as torch.save
-            writes it; nothing in it is run), or a hub id (``"openai-community/gpt2"``; needs
-            ``cacher[hub]``).  The hub's usual variables apply:
+            a folder in the hub's layout, a niels-gpt checkpoint as torch.save writes it (a string
+            that ends in ``.pt``, or any ``Path``; nothing in it is run), or a hub id
+            (``"openai-community/gpt2"``; needs ``cacher[hub]``).  The hub's usual variables apply:
             HF_HOME, HF_HUB_OFFLINE, HF_TOKEN.  What is on the machine already is not asked for.
         threads: Threads of a forward pass, 1 to 256; None: the cores this process may use.  Never
             changes a result.
@@ -106,7 +106,7 @@ def find(name: str | os.PathLike[str], *, progress: bool | None = None) -> Path:
     text = os.fsdecode(name)
     if isinstance(name, str) and name in built_in():
         return _packaged(name) or Path(BUILT_IN, name)
-    if _is_path(text):
+    if _is_path(name):
         return Path(text)
     if name in PACKAGED:
         raise MissingExtraError(f"the files of {name!r} are not installed: {PACKAGED[text][1]}")
@@ -118,9 +118,10 @@ def find(name: str | os.PathLike[str], *, progress: bool | None = None) -> Path:
     return _from_hub(text, progress)
 
 
-def _is_path(text: str) -> bool:
-    """Whether there is a folder, or a file that is a checkpoint by its name."""
-    return os.path.isdir(text) or (text.endswith(CHECKPOINT) and os.path.exists(text))
+def _is_path(name: str | os.PathLike[str]) -> bool:
+    """Whether there is a folder or a checkpoint; one named by a string ends like one."""
+    checkpoint = not isinstance(name, str) or name.endswith(CHECKPOINT)
+    return os.path.isdir(name) or (checkpoint and os.path.exists(name))
 
 
 def built_in() -> list[str]:
@@ -191,7 +192,7 @@ def _cache_folder() -> str:
 
 def _model_id(name: str | os.PathLike[str]) -> str:
     text = os.fsdecode(name)
-    is_id = isinstance(name, str) and (text in built_in() or not _is_path(text))
+    is_id = isinstance(name, str) and (text in built_in() or not _is_path(name))
     return text if is_id else os.path.basename(os.path.realpath(text))
 
 

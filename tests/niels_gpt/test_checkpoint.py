@@ -504,6 +504,13 @@ def test_105_the_peak_of_memory(tmp_path: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+def test_any_path_may_be_a_checkpoint(tmp_path: Path) -> None:
+    path = niels.write_checkpoint(tmp_path / "best.pt", 1).rename(tmp_path / "best.bin")
+    assert cacher.load(path).name == "best.bin"
+    with pytest.raises(cacher.ModelNotFoundError):
+        cacher.load(str(path))  # a string that does not end in .pt may be a hub id
+
+
 def test_a_folder_without_and_a_name_of_nothing(tmp_path: Path) -> None:
     with pytest.raises(cacher.ModelNotFoundError):
         cacher.load(str(tmp_path / "none.pt"))
