@@ -26,8 +26,8 @@ from cacher.pipelines.ledger import Hold, Ledger
 if TYPE_CHECKING:
     from cacher.pipelines.pieces import Entry
     from cacher.pipelines.portion import Portion
-    from cacher.pipelines.sample_cache import Visit
     from cacher.pipelines.store import Want
+    from cacher.pipelines.visit import Visit
 
 
 class Claim(Hold):
