@@ -12,7 +12,7 @@ import cacher
 from cacher import ParameterError, StateBusyError, _core
 
 FOLDER = os.fspath(Path(cacher.__file__).parent / "models" / "tales")
-SAMPLING = (1.0, 0, 1.0, 0.0, 1.0, 0, 7, 0, 0, 0, 0.0, 0, False, False)
+SAMPLING = (1.0, 0, 1.0, 0.0, 1.0, 0, 7, 0, 0, 0, 0.0, 0, False, False, False)
 
 
 def test_a_batch_of_the_default_size_holds_many_rows(model: cacher.Model) -> None:
