@@ -11,6 +11,7 @@ from cacher import _core
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.models.make_tiny import make_tiny
+from tests.models.niels import write_checkpoint
 
 ROUNDS = 50
 # Free lists of the interpreter fill up; one reference per round would be ROUNDS.
@@ -59,6 +60,18 @@ def judgements(model: cacher.Model) -> dict[str, Callable[[], object]]:
     }
 
 
+def readings(model: cacher.Model, path: Path) -> dict[str, Callable[[], object]]:
+    """What the model of a checkpoint does past its window, and what reads the file."""
+    state = model.state(range(24), config={"context_strategy": "slide"})
+    state.generate(3, seed=1)
+    return {
+        "checkpoint": lambda: _core.read_checkpoint(path),
+        "load": lambda: cacher.load(path, threads=1).info,
+        "roll": lambda: state.fork().generate(3, seed=1),
+        "refused by name": lambda: refused(lambda: _core.Model(path, tokenizer="/nowhere")),
+    }
+
+
 def refusals(model: cacher.Model) -> dict[str, Callable[[], object]]:
     state = model.state("Hello")
     beam = (2, 3, 1.0, 1, 1, 0.0, 0, 1.0, False)
@@ -67,12 +80,13 @@ def refusals(model: cacher.Model) -> dict[str, Callable[[], object]]:
         "wide ids": lambda: state._core.append([2**40]),
         "no ids": lambda: state._core.append([1.5]),
         "text": lambda: state.append("\ud800"),
-        "options": lambda: state.generate(1, temperature=99),
+        "options": lambda: state.generate(1, temperature=-1),
         "layer": lambda: state.attention(99),
         "positions": lambda: state._core.kv(0, 5, 5),
         "file": lambda: model.restore("/nowhere"),
         "model": lambda: _core.Model("/nowhere", 1, 0, None),
         "tokenizer": lambda: _core.Tokenizer("/nowhere"),
+        "checkpoint": lambda: _core.read_checkpoint("/nowhere"),
         "batch": lambda: _core.Batch(model._core, -1),
         "row": lambda: _core.Batch(model._core).add(state._core, (1.0,)),
         "beam": lambda: state._core.beam((1, 2)),
@@ -119,8 +133,12 @@ def main() -> None:
         classifier = cacher.load(make_tiny("qwen3-reward", Path(folder)), threads=1)
         for name, call in judgements(classifier).items():
             check(name, call, classifier)
+        checkpoint = write_checkpoint(Path(folder) / "best.pt", 2)
+        chat = cacher.load(checkpoint, threads=1)
+        for name, call in readings(chat, checkpoint).items():
+            check(name, call, chat)
     del call  # it holds a state
-    assert model.stats.pages_live == classifier.stats.pages_live == 0
+    assert model.stats.pages_live == classifier.stats.pages_live == chat.stats.pages_live == 0
 
 
 main()
