@@ -90,7 +90,7 @@ def test_31_35_as_many_tokens_as_asked(stage: Chat) -> None:
 def test_32_an_event_is_sent_as_soon_as_it_is_there(stage: Chat, puppet: Puppet) -> None:
     may_go_on = threading.Semaphore(0)
     puppet.wait = lambda _n: may_go_on.acquire(timeout=20)
-    with stage.http.stream("POST", "/chat/stream", json=request()) as answer:
+    with stage.http.stream("POST", "/chat/stream", json=request(max_new_tokens=4)) as answer:
         assert answer.status_code == 200  # the head comes before the first token
         assert puppet.calls <= 1
         parts = answer.iter_bytes()
@@ -102,6 +102,7 @@ def test_32_an_event_is_sent_as_soon_as_it_is_there(stage: Chat, puppet: Puppet)
             assert [data["step"] for _, data in events(seen)] == [n - 1] * 2
             assert puppet.calls <= n + 1
         may_go_on.release(100)
+        assert b"event: done" in b"".join(parts)  # nothing of it is left for the next test
 
 
 def test_33_34_bytes_as_texts(stage: Chat, puppet: Puppet) -> None:
