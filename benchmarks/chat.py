@@ -128,6 +128,8 @@ def checkpoint() -> Path:
         FOLDER.mkdir(parents=True, exist_ok=True)
         pieces.write_model(FOLDER / "spm.model", SIZE.V)
         weights = niels.random_tensors(GENERATION, SIZE, scale=0.05)
+        tokens = cacher.Tokenizer.open(FOLDER / "spm.model").chat_tokens
+        weights["tok_emb.weight"][tokens["eot"]] = 0.0  # never likely: no stream ends early
         half = niels.write_checkpoint(FOLDER / "half", GENERATION, size=SIZE, weights=weights)
         os.replace(half, path)
     return path
