@@ -328,7 +328,10 @@ class AsyncBatcher(Front):
 
     def _leave(self) -> None:
         self._queued(-self.queue.size)
+        for entry in self.queue.entries:
+            entry.n = entry.sent  # whoever lets go of it later finds it gone
         self.queue.entries.clear()
         self._counters.running -= len(self._tasks)
         self._tasks = {}
-        self.worker_task = None
+        self.worker_task = self._woken = None
+        self._expecting = False

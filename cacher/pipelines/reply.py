@@ -91,6 +91,9 @@ class Reply(asyncio.Future[Response]):
             self._awaited = self._asyncio_future_blocking = True
             try:
                 yield self
+            except GeneratorExit as error:  # whoever waits is gone, and maybe the event loop
+                self._lose(error)
+                raise
             except BaseException as error:
                 if not self.cancel():  # the answer was there, and the caller goes without it
                     self._lose(error)
@@ -130,7 +133,10 @@ class Ask(Reply, Coroutine[Any, Any, Response]):
 
     def send(self, value: Any) -> Any:
         """Go on, for a task."""
-        return self._run().send(value)
+        steps = self._run()
+        if inspect.getgeneratorstate(steps) == inspect.GEN_CLOSED:
+            raise RuntimeError("cannot reuse already awaited coroutine")
+        return steps.send(value)
 
     def throw(self, *error: Any) -> Any:
         """Go on with an exception; one that has not begun never does."""
@@ -143,8 +149,6 @@ class Ask(Reply, Coroutine[Any, Any, Response]):
     def _run(self) -> Generator[Any, Any, Response]:
         if self._steps is None:
             self._steps = self._as_coroutine()
-        elif inspect.getgeneratorstate(self._steps) == inspect.GEN_CLOSED:
-            raise RuntimeError("cannot reuse already awaited coroutine")
         return self._steps
 
     def _as_coroutine(self) -> Generator[Any, Any, Response]:

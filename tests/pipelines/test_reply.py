@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -97,6 +98,7 @@ def test_one_that_is_not_awaited_never_begins_and_says_so(front: Any) -> None:
             warnings.simplefilter("error")
             closed = front.request(ask())
             closed.close()
+            closed.close()
             with pytest.raises(RuntimeError, match="cannot reuse"):
                 await closed
             del closed
@@ -187,6 +189,25 @@ def test_what_fails_is_raised_where_it_is_awaited(front: Any) -> None:
             await front.request(ask("bad"))
 
     asyncio.run(main())
+
+
+def test_one_whose_event_loop_was_closed_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    raised: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", raised.append)
+    model = Single()
+    api = OnlineAPI(model, {}, 1, timeout=0)
+    loop = asyncio.new_event_loop()
+    tasks = [loop.create_task(get(api.request(ask()))) for get in (awaited, gathered)]
+    model.gate = asyncio.Event()
+    loop.run_until_complete(model.called.wait())
+    loop.close()
+    tasks.clear()
+    gc.collect()
+    model.gate = None
+    assert asyncio.run(api.request(ask(id="2"))).data == ["p 0"]
+    gc.collect()
+    assert not raised
+    assert (api.stats()["queued"], api.stats()["running"]) == (0, 0)
 
 
 def test_a_future_raises_even_what_a_model_may_not() -> None:
