@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,9 @@ from cacher.niels_gpt.config import ChatSettings
 if TYPE_CHECKING:
     from cacher.model import Model
     from cacher.niels_gpt.speaker import Sizes
+
+
+TOKENIZERS = ("spm.model", "tokenizer/spm.model")  # where one is looked for, from the checkpoint
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -48,6 +51,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 def ensure_checkpoint(settings: ChatSettings | None = None) -> Path:
     """Return where the checkpoint is; one that is not here is downloaded, whole or not at all.
 
+    The tokenizer that the repository has for it comes before, unless the settings name one.
+
     Args:
         settings: None: those of the environment.
 
@@ -63,22 +68,40 @@ def ensure_checkpoint(settings: ChatSettings | None = None) -> Path:
         raise ModelNotFoundError(f"{tried}, and CKPT_REPO_ID names no repository to get it from")
     where = f"{settings.CKPT_FILENAME!r} of the repository {settings.CKPT_REPO_ID!r}"
     try:
-        from huggingface_hub import hf_hub_download
+        import huggingface_hub as _  # noqa: F401
     except ImportError:
         raise ModelNotFoundError(
             f"{tried}; to download {where}: pip install 'cacher[hub]'"
         ) from None
-    target = Path(settings.CKPT_DIR, settings.CKPT_FILENAME)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".download-", dir=settings.CKPT_DIR) as folder:
-            found = hf_hub_download(
-                settings.CKPT_REPO_ID, settings.CKPT_FILENAME, local_dir=folder,
-                token=settings.HF_TOKEN or None,
-            )  # fmt: skip
-            os.replace(found, target)
+        if not settings.TOKENIZER_PATH:
+            beside = PurePosixPath(settings.CKPT_FILENAME).parent
+            for name in TOKENIZERS:
+                if _download(settings, str(beside / name), optional=True) is not None:
+                    break
+        target = _download(settings, settings.CKPT_FILENAME)
     except Exception as error:  # of the network, the hub, the disk: all of them end the same way
         raise ModelNotFoundError(f"{tried}, and {where} cannot be downloaded: {error}") from error
+    return target or path
+
+
+def _download(settings: ChatSettings, name: str, *, optional: bool = False) -> Path | None:
+    """Bring a file of the repository into its folder; None: there is no such file, and may be."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    target = Path(settings.CKPT_DIR, name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".download-", dir=settings.CKPT_DIR) as folder:
+        try:
+            found = hf_hub_download(
+                settings.CKPT_REPO_ID, name, local_dir=folder, token=settings.HF_TOKEN or None
+            )
+        except EntryNotFoundError:
+            if optional:
+                return None
+            raise
+        os.replace(found, target)
     return target
 
 

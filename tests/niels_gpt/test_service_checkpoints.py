@@ -173,33 +173,38 @@ def test_eot_ends_an_answer_and_is_not_sent(with_pieces: tuple[cacher.Model, Cha
 
 
 class Hub(BaseHTTPRequestHandler):
-    """The part of the hub that gives a file of a repository."""
+    """The part of the hub that gives files of a repository."""
 
-    content = b""
+    files: ClassVar[dict[str, bytes]] = {}
     tokens: ClassVar[set[str | None]] = set()
 
     def do_HEAD(self) -> None:
-        self._answer(b"")
+        self._answer(with_body=False)
 
     def do_GET(self) -> None:
-        self._answer(self.content)
+        self._answer(with_body=True)
 
-    def _answer(self, body: bytes) -> None:
+    def _answer(self, *, with_body: bool) -> None:
         self.tokens.add(self.headers["Authorization"])
-        there = self.path.split("?")[0] == "/someone/model/resolve/main/best.pt"
-        self.send_response(200 if there else 404)
+        name = self.path.split("?")[0].removeprefix("/someone/model/resolve/main/")
+        content = self.files.get(name)
+        self.send_response(404 if content is None else 200)
         self.send_header("X-Repo-Commit", "a" * 40)
-        self.send_header("ETag", '"b"')
-        self.send_header("Content-Length", str(len(self.content) if there else 0))
+        self.send_header("ETag", f'"{len(content or b"")}"')
+        self.send_header("Content-Length", str(len(content or b"")))
+        if content is None:
+            self.send_header("X-Error-Code", "EntryNotFound")
         self.end_headers()
-        self.wfile.write(body if there else b"")
+        if with_body:
+            self.wfile.write(content or b"")
 
     def log_message(self, *_arguments: object) -> None:
         """Say nothing."""
 
 
 def test_4_a_checkpoint_that_is_not_here_is_downloaded(tmp_path: Path) -> None:
-    Hub.content = niels.write_checkpoint(tmp_path / "there.pt", 2).read_bytes()
+    content = niels.write_checkpoint(tmp_path / "there.pt", 2).read_bytes()
+    Hub.files = {"best.pt": content}
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as hub:
         threading.Thread(target=hub.serve_forever, daemon=True).start()
         environment = {
@@ -214,5 +219,31 @@ def test_4_a_checkpoint_that_is_not_here_is_downloaded(tmp_path: Path) -> None:
         assert "Bearer secret" in Hub.tokens
         hub.shutdown()
     folder = tmp_path / "new" / "folder"
-    assert [path.name for path in folder.iterdir()] == ["best.pt"]
-    assert (folder / "best.pt").read_bytes() == Hub.content
+    assert (folder / "best.pt").read_bytes() == content
+    left = [path for path in folder.rglob("*") if path.is_file()]
+    assert left == [folder / "best.pt"]
+
+
+@pytest.mark.parametrize("place", ["spm.model", "tokenizer/spm.model"])
+def test_4_its_tokenizer_is_downloaded_with_it(tmp_path: Path, place: str) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    pieces.write_model(there / "spm.model", SIZE.V)
+    weights = niels.random_tensors(2, SIZE)
+    file = niels.write_checkpoint(there / "best.pt", 2, size=SIZE, weights=weights)
+    usr = cacher.load(file).tokenizer.chat_tokens["usr"]
+    spm = (there / "spm.model").read_bytes()
+    Hub.files = {"run/best.pt": file.read_bytes(), f"run/{place}": spm}
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as hub:
+        threading.Thread(target=hub.serve_forever, daemon=True).start()
+        environment = {
+            "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_HUB_OFFLINE": "0",
+            "HF_HOME": str(tmp_path / "home"), "CKPT_REPO_ID": "someone/model",
+            "CKPT_DIR": str(tmp_path / "new"), "CKPT_FILENAME": "run/best.pt",
+        }  # fmt: skip
+        process = Process(**environment)
+        with process as chat:
+            until(lambda: chat.http.get("/health").json()["model_ready"] or "cannot" in process.log)
+            assert chat.look()["token_ids"][0] == usr, process.log
+        hub.shutdown()
+    assert (tmp_path / "new" / "run" / place).read_bytes() == spm
