@@ -99,27 +99,4 @@ static inline cch_status pieces_open(const pieces *p, cch_tokenizer **out, cch_e
     return status;
 }
 
-/* The ids of a text as "1 2 3". */
-static inline const char *pieces_ids(const cch_tokenizer *tok, const char *text, int flags) {
-    static char shown[4000];
-    int32_t *ids = NULL;
-    size_t n = 0, at = 0;
-    static cch_error err;
-    shown[0] = '\0';
-    if (cch_tokenizer_encode(tok, text, strlen(text), flags, &ids, &n, &err) != CCH_OK) return err.message;
-    for (size_t i = 0; i < n && at < sizeof shown - 16; i++)
-        at += (size_t)snprintf(shown + at, sizeof shown - at, i ? " %d" : "%d", ids[i]);
-    cch_free(ids);
-    return shown;
-}
-
-#define CHECK_IDS(tok, flags, text, want)                                                                           \
-    do {                                                                                                            \
-        const char *got_ = pieces_ids((tok), (text), (flags));                                                      \
-        if (strcmp(got_, (want)) != 0) {                                                                            \
-            fprintf(stderr, "%s:%d: \"%s\" gave %s, expected %s\n", __FILE__, __LINE__, (text), got_, (want));      \
-            check_failures++;                                                                                       \
-        }                                                                                                           \
-    } while (0)
-
 #endif

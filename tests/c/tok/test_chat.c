@@ -2,6 +2,7 @@
 #include <sys/stat.h> /* mkdir */
 
 #include "check.h"
+#include "tok/ids.h"
 #include "tok/piecesfile.h"
 #include "tok/tokenizer.h"
 
@@ -37,7 +38,7 @@ TEST(tokens_are_found_by_their_spelling) {
     CHECK_OK(open_chat(&dir, &p, "{\"special_tokens\": {\"sys\": 2, \"eot\": 1, \"else\": \"x\"}}", &tok), err);
     CHECK(cch_tokenizer_chat_tokens(tok, ids));
     CHECK(ids[CCH_CHAT_SYS] == 2 && ids[CCH_CHAT_USR] == 4 && ids[CCH_CHAT_ASST] == 3 && ids[CCH_CHAT_EOT] == 1);
-    CHECK_IDS(tok, 0, "a<|usr|>", "0 5 4"); /* a space in front, by default */
+    CHECK_IDS(tok, "a<|usr|>", 0, "0 5 4"); /* a space in front, by default */
     cch_tokenizer_unref(tok);
     CHECK_OK(open_chat(&dir, &p, "{}", &tok), err);
     cch_tokenizer_unref(tok);
@@ -116,8 +117,8 @@ TEST(bytes) {
     size_t len;
     CHECK_OK(cch_tokenizer_new_bytes(&tok, &err), err);
     CHECK_EQ(cch_tokenizer_size(tok), 256);
-    CHECK_IDS(tok, 0, "\xC3\xA9 <|eot|>\n", "195 169 32 60 124 101 111 116 124 62 10");
-    CHECK_IDS(tok, CCH_ENCODE_ADD_SPECIALS | CCH_ENCODE_CONTINUES, "", "");
+    CHECK_IDS(tok, "\xC3\xA9 <|eot|>\n", 0, "195 169 32 60 124 101 111 116 124 62 10");
+    CHECK_IDS(tok, "", CCH_ENCODE_ADD_SPECIALS | CCH_ENCODE_CONTINUES, "");
     CHECK_OK(cch_tokenizer_decode(tok, (int32_t[]){195, 72, 195, 169, 0}, 5, true, &text, &len, &err), err);
     CHECK(len == 7 && memcmp(text, "\xEF\xBF\xBDH\xC3\xA9\0", 7) == 0);
     cch_free(text);

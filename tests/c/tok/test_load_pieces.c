@@ -1,6 +1,7 @@
 /* spm.model: what is read from it, what it encodes and decodes to, and every way it can be wrong. */
 #include "check.h"
 #include "tok/charmapfile.h"
+#include "tok/ids.h"
 #include "tok/tokenizer.h"
 
 static cch_error err;
@@ -45,12 +46,12 @@ TEST(a_chat_model) {
     CHECK_EQ(cch_tokenizer_find(tok, SP "a", 4), 267);
     CHECK(memcmp(cch_tokenizer_token_view(tok, 7 + 0xAB, &len), "<0xAB>", 6) == 0);
     for (int32_t id = 0; id < 268; id++) CHECK_EQ(cch_tokenizer_is_special(tok, id), id < 7);
-    CHECK_IDS(tok, 0, "ab  a", "266 267");
-    CHECK_IDS(tok, CCH_ENCODE_CONTINUES, " ab", "263 266");
-    CHECK_IDS(tok, CCH_ENCODE_ADD_SPECIALS, "a", "264");
-    CHECK_IDS(tok, 0, "\xC3\xA9", "202 176");
-    CHECK_IDS(tok, 0, "a<|ngpt_eot_84a5023f67d74cf29cc4001becde983c|>b", "264 6 265");
-    const char *plain = pieces_ids(tok, "<|ngpt_eot_84a5023f67d74cf29cc4001becde983c|>", CCH_ENCODE_PLAIN_SPECIALS);
+    CHECK_IDS(tok, "ab  a", 0, "266 267");
+    CHECK_IDS(tok, " ab", CCH_ENCODE_CONTINUES, "263 266");
+    CHECK_IDS(tok, "a", CCH_ENCODE_ADD_SPECIALS, "264");
+    CHECK_IDS(tok, "\xC3\xA9", 0, "202 176");
+    CHECK_IDS(tok, "a<|ngpt_eot_84a5023f67d74cf29cc4001becde983c|>b", 0, "264 6 265");
+    const char *plain = ids_of(tok, "<|ngpt_eot_84a5023f67d74cf29cc4001becde983c|>", CCH_ENCODE_PLAIN_SPECIALS);
     CHECK(strncmp(plain, "67 131 ", 7) == 0);
     cch_tokenizer_unref(tok);
 }
@@ -136,7 +137,7 @@ TEST(options) {
     put_block(&file, 2, trainer.data, trainer.n);
     put_number(&file, 4000, 7); /* unknown */
     CHECK_OK(pieces_open(&file, &tok, &err), err);
-    CHECK_IDS(tok, 0, "A" SP, "0 2 1"); /* the dummy prefix is a space, which is no piece */
+    CHECK_IDS(tok, "A" SP, 0, "0 2 1"); /* the dummy prefix is a space, which is no piece */
     TEXT(tok, "?a", 0, 2);
     TEXT(tok, "a a", 1, 2, 1, 2);
     TEXT(tok, " a", 1, 1, 2);          /* without stripping, one space at the start goes */
