@@ -19,7 +19,7 @@ TEST_BIN := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/*/test_*.
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test core ext dev test-c test-py test-isa laws parity slow crash crash-pipelines bench \
-        bench-api bench-chat bench-index bench-embed bench-semantic bench-pipelines false-hits \
+        bench-api bench-chat bench-index bench-embed bench-semantic bench-pipelines bench-tokenizers false-hits \
         lint fmt werror asan ubsan tsan fuzz fuzz-replay sdist clean
 
 help: ## this list
@@ -134,6 +134,11 @@ bench-chat: ## the chat service beside the same model in torch; writes docs/benc
 	@tools/setup.sh venv dev
 	@tools/setup.sh chat
 	@$(PY) benchmarks/chat.py
+
+bench-tokenizers: ## encoding and decoding beside tiktoken and tokenizers; writes docs/benchmarks-tokenizers.md
+	@tools/setup.sh venv dev
+	@tools/setup.sh tokenizers
+	@$(PY) benchmarks/tokenizing.py
 
 false-hits: ## how often the semantic cache is wrong, by threshold; writes into docs/semantic-cache.md
 	@tools/setup.sh venv dev

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import chat_page
-from chat_page import Cell
+from cells import Cell
 from facts import Fact
 from processes import SETTLE_S
 from serving import ROOT, Connection, Server, running, stream_text

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date
 
+from cells import Cell, cell_table
 from facts import Fact, fact_table
 from report import DOCS, machine, picture
 
@@ -24,38 +24,6 @@ What gains least: the first event of a new prompt, where both have the same matr
 ours leaves out little but the logits of all positions but the last; and what goes on past the
 window, where each step reads the whole window anew on both sides, as documented.
 """
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A measurement of both, and the bar for how many times better ours is."""
-
-    what: str
-    unit: str
-    ours: float
-    theirs: float
-    bar: float
-    is_rate: bool = True  # more is better
-
-    @property
-    def ratio(self) -> float:
-        return self.ours / self.theirs if self.is_rate else self.theirs / self.ours
-
-    @property
-    def cell(self) -> str:
-        return self.what
-
-    @property
-    def is_met(self) -> bool:
-        return self.ratio >= self.bar
-
-    @property
-    def verdict(self) -> str:
-        return "ok" if self.is_met else "missed"
-
-    def __str__(self) -> str:
-        numbers = f"{self.ours:8,.1f} {self.theirs:8,.1f} {self.unit:5}"
-        return f"{self.what:52} {numbers}  ratio {self.ratio:5.2f}  bar {self.bar:g} {self.verdict}"
 
 
 def write(cells: Sequence[Cell], beside: Cell, facts: Sequence[Fact], peer: str) -> None:
@@ -77,15 +45,11 @@ def write(cells: Sequence[Cell], beside: Cell, facts: Sequence[Fact], peer: str)
         TEXT,
         "![Ratios](benchmarks-chat.svg)",
         "",
-        "| cell | | cacher | peer | ratio | bar | |",
-        "| --- | --- | ---: | ---: | ---: | ---: | --- |",
-        *(_line(row) for row in rows),
+        *cell_table(cells, "cacher", "peer"),
         "",
         "## Many streams",
         "",
-        "| cell | | 16 streams | 1 stream | ratio | bar | |",
-        "| --- | --- | ---: | ---: | ---: | ---: | --- |",
-        _line(beside),
+        *cell_table([beside], "16 streams", "1 stream"),
         "",
         "## What is no ratio",
         "",
@@ -93,10 +57,3 @@ def write(cells: Sequence[Cell], beside: Cell, facts: Sequence[Fact], peer: str)
         "",
     ]
     (DOCS / "benchmarks-chat.md").write_text("\n".join(page))
-
-
-def _line(row: Cell) -> str:
-    return (
-        f"| {row.what} | {row.unit} | {row.ours:,.1f} | {row.theirs:,.1f} "
-        f"| {row.ratio:.2f} | {row.bar:g} | {row.verdict} |"
-    )

@@ -11,6 +11,7 @@
 #   tools/setup.sh caches            what benchmarks/semantic.py compares with besides, in build/peer-semantic
 #   tools/setup.sh pipelines         what benchmarks/pipelines.py compares with, in build/peer-pipelines
 #   tools/setup.sh chat              what benchmarks/chat.py compares with, in build/peer-chat
+#   tools/setup.sh tokenizers        what benchmarks/tokenizing.py compares with, in build/peer-tokenizers
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
@@ -144,6 +145,15 @@ chat() {
         torch==2.13.0 uvicorn==0.54.0
 }
 
+# Modules and not an environment: ours and these take turns in one process.
+tokenizers() {
+    local folder=build/peer-tokenizers
+    [ -d "$folder/tiktoken" ] && [ -d "$folder/tokenizers" ] && return
+    say "installing tiktoken and tokenizers, with which tokenizers are compared"
+    "$VENV/bin/pip" install --quiet --disable-pip-version-check --no-deps --target "$folder" \
+        regex==2026.11.15 tiktoken==0.14.0 tokenizers==0.23.3
+}
+
 case "${1:-}" in
     system) system_packages "" ;;
     venv)
@@ -157,8 +167,9 @@ case "${1:-}" in
     caches) caches ;;
     pipelines) pipelines ;;
     chat) chat ;;
+    tokenizers) tokenizers ;;
     *)
-        echo "usage: tools/setup.sh system | venv [EXTRA,...] | browser | peer | embedders | caches | pipelines | chat" >&2
+        echo "usage: tools/setup.sh system | venv [EXTRA,...] | browser | peer | embedders | caches | pipelines | chat | tokenizers" >&2
         exit 2
         ;;
 esac
