@@ -9,6 +9,8 @@ N ?= 1000
 T ?= 60
 VENV ?= .venv
 PY := $(VENV)/bin/python
+# pytest in two processes, a file of tests in one of them: most tests have one core busy, or wait.
+PYTEST := $(PY) -m pytest -q -n 2 --dist loadfile
 CFLAGS := $(shell cat tools/cflags.txt) -Icsrc $(EXTRA)
 LDLIBS := -ljson-c -lpthread -lm
 
@@ -73,7 +75,7 @@ test-c: $(TEST_BIN) ## C tests (BUILD=... EXTRA=... choose another build)
 	@for t in $(TEST_BIN); do $$t || exit 1; done
 
 test-py: ## pytest, default suite
-	@$(PY) -m pytest -q
+	@$(PYTEST)
 
 test-isa: ## C tests and Python kernel tests once per instruction set this CPU has
 	@tools/setup.sh venv dev
@@ -88,12 +90,12 @@ laws: ## N random programs against a straight-line run (N=10000)
 
 parity: ## equality with transformers and tokenizers
 	@tools/setup.sh venv dev,parity
-	@$(PY) -m pytest -q -m parity tests/parity -rP
+	@$(PYTEST) -m parity tests/parity -rP
 
 slow: ## tests that take minutes, or a browser
 	@tools/setup.sh venv dev
 	@tools/setup.sh browser
-	@$(PY) -m pytest -q -m slow --durations=12
+	@$(PYTEST) -m slow --durations=12
 
 crash: ## kill -9 the server under load, and processes that share a store, N times each: nothing acknowledged is lost
 	@tools/setup.sh venv dev

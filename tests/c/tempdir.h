@@ -27,9 +27,11 @@ static inline const char *tempdir_path(const tempdir *dir, const char *name, cha
     return dst;
 }
 
+/* A file that is there is replaced by a new one: ext4 waits for the disk when one that was emptied is closed. */
 static inline void tempdir_write(tempdir *dir, const char *name, const void *data, size_t size) {
     char path[400];
-    FILE *file = fopen(tempdir_path(dir, name, path), "wb");
+    unlink(tempdir_path(dir, name, path));
+    FILE *file = fopen(path, "wb");
     if (file == NULL || fwrite(data, 1, size, file) != size || fclose(file) != 0) perror(path), exit(1);
     for (int i = 0; i < dir->n; i++) if (strcmp(dir->names[i], name) == 0) return;
     if (dir->n == 16) fprintf(stderr, "a tempdir holds at most 16 files\n"), exit(1);

@@ -157,7 +157,7 @@ def test_a_device_that_is_not_there_stops_the_start(tmp_path: Path, dead_port: i
     ("name", "value", "shown", "reason"),
     [
         ("CACHE_DIR", "{file}", "{file}", "Not a directory"),
-        ("CACHE_DIR", "{file}/deep", "{file}/deep", "Not a directory"),
+        ("CACHE_DIR", "{file}/a", "{file}/a", "Not a directory"),
         ("CACHE_DIR", "/proc/states", "/proc/states", "cannot be opened"),
         ("STATE_STORE", "redis://ann:pw@127.0.0.1:{port}/0", "redis://***@127.0.0.1:{port}/0",
          "Connection refused"),
@@ -166,7 +166,7 @@ def test_a_device_that_is_not_there_stops_the_start(tmp_path: Path, dead_port: i
 def test_a_store_that_cannot_be_opened_stops_the_start_in_one_sentence(
     tmp_path: Path, dead_port: int, start: str, name: str, value: str, shown: str, reason: str
 ) -> None:
-    file = tmp_path / "file"
+    file = tmp_path / "f"  # messages show 100 characters of a path
     file.touch()
     value, shown = (text.format(file=file, port=dead_port) for text in (value, shown))
     with process(

@@ -82,7 +82,6 @@ def test_123_faults_tell_nothing(caplog: pytest.LogCaptureFixture) -> None:
             assert answer.headers["x-request-id"] == "fault"
             assert answer.headers["access-control-allow-origin"] == "*"
 
-    logging.getLogger("cacher").propagate = True
     go(run)
     assert "ZeroDivisionError" in caplog.text
     assert "fault" in caplog.text

@@ -211,19 +211,13 @@ def test_states_are_removed_by_age_and_number(
     [({}, "INFO"), ({"LOG_LEVEL": "ERROR"}, "ERROR"), ({"DEBUG": True}, "DEBUG")],
 )
 def test_levels_of_the_log(settings: dict[str, Any], level: str) -> None:
-    try:
-        configure_logging(Settings(**settings))
-        names = ("cacher.server", "uvicorn.error")
-        found = {logging.getLevelName(logging.getLogger(x).getEffectiveLevel()) for x in names}
-        assert found == {level}
-    finally:
-        configure_logging(Settings())
+    configure_logging(Settings(**settings))
+    names = ("cacher.server", "uvicorn.error")
+    found = {logging.getLevelName(logging.getLogger(x).getEffectiveLevel()) for x in names}
+    assert found == {level}
 
 
 def test_the_form_of_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    try:
-        configure_logging(Settings(LOG_FORMAT="%(levelname)s|%(message)s"))
-        logging.getLogger("cacher.server").warning("so")
-        assert capsys.readouterr().err == "WARNING|so\n"
-    finally:
-        configure_logging(Settings())
+    configure_logging(Settings(LOG_FORMAT="%(levelname)s|%(message)s"))
+    logging.getLogger("cacher.server").warning("so")
+    assert capsys.readouterr().err == "WARNING|so\n"
