@@ -257,7 +257,7 @@ class Engine:
         self._model._require("forward")
         length = len(state)
         if isinstance(text, str) and len(text) > LONG_TEXT:
-            text = (await self.run(state._encode, text)).tolist()
+            text = await self.run(state._encode, text)
         if text is not None:
             state._lay(text)
         laid = len(state)

@@ -157,7 +157,7 @@ class Tokenizer:
             >>> len(cacher.load("tales").tokenizer.encode("Hello world"))
             2
         """
-        return self._core.encode(text, add_special, specials, continues).tolist()
+        return self._core.encode(text, add_special, specials, continues)
 
     def decode(
         self, ids: Iterable[int] | NDArray[np.integer], *, skip_special: bool = False

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 from cacher.errors import ContextOverflowError
 
 if TYPE_CHECKING:
-    from cacher._core import Array
     from cacher._core import State as CoreState
     from cacher.model import Model
     from cacher.params import StateConfig
@@ -148,7 +147,7 @@ class Windowed:
             )
         self._core.append(ids)
 
-    def _encode(self, text: str) -> Array:
+    def _encode(self, text: str) -> list[int]:
         tokenizer = self.model.tokenizer._core
         last = self._core.tokens(max(0, len(self) - 1)).tolist()
         continues = bool(last) and not tokenizer.is_special(last[0])

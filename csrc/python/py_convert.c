@@ -103,6 +103,31 @@ static int ids_from_buffer(const cch_py_module *module, PyObject *object, cch_py
     return 1;
 }
 
+/* Lists and tuples of plain ints, of which reading runs no code.  1: done, 0: something else is among them, or an int
+ * that is no id; -1: exception. */
+static int ids_from_ints(PyObject *object, cch_py_ids *out) {
+    if (!PyList_CheckExact(object) && !PyTuple_CheckExact(object)) return 0;
+    PyObject *const *items = PySequence_Fast_ITEMS(object);
+    out->n = PySequence_Fast_GET_SIZE(object);
+    out->owned = PyMem_New(int32_t, (size_t)(out->n ? out->n : 1));
+    if (out->owned == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    int overflow = 0;
+    for (Py_ssize_t i = 0; i < out->n; i++) {
+        const long id = PyLong_CheckExact(items[i]) ? PyLong_AsLongAndOverflow(items[i], &overflow) : LONG_MAX;
+        if (overflow != 0 || id < INT32_MIN || id > INT32_MAX) {
+            PyMem_Free(out->owned);
+            out->owned = NULL;
+            return 0;
+        }
+        out->owned[i] = (int32_t)id;
+    }
+    out->ids = out->owned;
+    return 1;
+}
+
 static int ids_from_iterable(const cch_py_module *module, PyObject *object, cch_py_ids *out) {
     /* A tuple of our own: an item's __index__ may run code that changes a list under our feet. */
     PyObject *items = PySequence_Tuple(object);
@@ -129,10 +154,11 @@ int cch_py_ids_get(const cch_py_module *module, PyObject *object, cch_py_ids *ou
         PyErr_Format(PyExc_TypeError, "token ids must be integers, got %.100s", Py_TYPE(object)->tp_name);
         return -1;
     }
-    int from_buffer = ids_from_buffer(module, object, out);
-    int result = from_buffer > 0 ? 0 : from_buffer < 0 ? -1 : ids_from_iterable(module, object, out);
-    if (result < 0) cch_py_ids_release(out);
-    return result;
+    int found = ids_from_ints(object, out);
+    if (found == 0) found = ids_from_buffer(module, object, out);
+    if (found == 0) found = ids_from_iterable(module, object, out) < 0 ? -1 : 1;
+    if (found < 0) cch_py_ids_release(out);
+    return found < 0 ? -1 : 0;
 }
 
 void cch_py_ids_release(cch_py_ids *ids) {

@@ -3,7 +3,8 @@
 
 typedef struct tokenizer {
     PyObject_HEAD
-    cch_tokenizer *tok; /* owned reference */
+    cch_tokenizer *tok;  /* owned reference */
+    PyObject **numbers;  /* owned [size]: the int of each id that was given out, else NULL; NULL before the first */
 } tokenizer;
 
 typedef struct decoder {
@@ -13,8 +14,12 @@ typedef struct decoder {
 
 PyObject *cch_py_tokenizer_take(const cch_py_module *module, cch_tokenizer *tok) {
     tokenizer *self = PyObject_New(tokenizer, module->tokenizer_type);
-    if (self == NULL) cch_tokenizer_unref(tok);
-    else self->tok = tok;
+    if (self == NULL) {
+        cch_tokenizer_unref(tok);
+        return NULL;
+    }
+    self->tok = tok;
+    self->numbers = NULL;
     return (PyObject *)self;
 }
 
@@ -82,7 +87,11 @@ static PyObject *tokenizer_open_for(PyObject *type, PyObject *args) {
 
 static void tokenizer_dealloc(PyObject *object) {
     PyTypeObject *type = Py_TYPE(object);
-    cch_tokenizer_unref(((tokenizer *)object)->tok);
+    tokenizer *self = (tokenizer *)object;
+    for (int32_t id = 0; self->numbers != NULL && id < cch_tokenizer_size(self->tok); id++)
+        Py_XDECREF(self->numbers[id]);
+    PyMem_Free(self->numbers);
+    cch_tokenizer_unref(self->tok);
     PyObject_Free(object);
     Py_DECREF(type);
 }
@@ -95,6 +104,25 @@ static PyObject *ids_take(const cch_py_module *module, int32_t *ids, size_t n) {
     if (result != NULL && n > 0) memcpy(data, ids, n * sizeof *ids);
     cch_free(ids);
     return result;
+}
+
+/* New reference: a list of ids.  All lists share the ints: an id takes 8 bytes, and no time to make. */
+static PyObject *ids_list(tokenizer *self, const int32_t *ids, size_t n) {
+    PyObject *list = PyList_New((Py_ssize_t)n);
+    if (list != NULL && self->numbers == NULL) {
+        self->numbers = PyMem_Calloc((size_t)cch_tokenizer_size(self->tok), sizeof *self->numbers);
+        if (self->numbers == NULL) {
+            Py_DECREF(list);
+            return PyErr_NoMemory();
+        }
+    }
+    for (size_t i = 0; list != NULL && i < n; i++) {
+        PyObject **number = &self->numbers[ids[i]];
+        if (*number == NULL) *number = PyLong_FromLong(ids[i]);
+        if (*number == NULL) Py_CLEAR(list);
+        else PyList_SET_ITEM(list, (Py_ssize_t)i, Py_NewRef(*number));
+    }
+    return list;
 }
 
 static PyObject *tokenizer_encode(PyObject *object, PyObject *args) {
@@ -117,7 +145,10 @@ static PyObject *tokenizer_encode(PyObject *object, PyObject *args) {
     status = cch_tokenizer_encode(tok, utf8, (size_t)len, flags, &ids, &n, &err);
     Py_END_ALLOW_THREADS
     Py_DECREF(text);
-    return status == CCH_OK ? ids_take(module, ids, n) : cch_py_raise(module, status, &err);
+    if (status != CCH_OK) return cch_py_raise(module, status, &err);
+    PyObject *list = ids_list((tokenizer *)object, ids, n);
+    cch_free(ids);
+    return list;
 }
 
 static PyObject *tokenizer_encode_cut(PyObject *object, PyObject *args) {
@@ -282,7 +313,7 @@ static void decoder_dealloc(PyObject *object) {
 
 static PyMethodDef tokenizer_methods[] = {
     {"encode", tokenizer_encode, METH_VARARGS,
-     PyDoc_STR("encode(text, add_special=False, specials=True, continues=False) -> Array")},
+     PyDoc_STR("encode(text, add_special=False, specials=True, continues=False) -> list[int]")},
     {"encode_cut", tokenizer_encode_cut, METH_VARARGS,
      PyDoc_STR("encode_cut(text, limit) -> Array of at most `limit` ids, the template's among them")},
     {"decode", tokenizer_decode, METH_VARARGS, PyDoc_STR("decode(ids, skip_special=False) -> str")},

@@ -7,6 +7,7 @@
 #define REPLACEMENT "\xEF\xBF\xBD" /* U+FFFD */
 #define REPLACEMENT_LEN 3
 #define UNKNOWN_TEXT " \xE2\x81\x87 " /* what SentencePiece writes for the unknown piece */
+#define COPY_BYTES 16 /* a text up to this long is copied as so many bytes: a fixed size is one move */
 
 /* ------------------------------------------------------------------------------------------ the plan ---- */
 
@@ -161,6 +162,7 @@ cch_status cch_decode_plan_finish(cch_decode_plan *plan, const cch_tokenizer *to
         if (texts.n > UINT32_MAX) CCH_THROW(err, CCH_E_FORMAT, id, "the tokens' texts are over 4 GiB");
     }
     plan->ends[tok->size] = (uint32_t)texts.n;
+    CCH_TRY(cch_bytes_append(&texts, (char[COPY_BYTES]){0}, COPY_BYTES, err));
     plan->texts = texts.data;
     texts = (cch_bytes){0};
 done:
@@ -312,12 +314,15 @@ static cch_status push_piece(cch_decoder *dec, int32_t id, cch_error *err) {
     return cch_bytes_append(&dec->out, text, len, err);
 }
 
+static cch_status no_such_id(const cch_tokenizer *tok, int32_t id, int64_t position, cch_error *err) {
+    CCH_FAIL(err, CCH_E_TOKEN_ID, position, "token id %d is not in the vocabulary, allowed: 0..%d", id,
+             tok->n_ids - 1);
+}
+
 static cch_status push(cch_decoder *dec, int32_t id, int64_t position, cch_error *err) {
     const cch_tokenizer *tok = dec->tok;
     const cch_decode_plan *plan = &tok->decode;
-    if (id < 0 || id >= tok->n_ids)
-        CCH_FAIL(err, CCH_E_TOKEN_ID, position, "token id %d is not in the vocabulary, allowed: 0..%d", id,
-                 tok->n_ids - 1);
+    if (id < 0 || id >= tok->n_ids) return no_such_id(tok, id, position, err);
     if (id >= tok->size || tok->tokens[id].entry < 0) return CCH_OK;
     if (dec->skip_special && tok->tokens[id].skipped) return CCH_OK;
     if (plan->unigram != NULL) return push_piece(dec, id, err);
@@ -397,6 +402,49 @@ static void deinit(cch_decoder *dec) {
     cch_bytes_deinit(&dec->out);
 }
 
+/* --------------------------------------------------------------------------------------- whole texts ---- */
+
+/* The text of an id in the middle of a text: nothing for one without a token and for one that is skipped. */
+static inline const char *text_of(const cch_tokenizer *tok, int32_t id, bool skip_special, size_t *len) {
+    const cch_decode_plan *plan = &tok->decode;
+    const bool told = id < tok->size && !(skip_special && tok->tokens[id].skipped);
+    *len = told ? plan->ends[id + 1] - plan->ends[id] : 0;
+    return told ? plan->texts + plan->ends[id] : plan->texts;
+}
+
+/* Adds the bytes of all ids to `out`, whose size is known before the first is written. */
+static cch_status join_texts(const cch_tokenizer *tok, const int32_t *ids, size_t n, bool skip_special, cch_bytes *out,
+                             cch_error *err) {
+    size_t total = COPY_BYTES, len;
+    if (n > SIZE_MAX / UINT32_MAX / 2) CCH_FAIL(err, CCH_E_MEMORY, -1, "%zu ids", n); /* the sum must not overflow */
+    for (size_t i = 0; i < n; i++) {
+        if (ids[i] < 0 || ids[i] >= tok->n_ids) return no_such_id(tok, ids[i], (int64_t)i, err);
+        text_of(tok, ids[i], skip_special, &len);
+        total += len;
+    }
+    CCH_RETURN_IF(cch_bytes_reserve(out, total, err));
+    char *to = out->data + out->n;
+    for (size_t i = 0; i < n; i++) {
+        const char *text = text_of(tok, ids[i], skip_special, &len);
+        if (len <= COPY_BYTES) memcpy(to, text, COPY_BYTES);
+        else memcpy(to, text, len);
+        to += len;
+    }
+    out->n = (size_t)(to - out->data);
+    return CCH_OK;
+}
+
+/* A byte-level text is the characters that the bytes of all ids spell, whatever comes first or last: no need to go id
+ * by id. */
+static cch_status decode_bytes(cch_decoder *dec, const int32_t *ids, size_t n, cch_error *err) {
+    CCH_RETURN_IF(join_texts(dec->tok, ids, n, dec->skip_special, &dec->out, err));
+    if (cch_utf8_valid_prefix(dec->out.data, dec->out.n) == dec->out.n) return CCH_OK;
+    const cch_bytes joined = dec->joined;
+    dec->joined = dec->out;
+    dec->out = joined;
+    return emit(dec, dec->joined.data, dec->joined.n, err);
+}
+
 /* ------------------------------------------------------------------------------------- public functions ---- */
 
 cch_status cch_tokenizer_decode(const cch_tokenizer *tok, const int32_t *ids, size_t n, bool skip_special,
@@ -406,7 +454,9 @@ cch_status cch_tokenizer_decode(const cch_tokenizer *tok, const int32_t *ids, si
     *out_text = NULL;
     *out_len = 0;
     reset(&dec);
-    for (size_t i = 0; i < n; i++) CCH_TRY(push(&dec, ids[i], (int64_t)i, err));
+    if (tok->decode.bytes) CCH_TRY(decode_bytes(&dec, ids, n, err));
+    else
+        for (size_t i = 0; i < n; i++) CCH_TRY(push(&dec, ids[i], (int64_t)i, err));
     CCH_TRY(finish(&dec, err));
     CCH_TRY(cch_bytes_append(&dec.out, "", 1, err));
     *out_text = dec.out.data;

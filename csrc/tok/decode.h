@@ -1,6 +1,7 @@
 /* decode - ids to text, piece by piece.
  *
- * Whole texts are decoded by the streaming decoder, so both always agree.  A plan says what happens:
+ * Whole texts are decoded by the streaming decoder, so both always agree; but for byte-level ones (4.), whose bytes are
+ * joined at once.  A plan says what happens:
  *   1. every token's text passes the steps `before`, one by one (Replace, Strip, Metaspace, WordPiece);
  *   2. byte_fallback: a run of tokens <0xNN> becomes the text it spells when the run as a whole is UTF-8, else one
  *      U+FFFD per byte; so nothing of a run can be told before its end;
@@ -41,7 +42,7 @@ typedef struct cch_decode_plan {
     char strip_char[4];
     size_t strip_len, strip;
     const cch_unigram *unigram; /* borrowed from the tokenizer, or NULL */
-    char *texts;       /* owned: the texts of all ids after all steps */
+    char *texts;       /* owned: the texts of all ids after all steps, and some bytes more */
     uint32_t *ends;    /* owned [size + 1]: text i is [ends[i], ends[i + 1]) */
     int16_t *byte_of;  /* owned [size] with byte_fallback or unigram, else NULL: -1 or the byte the token stands for */
 } cch_decode_plan;

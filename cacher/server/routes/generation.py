@@ -153,7 +153,7 @@ async def _with_text(
         length, revision = len(state), state.revision
         text = body.text_input or ""
         if len(text) > LONG_TEXT:
-            state._lay(memoryview(await call.run(state, state._encode, text)))
+            state._lay(await call.run(state, state._encode, text))
         else:
             state._lay(text)
         try:

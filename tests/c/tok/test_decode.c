@@ -70,6 +70,17 @@ TEST(bytes_become_characters) {
     cch_tokenizer_unref(tok);
 }
 
+TEST(texts_of_any_length_are_joined) {
+    static const char file[] = "{\"decoder\": {\"type\": \"ByteLevel\"}, \"model\": {\"type\": \"BPE\", \"vocab\":"
+                               " {\"\": 0, \"fifteen letters\": 1, \"sixteen  letters\": 2, \"seventeen  letters\": 3,"
+                               " \"of a vocabulary, one that is as long as few are\": 4}, \"merges\": []}}";
+    cch_tokenizer *tok = NULL;
+    CHECK_OK(tokfile_open(file, &tok, &err), err);
+    CHECK_TEXT(tok, false, "fifteen letterssixteen  lettersseventeen  letters", 1, 2, 0, 3);
+    CHECK_TEXT(tok, false, "of a vocabulary, one that is as long as few arefifteen letters", 0, 4, 1, 0);
+    cch_tokenizer_unref(tok);
+}
+
 TEST(pieces_become_words) {
     cch_tokenizer *tok = NULL;
     CHECK_OK(tokfile_open(TOKFILE_PIECES, &tok, &err), err);
