@@ -7,7 +7,6 @@ import contextlib
 import gzip
 import hashlib
 import json
-import logging
 import signal
 import socket
 import time
