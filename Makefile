@@ -20,7 +20,7 @@ CORE_LIB := $(BUILD)/libcacher.a
 TEST_BIN := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/*/test_*.c))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test core ext dev test-c test-py test-isa laws parity slow crash crash-pipelines bench \
+.PHONY: help demo test core ext dev test-c test-py test-isa laws parity slow crash crash-pipelines bench bench-peers \
         bench-api bench-chat bench-index bench-embed bench-semantic bench-pipelines bench-tokenizers false-hits \
         lint fmt werror asan ubsan tsan fuzz fuzz-replay sdist clean
 
@@ -106,10 +106,16 @@ crash-pipelines: ## kill -9 a run of 2,000 requests through a pipeline over a ca
 	@tools/setup.sh venv dev
 	@$(PY) -m tests.crash pipelines $(N)
 
-bench: ## every ratio against transformers+torch, bandwidth and peak; writes docs/benchmarks.md
-	@tools/setup.sh venv dev,parity
-	@$(MAKE) --no-print-directory $(BUILD)/bench_kernels $(BUILD)/bench_limits
-	@$(PY) benchmarks/run.py
+bench-peers: ## beside llama.cpp, CTranslate2 and torch, and the machine's limits; writes docs/benchmarks.md
+	@tools/setup.sh venv dev
+	@tools/setup.sh engines
+	@$(MAKE) --no-print-directory -s $(BUILD)/bench_limits
+	@$(PY) benchmarks/run.py --parts peers loads tracing
+
+bench: ## start-up, forks, and matrix products beside OpenBLAS; writes docs/benchmarks.md
+	@tools/setup.sh venv dev
+	@$(MAKE) --no-print-directory $(BUILD)/bench_kernels
+	@$(PY) benchmarks/run.py --parts startup forks kernels
 
 bench-index: ## the similarity index beside the bandwidth of memory, and faiss where it is installed
 	@tools/setup.sh venv dev

@@ -109,7 +109,7 @@ def peers(python: str) -> list[Peer]:
     gguf = ROOT / "build" / "bench" / "tales.gguf"
     gguf.parent.mkdir(parents=True, exist_ok=True)
     tales = ROOT / "cacher" / "models" / "tales"
-    subprocess.run([python, ROOT / "benchmarks" / "gguf_tales.py", tales, gguf], check=True)
+    subprocess.run([python, ROOT / "benchmarks" / "gguf_model.py", tales, gguf, "f32"], check=True)
     states = tempfile.mkdtemp()
     theirs = [python, "-m", "llama_cpp.server", "--model", str(gguf), "--port", "PORT",
               "--n_threads", "2", "--n_ctx", "1024", "--verbose", "false",

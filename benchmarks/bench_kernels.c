@@ -103,7 +103,7 @@ static void bench_cell(cell *c, const char *name, size_t rows) {
     }
     for (size_t i = 0; i < N_READ_PROBES; i++) fastest = fmin(fastest, median(read[i]));
     const double t = median(ours), bandwidth = (double)PROBE_BYTES / fastest;
-    const double peak = (double)n_threads * FMA_STEPS * 16 * 32 / median(fma);
+    const double peak = (double)n_threads * PROBE_STEPS * 16 * 32 / median(fma);
     printf("%-15s %4zu x %5zu rows %3zu  %9.1f us  ratio %5.2f  bandwidth %3.0f%% of %4.1f GB/s"
            "  peak %3.0f%% of %5.1f GFLOP/s\n",
            name, c->k, c->n, rows, 1e6 * t, median(blas) / t, 100.0 * 4.0 * weights / t / bandwidth, 1e-9 * bandwidth,

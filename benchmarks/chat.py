@@ -26,6 +26,7 @@ from cells import Cell
 from facts import Fact
 from processes import SETTLE_S
 from serving import ROOT, Connection, Server, running, stream_text
+from tracing import traced_over_plain
 
 import cacher
 
@@ -223,20 +224,7 @@ def measure_trace(path: Path, rounds: int, tokens: int) -> Iterator[Fact]:
     state = model.state(config={"context_size": model.n_ctx, "store_logits": "none"})
     state.forward([300 + i for i in range(PROMPTS[1])])
 
-    def decode(trace_layer: int | None) -> tuple[float, list[int]]:
-        started = time.perf_counter()
-        stream = state.fork().stream(tokens, top_k=50, temperature=0.9, trace_layer=trace_layer)
-        made = [token.token_id for token in stream]
-        return (time.perf_counter() - started) / len(made), made
-
-    plain, traced = [], []
-    for _ in range(5 * rounds):
-        (seconds, made), (traced_seconds, traced_made) = decode(None), decode(LAYER)
-        if made != traced_made:
-            raise RuntimeError("a trace changed the tokens")
-        plain.append(seconds)
-        traced.append(traced_seconds)
-    cost = statistics.median(traced) / statistics.median(plain)
+    cost = traced_over_plain(state, LAYER, tokens, 5 * rounds)
     yield Fact("traced decoding over plain decoding", "", cost, None, TRACE_BAR)
 
 

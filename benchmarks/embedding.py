@@ -93,7 +93,7 @@ class Peak:
         assert self._process.stdout is not None
         self._process.stdin.write(f"{threads}\n")
         self._process.stdin.flush()
-        return 1e9 * float(self._process.stdout.readline().split()[1])
+        return 1e9 * float(json.loads(self._process.stdout.readline())["f32"])
 
     def close(self) -> None:
         self._process.communicate()

@@ -16,6 +16,7 @@ last line is the worst ratio to faiss of one query over 10,000 or 100,000 rows.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import subprocess
 import sys
@@ -128,7 +129,7 @@ def measured(
             for query in repeat * asked:
                 run(query)
             seconds.append((time.perf_counter() - began) / (repeat * len(asked)))
-        memory.append(1e9 * float(limits.ask(str(threads)).split()[0]))
+        memory.append(1e9 * float(json.loads(limits.ask(str(threads)))["bandwidth"]))
     ours, *theirs = (statistics.median(seconds) for seconds in times)
     return Cell(
         len(index), BLOCK if block else 1, threads, ours, theirs[0] if theirs else None,

@@ -52,20 +52,25 @@ READ_PROBE(8)
 static const cch_job read_probes[] = {read_probe_1, read_probe_2, read_probe_4, read_probe_8};
 #define N_READ_PROBES (sizeof read_probes / sizeof *read_probes)
 
-#define FMA_STEPS 200000
+#define PROBE_STEPS 200000
 
-__attribute__((target("avx512f"))) static void fma_probe(void *arg, int thread, int n_threads) {
-    __m512 acc[16];
-    const __m512 a = _mm512_set1_ps(0.999f), b = _mm512_set1_ps(0.001f);
-    (void)arg, (void)thread, (void)n_threads;
-    for (int j = 0; j < 16; j++) acc[j] = _mm512_set1_ps((float)j);
-    for (int i = 0; i < FMA_STEPS; i++) {
-#pragma GCC unroll 16
-        for (int j = 0; j < 16; j++) acc[j] = _mm512_fmadd_ps(acc[j], a, b);
+/* Sixteen chains side by side of an instruction that adds products to the register it is given. */
+#define CHAIN_PROBE(name, features, vector, start, step, sum)                                                       \
+    __attribute__((target(features))) static void name(void *arg, int thread, int n_threads) {                      \
+        vector acc[16];                                                                                             \
+        const __m512i twos = _mm512_set1_epi8(2), ones = _mm512_set1_epi16(0x3f80 /* 1 as bf16 */);                   \
+        const __m512 a = _mm512_set1_ps(0.999f), b = _mm512_set1_ps(0.001f);                                        \
+        float total = 0.0f;                                                                                         \
+        (void)arg, (void)thread, (void)n_threads, (void)twos, (void)ones, (void)a, (void)b;                        \
+        for (int j = 0; j < 16; j++) acc[j] = start;                                                                \
+        for (int i = 0; i < PROBE_STEPS; i++) {                                                                     \
+            _Pragma("GCC unroll 16") for (int j = 0; j < 16; j++) acc[j] = step;                                    \
+        }                                                                                                           \
+        for (int j = 0; j < 16; j++) total += (float)sum(acc[j]);                                                   \
+        probe_sink = total;                                                                                         \
     }
-    for (int j = 1; j < 16; j++) acc[0] = _mm512_add_ps(acc[0], acc[j]);
-    probe_sink = _mm512_reduce_add_ps(acc[0]);
-}
+CHAIN_PROBE(fma_probe, "avx512f", __m512, _mm512_set1_ps((float)j), _mm512_fmadd_ps(acc[j], a, b),
+            _mm512_reduce_add_ps)
 
 static double time_job(cch_threads *threads, cch_job job) {
     const double start = now();

@@ -8,49 +8,18 @@ import platform
 import re
 import statistics
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
+
+from peers_page import Row, sections
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 NUMBERS = DOCS / "benchmarks.json"
-PARTS = ("models", "startup", "forks", "kernels")  # of `make bench`
-TITLE = "Speed as a multiple of transformers with torch (f32, same machine, same run)"
+TITLE = "Speed as a multiple of the fastest engine with as many bits (ticks: what is wanted)"
 SERVING = "## States and streams over HTTP"  # the last section: `make bench-api` writes it
-
-
-@dataclass(frozen=True)
-class Row:
-    """One cell: tokens per second of cacher and of transformers with torch."""
-
-    model: str
-    threads: int
-    label: str
-    ours: float
-    theirs: float
-
-    @property
-    def ratio(self) -> float:
-        return self.ours / self.theirs
-
-    @property
-    def cell(self) -> str:
-        return f"{self.model}, {self.label}, {self.threads} thread{'s' * (self.threads > 1)}"
-
-
-@dataclass(frozen=True)
-class Shares:
-    """What was reached of the machine's limits: GB/s at decode B1, GFLOP/s at prefill 512."""
-
-    model: str
-    threads: int
-    read: float
-    bandwidth: float
-    multiplied: float
-    peak: float
 
 
 @dataclass(frozen=True)
@@ -86,24 +55,6 @@ def machine() -> str:
     return f"{cpu}, {cores} cores"
 
 
-def _versions() -> str:
-    names = ("torch", "transformers", "numpy")
-    return ", ".join(f"{name} {version(name)}" for name in names)
-
-
-def _table(rows: list[Row]) -> list[str]:
-    lines = [
-        "| model | threads | cell | cacher tok/s | transformers tok/s | ratio |",
-        "| --- | ---: | --- | ---: | ---: | ---: |",
-    ]
-    lines += [
-        f"| {row.model} | {row.threads} | {row.label} "
-        f"| {row.ours:,.1f} | {row.theirs:,.1f} | {row.ratio:.2f} |"
-        for row in sorted(rows, key=lambda row: row.ratio)
-    ]
-    return lines
-
-
 class Ratio(Protocol):
     """A cell, and how many times faster ours is."""
 
@@ -114,13 +65,19 @@ class Ratio(Protocol):
     def cell(self) -> str: ...
 
 
-def picture(rows: Sequence[Ratio], title: str, left: int = 300, least: float = 0.0) -> str:
-    """Return an SVG of the ratios: one bar per cell, a line at 1.
+def picture(
+    rows: Sequence[Ratio],
+    title: str,
+    left: int = 300,
+    least: float = 0.0,
+    wanted: Sequence[float] = (),
+) -> str:
+    """Return an SVG of the ratios: one bar per cell, a line at 1, a tick at the ratio wanted.
 
     Bars begin at 0; or at `least`, and are logarithmic.
     """
     bar, gap, width = 16, 6, left + 560
-    top = max(row.ratio for row in rows) * 1.08
+    top = max(*(row.ratio for row in rows), *wanted) * 1.08
 
     def long(ratio: float) -> float:
         part = math.log(max(ratio / least, 1), top / least) if least else ratio / top
@@ -135,13 +92,17 @@ def picture(rows: Sequence[Ratio], title: str, left: int = 300, least: float = 0
     ]
     for i, row in enumerate(rows):
         y = 44 + i * (bar + gap)
-        colour = "#4f8a5b" if row.ratio >= 1 else "#b5533c"
+        is_enough = row.ratio >= (wanted[i] if wanted else 1)
+        colour = "#4f8a5b" if is_enough else "#b5533c"
         parts += [
             f'<text x="{left - 8}" y="{y + 12}" text-anchor="end">{row.cell}</text>',
             f'<rect x="{left}" y="{y}" width="{long(row.ratio):.1f}" height="{bar}" '
             f'fill="{colour}"/>',
             f'<text x="{left + long(row.ratio) + 6:.1f}" y="{y + 12}">{row.ratio:.2f}</text>',
         ]
+        if wanted:
+            x = left + long(wanted[i])
+            parts.append(f'<path d="M{x:.1f} {y - 2}v{bar + 4}" stroke="#222" stroke-width="2"/>')
     x = left + long(1)
     parts.append(
         f'<line x1="{x:.1f}" y1="38" x2="{x:.1f}" y2="{height - 20}" '
@@ -149,20 +110,6 @@ def picture(rows: Sequence[Ratio], title: str, left: int = 300, least: float = 0
     )
     parts.append("</svg>")
     return "\n".join(parts) + "\n"
-
-
-def _share_table(shares: list[Shares]) -> list[str]:
-    lines = [
-        "| model | threads | decode B1 reads | of | share | prefill 512 computes | of | share |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    lines += [
-        f"| {s.model} | {s.threads} "
-        f"| {s.read:.1f} GB/s | {s.bandwidth:.1f} | {s.read / s.bandwidth:.0%} "
-        f"| {s.multiplied:.0f} GFLOP/s | {s.peak:.0f} | {s.multiplied / s.peak:.0%} |"
-        for s in shares
-    ]
-    return lines
 
 
 def _startup_table(startup: dict) -> list[str]:
@@ -187,15 +134,21 @@ def _fork_table(rows: list[dict]) -> list[str]:
     ]
 
 
-def _kernel_table(lines: list[str]) -> list[str]:
-    """Return the spread of the ratios over the shapes, for each number of threads and rows."""
-    ratios: dict[tuple[int, int], list[float]] = {}
+def _kernel_ratios(lines: list[str]) -> Iterator[tuple[int, int, float, str]]:
+    """Yield threads, rows, ratio and shape of each line."""
     threads = 0
     for line in lines:
         if found := re.search(r", (\d+) threads;", line):
             threads = int(found[1])
-        elif found := re.search(r"rows +(\d+) .* ratio +([\d.]+)", line):
-            ratios.setdefault((threads, int(found[1])), []).append(float(found[2]))
+        elif found := re.search(r"^(.*?) +\d+ x .*rows +(\d+) .* ratio +([\d.]+)", line):
+            yield threads, int(found[2]), float(found[3]), found[1]
+
+
+def _kernel_table(lines: list[str]) -> list[str]:
+    """Return the spread of the ratios over the shapes, for each number of threads and rows."""
+    ratios: dict[tuple[int, int], list[float]] = {}
+    for threads, rows, ratio, _shape in _kernel_ratios(lines):
+        ratios.setdefault((threads, rows), []).append(ratio)
     return [
         "| threads | rows | slowest shape | median shape | fastest shape |",
         "| ---: | ---: | ---: | ---: | ---: |",
@@ -253,35 +206,12 @@ def read() -> dict:
     return json.loads(NUMBERS.read_text()) if NUMBERS.exists() else {}
 
 
-def write(measured: dict) -> Row:
-    """Write docs/benchmarks.json, .md and .svg; return the row with the worst ratio."""
-    NUMBERS.write_text(json.dumps(measured, indent=1) + "\n")
-    models = measured["models"]
-    rows = [Row(**row) for row in models["rows"]]
+def _own_sections(measured: dict) -> list[str]:
+    """Return what `make bench` measured."""
+    if "kernels" not in measured:
+        return []
     kernels = measured["kernels"]["lines"]
-    (DOCS / "benchmarks.svg").write_text(picture(rows, TITLE))
-    lines = [
-        "# Benchmarks",
-        "",
-        f"Written by `make bench`. Machine: {machine()}. {_versions()}.",
-        f"Measured on {', '.join(sorted({measured[part]['measured'] for part in PARTS}))}.",
-        "",
-        "## Against transformers with torch",
-        "",
-        "Random-initialised models of real shapes, f32; the peer runs in its fastest way (a bare",
-        "loop over its cache, logits of the last token only). Engines take turns within one run;",
-        f"medians of {models['reps']}. The worst ratio comes first.",
-        "",
-        "![Ratios](benchmarks.svg)",
-        "",
-        *_table(rows),
-        "",
-        "## Against the machine's limits",
-        "",
-        "Bandwidth and arithmetic peak were probed right after the cell in every round.",
-        "",
-        *_share_table([Shares(**share) for share in models["shares"]]),
-        "",
+    return [
         "## Start-up and memory",
         "",
         *_startup_table(measured["startup"]),
@@ -305,7 +235,39 @@ def write(measured: dict) -> Row:
         "",
         "</details>",
         "",
+    ]
+
+
+def ratios(measured: dict, parts: Sequence[str]) -> Iterator[tuple[float, str]]:
+    """Yield each ratio of these parts, and its cell."""
+    if "peers" in parts:
+        for row in measured["peers"]["rows"]:
+            yield Row(**row).ratio, Row(**row).cell
+    if "kernels" in parts:
+        for threads, rows, ratio, shape in _kernel_ratios(measured["kernels"]["lines"]):
+            yield ratio, f"{shape}, {rows} rows, {threads} threads"
+
+
+def page(measured: dict) -> list[str]:
+    """Return the lines of docs/benchmarks.md."""
+    dates = sorted({found["measured"] for found in measured.values()})
+    return [
+        "# Benchmarks",
+        "",
+        f"Written by `make bench-peers` and `make bench`. Machine: {machine()}.",
+        f"Measured on {', '.join(dates)}.",
+        "",
+        *(sections(measured) if "peers" in measured else []),
+        *_own_sections(measured),
         *_serving_section(measured),
     ]
-    (DOCS / "benchmarks.md").write_text("\n".join(lines))
-    return min(rows, key=lambda row: row.ratio)
+
+
+def write(measured: dict) -> None:
+    """Write docs/benchmarks.json, .md and .svg."""
+    NUMBERS.write_text(json.dumps(measured, indent=1) + "\n")
+    (DOCS / "benchmarks.md").write_text("\n".join(page(measured)))
+    if "peers" in measured:
+        rows = sorted((Row(**row) for row in measured["peers"]["rows"]), key=lambda row: row.ratio)
+        wanted = [row.bar for row in rows]
+        (DOCS / "benchmarks.svg").write_text(picture(rows, TITLE, left=330, wanted=wanted))

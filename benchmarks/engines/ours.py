@@ -1,0 +1,52 @@
+"""cacher."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+import cacher
+from engines import Engine, Timed
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "f32": {},
+    "bf16": {"dtype": "bf16"},
+    "int8": {"dtype": "int8"},
+}
+
+
+class Cacher(Engine):
+    def __init__(self, path: str, dtype: str, threads: int) -> None:
+        self.model = cacher.load(path, threads=threads, **OPTIONS[dtype])
+        self.config = {"store_logits": "none", "temperature": 0.0}
+
+    def _fresh(self, ids: np.ndarray) -> list[cacher.State]:
+        self.model.drop_cached()
+        return [self.model.state(row.tolist(), config=self.config) for row in ids]
+
+    def logits(self, ids: np.ndarray) -> np.ndarray:
+        (state,) = self._fresh(ids[None])
+        return np.asarray(state.logits())
+
+    def prefill(self, ids: np.ndarray) -> Timed:
+        (state,) = self._fresh(ids[None])
+        started = time.perf_counter()
+        token = state.logits().argmax()
+        return Timed(time.perf_counter() - started, np.array([[token]]))
+
+    def decode(self, ids: np.ndarray, tokens: int) -> Timed:
+        states = self._fresh(ids)
+        first = self.model.generate_all(states, max_tokens=1)
+        started = time.perf_counter()
+        rest = self.model.generate_all(states, max_tokens=tokens)
+        seconds = time.perf_counter() - started
+        made = [a.token_ids + b.token_ids for a, b in zip(first, rest, strict=True)]
+        return Timed(seconds, np.array(made))
+
+    def beam(self, ids: np.ndarray, tokens: int, beams: int) -> Timed:
+        (state,) = self._fresh(ids[None])
+        started = time.perf_counter()
+        found = state.beam(num_beams=beams, max_tokens=tokens)
+        return Timed(time.perf_counter() - started, np.array([found[0].token_ids]))
