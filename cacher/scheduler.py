@@ -288,13 +288,15 @@ class Scheduler:
         except Exception as error:
             self._fail(error)
             return
+        seconds = time.perf_counter() - started
         if passes > 1:  # it may have been interrupted
             passes = max(1, ceil(len(steps) / generating))
-        self._pace.took((time.perf_counter() - started) / passes, chunk, generating, reading)
         self._counts["passes"] += passes
         by_row: dict[int, list[Step]] = {}
         for step in steps:
             by_row.setdefault(step[0], []).append(step)
+        filled = len(by_row) < len(requests)  # not all of them got something
+        self._pace.took(seconds / passes, chunk, generating, reading, filled=filled)
         for number, own in by_row.items():
             if request := self._running.get(number):
                 self._advance(request, own)

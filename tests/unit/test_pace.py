@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from cacher.pace import BURST_S, FREE_CHUNK, LEAST_CHUNK, MOST_PASSES, Pace
+import pytest
+
+from cacher.pace import BURST_S, FREE_CHUNK, LEAST_CHUNK, MOST_PASSES, STRETCH, Pace
 
 
 def simulate(pace: Pace, cost: float, passes: int) -> list[float]:
@@ -11,7 +13,7 @@ def simulate(pace: Pace, cost: float, passes: int) -> list[float]:
     for _ in range(passes):
         chunk = pace.chunk(4, 1)
         seconds = 0.01 + cost * (chunk - 4)
-        pace.took(seconds, chunk, 4, 1)
+        pace.took(seconds, chunk, 4, 1, filled=True)
         stretches.append(seconds / 0.01)
     return stretches
 
@@ -32,10 +34,32 @@ def test_the_chunk_recovers_after_a_disturbance() -> None:
     before = pace.chunk(4, 1)
     for _ in range(20):
         chunk = pace.chunk(4, 1)
-        pace.took(1.0, chunk, 4, 1)
+        pace.took(1.0, chunk, 4, 1, filled=True)
     assert pace.chunk(4, 1) <= 4 + LEAST_CHUNK
     simulate(pace, 1e-4, 200)
     assert pace.chunk(4, 1) > before / 2
+
+
+def test_the_chunk_is_learned_in_a_few_passes() -> None:
+    pace = Pace()
+    simulate(pace, 1e-4, 7)
+    assert pace.chunk(4, 1) - 4 == pytest.approx((STRETCH - 1) * 0.01 / 1e-4, abs=1)
+
+
+def test_a_pass_that_was_disturbed_changes_nothing() -> None:
+    pace = Pace()
+    simulate(pace, 1e-4, 20)
+    before = pace.chunk(4, 1)
+    pace.took(1.0, before, 4, 1, filled=True)
+    assert pace.chunk(4, 1) == pytest.approx(before, abs=1)
+    pace.took(0.01, before, 4, 1, filled=False)  # the end of a prompt, in no time
+    assert pace.chunk(4, 1) == pytest.approx(before, abs=1)
+
+
+def test_a_usual_pass_that_was_disturbed_is_not_the_measure() -> None:
+    pace = Pace()
+    pace.took(1.0, 4, 4, 0, filled=False)
+    assert max(simulate(pace, 1e-4, 100)) < 2
 
 
 def test_nobody_generating_means_large_chunks() -> None:
@@ -49,5 +73,5 @@ def test_short_passes_go_in_bursts_and_long_ones_alone() -> None:
     pace = Pace()
     assert pace.passes(1) == 1  # not known yet
     for seconds, generating in ((BURST_S / 5, 1), (BURST_S / 1000, 2), (2 * BURST_S, 64)):
-        pace.took(seconds, generating, generating, 0)
+        pace.took(seconds, generating, generating, 0, filled=False)
     assert [pace.passes(n) for n in (1, 2, 64)] == [6, MOST_PASSES, 1]
