@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,7 @@ VOCABULARIES = ROOT / "build" / "vocabularies"
 PATTERNS = {"gpt2": r50k_pat_str, "llama3": npm_vocabularies.LLAMA3_PATTERN}
 PRINTED = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]  # spell themselves
 MIXED, PART = 5_000_000, 500_000  # bytes of a text
+THREADS = 2  # of batches
 SHORT = 200  # characters of a short document
 ENCODING = {"tiktoken": 1.5, "tokenizers": 4.0}  # bars
 DECODING = {"tiktoken": 1.0, "tokenizers": 1.0}
@@ -120,6 +123,33 @@ class Vocabulary:
             lambda tokenizer: each(tokenizer.decode), peers, DECODING,
         )  # fmt: skip
 
+    def encoding_batch(self, what: str, documents: list[str]) -> Task:
+        theirs = self.tokenizers
+        peers: dict[str, Run] = {
+            "tokenizers": lambda texts: [
+                encoding.ids
+                for encoding in theirs.encode_batch_fast(texts, add_special_tokens=False)
+            ]
+        }
+        if self.tiktoken:
+            peers["tiktoken"] = partial(self.tiktoken.encode_ordinary_batch, num_threads=THREADS)
+        return Task(
+            f"encode a batch, {self.name}, {what}", documents, size(documents), self.open,
+            lambda tokenizer: partial(tokenizer.encode_batch, threads=THREADS), peers, ENCODING,
+        )  # fmt: skip
+
+    def decoding_batch(self, what: str, documents: list[str]) -> Task:
+        theirs, rows = self.tokenizers, self.open().encode_batch(documents)
+        peers: dict[str, Run] = {
+            "tokenizers": lambda rows: theirs.decode_batch(rows, skip_special_tokens=False)
+        }
+        if self.tiktoken:
+            peers["tiktoken"] = partial(self.tiktoken.decode_batch, num_threads=THREADS)
+        return Task(
+            f"decode a batch, {self.name}, {what}", rows, size(documents), self.open,
+            lambda tokenizer: partial(tokenizer.decode_batch, threads=THREADS), peers, DECODING,
+        )  # fmt: skip
+
 
 def size(documents: list[str]) -> int:
     return sum(len(text.encode()) for text in documents)
@@ -160,11 +190,14 @@ def tasks() -> Iterator[Task]:
     yield gpt2.encoding("many scripts", texts.documents(texts.scripts_text(PART, 2)))
     yield gpt2.decoding("mixed text", documents)
     yield gpt2.decoding("short documents", short_documents(mixed, PART))
+    yield gpt2.encoding_batch("mixed text", documents)
+    yield gpt2.decoding_batch("mixed text", documents)
     llama3 = Vocabulary("Llama-3", paths["llama3"], npm_vocabularies.LLAMA3_PATTERN)
     yield llama3.encoding("mixed text", documents[::5])
     yield llama3.decoding("mixed text", documents[::5])
     minilm = Vocabulary("WordPiece", hub.find("minilm") / "tokenizer.json", None)
     yield minilm.encoding("mixed text", documents[::5])
+    yield minilm.encoding_batch("mixed text", documents[::5])
     yield minilm.encoding("short documents", short_documents(mixed, PART))
 
 
@@ -175,6 +208,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="a part of the names of cells")
     parser.add_argument("--dry", action="store_true", help="write nothing into docs/")
     options = parser.parse_args()
+    os.environ["RAYON_NUM_THREADS"] = str(THREADS)  # tokenizers reads it with its first batch
     cells: list[Cell] = []
     for task in tasks():
         if options.only not in task.what:

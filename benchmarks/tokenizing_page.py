@@ -14,6 +14,9 @@ MB of text a second in one Python process, one thread, one call for each documen
 `tokenizers` `encode(..., add_special_tokens=False).ids` and `decode`. All have the same vocabulary,
 take turns in every round, and gave the same ids and texts before they were timed. Medians of
 rounds; in each round ours is opened anew, so that its word cache knows no word of the text.
+Batches are the same documents in one call, over 2 threads: `encode_batch` and `decode_batch`, of
+`tiktoken` `encode_ordinary_batch` and `decode_batch`, of `tokenizers` `encode_batch_fast` and
+`decode_batch`.
 
 Mixed text is the 5 MB on which `make parity` compares ids: half of it code and documentation of
 Python's library, a quarter sentences in 50 scripts with emoji, signs and numbers, whose words are

@@ -12,6 +12,7 @@ from cacher.errors import ParameterError
 MAX_INT32 = 2**31 - 1
 MAX_INT64 = 2**63 - 1
 MAX_UINT64 = 2**64 - 1
+MAX_THREADS = 256
 MAX_JSON_BYTES = 16 * 1024
 MAX_SHOWN = 80  # characters of a value in a message
 MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
@@ -46,6 +47,16 @@ def integer(
     if not low <= number <= high:
         raise error(f"{name} is {shown(number)}, allowed: {low} to {high}")
     return number
+
+
+def thread_count(threads: object) -> int:
+    """Return a number of threads for the core: 1 to 256, and 0 for None, one for each core.
+
+    Raises:
+        TypeError: Not an integer.
+        ParameterError: Outside the range.
+    """
+    return 0 if threads is None else integer("threads", threads, 1, MAX_THREADS)
 
 
 def inclusive(name: str, value: object, n: int, *, error: type[ParameterError]) -> range:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 import numpy as np
 
 from cacher import _core
-from cacher.checks import MAX_INT64, choice, integer, number
+from cacher.checks import MAX_INT64, choice, integer, number, thread_count
 from cacher.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 Dtype = Literal["f32", "bf16", "int8"]
 MAX_DIMENSION = 65536
-MAX_THREADS = 256
 
 
 class Match(NamedTuple):
@@ -93,7 +92,7 @@ class Index:
         self._core = _core.Index(
             integer("dimension", dimension, 1, MAX_DIMENSION),
             choice("dtype", dtype, "f32", "bf16", "int8"),
-            0 if threads is None else integer("threads", threads, 1, MAX_THREADS),
+            thread_count(threads),
         )
 
     def add(self, vectors: ArrayLike, keys: Iterable[int] | None = None) -> NDArray[np.int64]:
@@ -241,7 +240,7 @@ class Index:
             >>> mapped.search([3, 4]) == index.search([3, 4])
             True
         """
-        n_threads = 0 if threads is None else integer("threads", threads, 1, MAX_THREADS)
+        n_threads = thread_count(threads)
         index = cls.__new__(cls)
         index._core = _core.Index.open(path, n_threads)
         return index

@@ -56,6 +56,17 @@ CCH_API cch_status cch_tokenizer_encode_cut(const cch_tokenizer *tok, const char
 CCH_API cch_status cch_tokenizer_decode(const cch_tokenizer *tok, const int32_t *ids, size_t n, bool skip_special,
                                         char **out_text, size_t *out_len, cch_error *err);
 
+/* The same of many texts or rows of ids, [n] of each argument, over n_threads threads (0: one for each core that the
+ * process may use; at most 256); fewer are started where there is little to do.  What comes of each is what it gives
+ * alone, whatever the threads.
+ *   As of one; the message names the first text or row that failed, and nothing is given of the others. */
+CCH_API cch_status cch_tokenizer_encode_batch(const cch_tokenizer *tok, const char *const *texts, const size_t *lens,
+                                              size_t n, int flags, int n_threads, int32_t **out_ids, size_t *out_n,
+                                              cch_error *err);
+CCH_API cch_status cch_tokenizer_decode_batch(const cch_tokenizer *tok, const int32_t *const *rows, const size_t *lens,
+                                              size_t n, bool skip_special, int n_threads, char **out_texts,
+                                              size_t *out_lens, cch_error *err);
+
 /* Streaming decode: the concatenation of all pieces equals cch_tokenizer_decode of all ids.  Bytes of an unfinished
  * character are held back until the token that completes it; finish turns leftovers into U+FFFD.
  *   skip_special: special tokens give no text.   *out_text: view into the decoder, valid until its next call. */

@@ -167,9 +167,9 @@ void cch_py_ids_release(cch_py_ids *ids) {
     if (ids->view.obj != NULL) PyBuffer_Release(&ids->view);
 }
 
-const char *cch_py_utf8(const cch_py_module *module, PyObject *text, Py_ssize_t *out_len) {
+const char *cch_py_utf8_of(const cch_py_module *module, PyObject *text, const char *name, Py_ssize_t *out_len) {
     if (!PyUnicode_Check(text)) {
-        PyErr_Format(PyExc_TypeError, "text must be str, got %.100s", Py_TYPE(text)->tp_name);
+        PyErr_Format(PyExc_TypeError, "%s must be str, got %.100s", name, Py_TYPE(text)->tp_name);
         return NULL;
     }
     const char *utf8 = PyUnicode_AsUTF8AndSize(text, out_len);
@@ -181,12 +181,16 @@ const char *cch_py_utf8(const cch_py_module *module, PyObject *text, Py_ssize_t 
             if (!Py_UNICODE_IS_SURROGATE(c)) continue;
             err.position = i;
             snprintf(err.message, sizeof err.message,
-                     "character %lld of the text is U+%04X, half of a surrogate pair: text must be valid Unicode",
-                     (long long)i, (unsigned)c);
+                     "character %lld of %s is U+%04X, half of a surrogate pair: text must be valid Unicode",
+                     (long long)i, name, (unsigned)c);
         }
         cch_py_raise(module, CCH_E_ENCODING, &err);
     }
     return utf8;
+}
+
+const char *cch_py_utf8(const cch_py_module *module, PyObject *text, Py_ssize_t *out_len) {
+    return cch_py_utf8_of(module, text, "the text", out_len);
 }
 
 bool cch_py_range(const cch_py_module *module, const cch_state *state, int first, int n) {

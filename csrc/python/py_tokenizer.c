@@ -194,6 +194,123 @@ static PyObject *tokenizer_decode(PyObject *object, PyObject *args) {
     return result;
 }
 
+/* ------------------------------------------------------------------------------------------------ batches ---- */
+
+/* New reference: the items of a batch, held by nobody else, and memory [4][n] of their pointers and sizes, zeroed,
+ * which is freed with PyMem_Free; NULL with an exception. */
+static PyObject *batch_items(PyObject *source, const char *what, void *out_block) {
+    if (PyUnicode_Check(source) || PyBytes_Check(source)) {
+        PyErr_Format(PyExc_TypeError, "%s, got %.100s", what, Py_TYPE(source)->tp_name);
+        return NULL;
+    }
+    PyObject *items = PySequence_Tuple(source);
+    if (items == NULL) return NULL;
+    void *block = PyMem_Calloc((size_t)PyTuple_GET_SIZE(items) + 1, 4 * sizeof(void *));
+    if (block == NULL) {
+        Py_DECREF(items);
+        return PyErr_NoMemory();
+    }
+    *(void **)out_block = block;
+    return items;
+}
+
+static bool texts_get(const cch_py_module *module, PyObject *items, const char **texts, size_t *lens) {
+    char name[32];
+    for (Py_ssize_t i = 0, len = 0; i < PyTuple_GET_SIZE(items); i++) {
+        snprintf(name, sizeof name, "text %lld", (long long)i);
+        texts[i] = cch_py_utf8_of(module, PyTuple_GET_ITEM(items, i), name, &len);
+        if (texts[i] == NULL) return false;
+        lens[i] = (size_t)len;
+    }
+    return true;
+}
+
+/* New reference: a list of the n lists of ids, which are freed whatever happens. */
+static PyObject *ids_lists(tokenizer *self, int32_t **ids, const size_t *n_ids, Py_ssize_t n) {
+    PyObject *lists = PyList_New(n);
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *list = lists == NULL ? NULL : ids_list(self, ids[i], n_ids[i]);
+        cch_free(ids[i]);
+        if (list == NULL) Py_CLEAR(lists);
+        else PyList_SET_ITEM(lists, i, list);
+    }
+    return lists;
+}
+
+static PyObject *tokenizer_encode_batch(PyObject *object, PyObject *args) {
+    const cch_py_module *module = cch_py_module_of(object);
+    cch_tokenizer *tok = ((tokenizer *)object)->tok;
+    PyObject *source = NULL, *lists = NULL;
+    int add_special = 0, specials = 1, n_threads = 0;
+    const char **texts = NULL;
+    if (!PyArg_ParseTuple(args, "Oppi:encode_batch", &source, &add_special, &specials, &n_threads)) return NULL;
+    PyObject *items = batch_items(source, "texts must be a sequence of str", &texts);
+    if (items == NULL) return NULL;
+    const Py_ssize_t n = PyTuple_GET_SIZE(items);
+    size_t *lens = (size_t *)(texts + n), *n_ids = lens + n;
+    int32_t **ids = (int32_t **)(n_ids + n);
+    if (texts_get(module, items, texts, lens)) {
+        const int flags = (add_special ? CCH_ENCODE_ADD_SPECIALS : 0) | (specials ? 0 : CCH_ENCODE_PLAIN_SPECIALS);
+        cch_error err = {0};
+        cch_status status;
+        Py_BEGIN_ALLOW_THREADS
+        status = cch_tokenizer_encode_batch(tok, texts, lens, (size_t)n, flags, n_threads, ids, n_ids, &err);
+        Py_END_ALLOW_THREADS
+        lists = status == CCH_OK ? ids_lists((tokenizer *)object, ids, n_ids, n) : cch_py_raise(module, status, &err);
+    }
+    PyMem_Free(texts);
+    Py_DECREF(items);
+    return lists;
+}
+
+/* New reference: a list of the n texts, which are freed whatever happens. */
+static PyObject *texts_list(char **texts, const size_t *lens, Py_ssize_t n) {
+    PyObject *list = PyList_New(n);
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *text = list == NULL ? NULL : PyUnicode_DecodeUTF8(texts[i], (Py_ssize_t)lens[i], "strict");
+        cch_free(texts[i]);
+        if (text == NULL) Py_CLEAR(list);
+        else PyList_SET_ITEM(list, i, text);
+    }
+    return list;
+}
+
+static PyObject *tokenizer_decode_batch(PyObject *object, PyObject *args) {
+    const cch_py_module *module = cch_py_module_of(object);
+    cch_tokenizer *tok = ((tokenizer *)object)->tok;
+    PyObject *source = NULL, *list = NULL;
+    int skip_special = 0, n_threads = 0;
+    const int32_t **rows = NULL;
+    if (!PyArg_ParseTuple(args, "Opi:decode_batch", &source, &skip_special, &n_threads)) return NULL;
+    PyObject *items = batch_items(source, "rows must be a sequence of sequences of ids", &rows);
+    if (items == NULL) return NULL;
+    const Py_ssize_t n = PyTuple_GET_SIZE(items);
+    size_t *lens = (size_t *)(rows + n), *text_lens = lens + n;
+    char **texts = (char **)(text_lens + n);
+    Py_ssize_t held = 0;
+    cch_py_ids *ids = PyMem_Calloc((size_t)n + 1, sizeof *ids);
+    if (ids == NULL) PyErr_NoMemory();
+    for (; ids != NULL && held < n; held++) {
+        if (cch_py_ids_get(module, PyTuple_GET_ITEM(items, held), &ids[held]) < 0) break;
+        rows[held] = ids[held].ids;
+        lens[held] = (size_t)ids[held].n;
+    }
+    if (ids != NULL && held == n) {
+        cch_error err = {0};
+        cch_status status;
+        Py_BEGIN_ALLOW_THREADS
+        status = cch_tokenizer_decode_batch(tok, rows, lens, (size_t)n, skip_special, n_threads, texts, text_lens,
+                                            &err);
+        Py_END_ALLOW_THREADS
+        list = status == CCH_OK ? texts_list(texts, text_lens, n) : cch_py_raise(module, status, &err);
+    }
+    while (held > 0) cch_py_ids_release(&ids[--held]);
+    PyMem_Free(ids);
+    PyMem_Free(rows);
+    Py_DECREF(items);
+    return list;
+}
+
 /* The vocabulary entry as a str; entries need not be valid UTF-8 (byte tokens), then U+FFFD stands in. */
 static PyObject *tokenizer_token(PyObject *object, PyObject *arg) {
     cch_tokenizer *tok = ((tokenizer *)object)->tok;
@@ -317,6 +434,10 @@ static PyMethodDef tokenizer_methods[] = {
     {"encode_cut", tokenizer_encode_cut, METH_VARARGS,
      PyDoc_STR("encode_cut(text, limit) -> Array of at most `limit` ids, the template's among them")},
     {"decode", tokenizer_decode, METH_VARARGS, PyDoc_STR("decode(ids, skip_special=False) -> str")},
+    {"encode_batch", tokenizer_encode_batch, METH_VARARGS,
+     PyDoc_STR("encode_batch(texts, add_special, specials, threads) -> list[list[int]]; threads 0: one a core")},
+    {"decode_batch", tokenizer_decode_batch, METH_VARARGS,
+     PyDoc_STR("decode_batch(rows, skip_special, threads) -> list[str]")},
     {"decoder", tokenizer_decoder, METH_VARARGS, PyDoc_STR("decoder(skip_special=False) -> Decoder")},
     {"token", tokenizer_token, METH_O, PyDoc_STR("token(id) -> str or None")},
     {"bytes", tokenizer_bytes, METH_O, PyDoc_STR("bytes(id) -> bytes or None")},

@@ -64,6 +64,8 @@ void cch_py_ids_release(cch_py_ids *ids);
 
 /* UTF-8 of a str, valid while the str lives; NULL with EncodingError for lone surrogates, TypeError for non-strings. */
 const char *cch_py_utf8(const cch_py_module *module, PyObject *text, Py_ssize_t *out_len);
+/* The same; messages call it `name`. */
+const char *cch_py_utf8_of(const cch_py_module *module, PyObject *text, const char *name, Py_ssize_t *out_len);
 
 /* Whether the state has positions [first, first + n); else false with ParameterError.  Asked before memory is taken for
  * a result, so that a wild range takes none. */

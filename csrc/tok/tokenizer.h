@@ -2,6 +2,7 @@
  *
  *   text -> added tokens -> normalizer -> pre-tokenizer -> BPE, WordPiece or unigram -> template -> ids  (tokenizer.c)
  *   ids -> tokens -> decoder -> text                                                                     (decode.c)
+ *   many texts or rows of ids at once, over threads                                                     (batching.c)
  *   tokenizer.json, vocab.json + merges.txt, vocab.txt, spm.model -> cch_tokenizer
  *                                                       (load.c, load_parts.c, load_wordpiece.c, load_pieces.c)
  *   which tokenizer a chat model's checkpoint has, and its special tokens                                (chat.c)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cacher
-from cacher import EncodingError, FileError, TokenIdError, Tokenizer, TokenizerError
+from cacher import EncodingError, FileError, ParameterError, TokenIdError, Tokenizer, TokenizerError
 
 TEXTS = ["", " ", "Hello world", "naïve café", "日本語", "🦊🐰", "a\x00b", "\r\n\t", "e\u0301"]
 
@@ -110,3 +110,49 @@ def test_files_that_are_not_there_or_not_a_tokenizer(tmp_path: Path) -> None:
         Tokenizer.open(tmp_path)
     with pytest.raises(TypeError):
         Tokenizer.open(5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("threads", [None, 1, 2, 5])
+def test_a_batch_gives_what_each_gives_alone(tokenizer: Tokenizer, threads: int | None) -> None:
+    texts = [text * n for n in (0, 1, 7, 300, 2000) for text in ("Once upon a time", *TEXTS)]
+    texts += ["<|endoftext|>", "x" * 100_000]
+    for options in ({}, {"add_special": True}, {"specials": False}):
+        rows = tokenizer.encode_batch(iter(texts), threads=threads, **options)
+        assert rows == [tokenizer.encode(text, **options) for text in texts]
+    for skip in (False, True):
+        decoded = tokenizer.decode_batch(iter(rows), skip_special=skip, threads=threads)
+        assert decoded == [tokenizer.decode(ids, skip_special=skip) for ids in rows]
+    arrays = [np.array(ids, dtype=np.int64) for ids in rows]
+    assert tokenizer.decode_batch(arrays, threads=threads) == texts
+    assert tokenizer.encode_batch([], threads=threads) == []
+    assert tokenizer.decode_batch([], threads=threads) == []
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_batch_names_what_is_wrong(tokenizer: Tokenizer, threads: int) -> None:
+    with pytest.raises(EncodingError, match=r"character 1 of text 2 is U\+D800"):
+        tokenizer.encode_batch(["a" * 50_000, "b", "c\ud800"], threads=threads)
+    with pytest.raises(TokenIdError, match=r"row 1: token id 4096"):
+        tokenizer.decode_batch([[1] * 50_000, [1, 4096], [-1]], threads=threads)
+    for bad in ("text", b"text", ["a", 5], 5):
+        with pytest.raises(TypeError):
+            tokenizer.encode_batch(bad, threads=threads)  # type: ignore[arg-type]
+    for bad in ("12", [1, 2], [[1], "2"], [[1.5]], 5):
+        with pytest.raises(TypeError):
+            tokenizer.decode_batch(bad, threads=threads)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("threads", [0, 257, -1])
+def test_a_batch_has_a_bound_on_threads(tokenizer: Tokenizer, threads: int) -> None:
+    with pytest.raises(ParameterError, match=f"threads is {threads}"):
+        tokenizer.encode_batch(["a"], threads=threads)
+    with pytest.raises(ParameterError, match=f"threads is {threads}"):
+        tokenizer.decode_batch([[1]], threads=threads)
+
+
+def test_lists_of_ids_are_the_callers(tokenizer: Tokenizer) -> None:
+    first = tokenizer.encode("Hello world")
+    wanted = [int(str(i)) for i in first]
+    first.clear()
+    assert tokenizer.encode("Hello world") == wanted
+    assert tokenizer.decode([*wanted, True + 0]) == tokenizer.decode([*wanted, 1])
