@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import pipelines_page
+from cells import Cell
 from facts import Fact
-from pipelines_page import Cell
 from processes import Process
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -91,7 +91,7 @@ def measure_rates(rounds: int, scale: int) -> Iterator[Cell]:
                             found[what][driver.package].append(rate)
                 for what, rates in found.items():
                     ours, theirs = (statistics.median(rates[package]) for package in PYTHONS)
-                    yield Cell(what, batch, ours, theirs, BARS[what])
+                    yield Cell(f"{what}, batch {batch}", "/s", ours, theirs, BARS[what])
 
 
 def measure_waits(scale: int) -> Iterator[Fact]:

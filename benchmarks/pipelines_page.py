@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date
 
+from cells import Cell, cell_table
 from facts import Fact, fact_table
 from report import DOCS, machine, picture
 
@@ -17,37 +17,6 @@ once, but for the one that takes 5 ms for a batch, which is in a `LocalAPI` with
 Of the duplicates each prompt is asked for ten times: by ten namespaces, which share one sample, or
 by one, for which ten are bought. The worst ratio comes first.
 """
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Requests a second at a batch size: of ours, of the peer, and the bar for the ratio."""
-
-    what: str
-    batch: int
-    ours: float
-    theirs: float
-    bar: float
-
-    @property
-    def ratio(self) -> float:
-        return self.ours / self.theirs
-
-    @property
-    def cell(self) -> str:
-        return f"{self.what}, batch {self.batch}"
-
-    @property
-    def is_met(self) -> bool:
-        return self.ratio >= self.bar
-
-    @property
-    def verdict(self) -> str:
-        return "ok" if self.is_met else "missed"
-
-    def __str__(self) -> str:
-        rates = f"{self.ours:9,.0f} {self.theirs:9,.0f} a second"
-        return f"{self.cell:52} {rates}  ratio {self.ratio:5.1f}  bar {self.bar:g} {self.verdict}"
 
 
 def write(cells: Sequence[Cell], facts: Sequence[Fact], peer: str) -> None:
@@ -62,13 +31,7 @@ def write(cells: Sequence[Cell], facts: Sequence[Fact], peer: str) -> None:
         TEXT,
         "![Ratios](benchmarks-pipelines.svg)",
         "",
-        "| cell | batch | cacher /s | cachesaver /s | ratio | bar | |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
-        *(
-            f"| {row.what} | {row.batch} | {row.ours:,.0f} | {row.theirs:,.0f} "
-            f"| {row.ratio:.1f} | {row.bar:g} | {row.verdict} |"
-            for row in rows
-        ),
+        *cell_table(cells, "cacher", "cachesaver"),
         "",
         "## What is no rate",
         "",
