@@ -9,7 +9,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 
 from cacher import _core
-from cacher.checks import MAX_INT32, MAX_INT64, integer, string
+from cacher.checks import MAX_INT32, MAX_INT64, boolean, integer, string
 from cacher.encoding import Encoding
 from cacher.errors import (
     ModelMismatchError,
@@ -303,6 +303,19 @@ class Model(Encoding):
             1
         """
         self._core.set_threads(integer("threads", threads, 1, MAX_THREADS))
+
+    def set_prompt_lookup(self, on: bool) -> None:
+        """Guess ahead, or not; on at first.  Never changes a result.
+
+        What stood behind the last tokens before is computed along with them: a forward pass may
+        then give several tokens.  See docs/generation.md.
+
+        Example:
+            >>> import cacher
+            >>> model = cacher.load("tales")
+            >>> model.set_prompt_lookup(False)
+        """
+        self._core.set_prompt_lookup(boolean("on", on))
 
     def set_kv_budget(self, kv_budget: int) -> None:
         """Keep at most this many bytes of KV pages.  Never changes a result.

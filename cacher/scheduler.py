@@ -14,7 +14,6 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import suppress
-from math import ceil
 from typing import TYPE_CHECKING
 
 from cacher import _core
@@ -278,25 +277,25 @@ class Scheduler:
         requests = self._running.values()
         generating = sum(1 for request in requests if request.generates)
         reading = len(requests) - generating
-        chunk, passes = self._pace.chunk(generating, reading), 1
+        chunk, steps = self._pace.chunk(generating, reading), 1
         if not reading:
-            passes = min(self._pace.passes(generating), *(r.stride for r in requests))
+            steps = min(self._pace.passes(generating), *(r.stride for r in requests))
         top = SHOWN_TOP if any(request.streams for request in requests) else 0
-        started = time.perf_counter()
+        started, passes = time.perf_counter(), self._batch.passes
         try:
-            steps = self._batch.step(chunk, passes, top)
+            drawn = self._batch.step(chunk, steps, top)
         except Exception as error:
             self._fail(error)
             return
         seconds = time.perf_counter() - started
-        if passes > 1:  # it may have been interrupted
-            passes = max(1, ceil(len(steps) / generating))
+        passes = self._batch.passes - passes
         self._counts["passes"] += passes
         by_row: dict[int, list[Step]] = {}
-        for step in steps:
+        for step in drawn:
             by_row.setdefault(step[0], []).append(step)
         filled = len(by_row) < len(requests)  # not all of them got something
-        self._pace.took(seconds / passes, chunk, generating, reading, filled=filled)
+        if passes:  # else all was known ahead
+            self._pace.took(seconds / passes, chunk, generating, reading, filled=filled)
         for number, own in by_row.items():
             if request := self._running.get(number):
                 self._advance(request, own)

@@ -20,6 +20,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 class Cacher(Engine):
     def __init__(self, path: str, dtype: str, threads: int) -> None:
         self.model = cacher.load(path, threads=threads, **OPTIONS[dtype])
+        self.model.set_prompt_lookup(False)  # random weights repeat themselves, peers guess nothing
         self.config = {"store_logits": "none", "temperature": 0.0}
 
     def _fresh(self, ids: np.ndarray) -> list[cacher.State]:

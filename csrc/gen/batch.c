@@ -15,7 +15,8 @@ static void free_row(cch_batch_row *row) {
     if (row->state != NULL) cch_state_release(row->state);
     if (row->tape != NULL) cch_state_release(row->tape);
     cch_free(row->history);
-    cch_free(row->logits);
+    cch_lookup_deinit(&row->lookup);
+    cch_ahead_deinit(&row->ahead);
     cch_tracer_free(row->tracer);
     cch_free(row);
 }
@@ -108,9 +109,9 @@ static cch_status make_row(const cch_batch *batch, cch_state *state, cch_state *
     CCH_ZNEW(row, 1, err);
     row->sampling = *sampling;
     row->limit = limit < longest ? limit : longest;
-    CCH_NEW(row->logits, (size_t)c->vocab_size, err);
+    CCH_TRY(cch_ahead_init(&row->ahead, c->vocab_size, err));
     CCH_TRY(hold(row, state, tape, err));
-    if (sampling->repetition_penalty != 1.0f || sampling->no_repeat_ngram_size > 0)
+    if (sampling->repetition_penalty != 1.0f || sampling->no_repeat_ngram_size > 0 || batch->model->prompt_lookup)
         CCH_NEW(row->history, (tape != NULL ? (size_t)cch_state_len(tape) : 0) + (size_t)most, err);
     *out = row;
     row = NULL;
@@ -190,8 +191,8 @@ static cch_status give(cch_batch *batch, int32_t id, const float *logits, cch_er
     cch_batch_row *row;
     CCH_RETURN_IF(find_waiting(batch, id, &row, err));
     if (row->tracer != NULL) CCH_FAIL(err, CCH_E_ARGUMENT, id, "row %d is traced: the model has to run", id);
-    memcpy(row->logits, logits, (size_t)batch->model->config.vocab_size * sizeof *logits);
-    row->given = true;
+    memcpy(row->ahead.logits, logits, (size_t)batch->model->config.vocab_size * sizeof *logits);
+    row->ahead.n = 1;
     return CCH_OK;
 }
 
@@ -206,9 +207,9 @@ static cch_status trace(cch_batch *batch, int32_t id, int32_t layer, cch_error *
     const cch_config *c = &batch->model->config;
     cch_batch_row *row;
     CCH_RETURN_IF(find_waiting(batch, id, &row, err));
-    if (row->given || row->tracer != NULL)
+    if (row->ahead.n > 0 || row->tracer != NULL)
         CCH_FAIL(err, CCH_E_ARGUMENT, id, "row %d %s", id,
-                 row->given ? "has been given a prediction: there is nothing to trace" : "is traced already");
+                 row->ahead.n > 0 ? "has been given a prediction: there is nothing to trace" : "is traced already");
     if (layer < 0 || layer >= c->n_layers)
         CCH_FAIL(err, CCH_E_ARGUMENT, -1, "layer is %d, allowed: 0 to %d", layer, c->n_layers - 1);
     return cch_tracer_new(layer, c->n_heads, c->max_position_embeddings, &row->tracer, err);
@@ -283,9 +284,16 @@ static const cch_batch_row *find_drawn(const cch_batch *batch, int32_t row) {
     return NULL;
 }
 
+int64_t cch_batch_passes(const cch_batch *batch) { return batch->passes; }
+
+/* The i-th of the predictions that lie ahead of a row, or lay. */
+static float *prediction(const cch_batch *batch, const cch_batch_row *row, int32_t i) {
+    return row->ahead.logits + (size_t)i * (size_t)batch->model->config.vocab_size;
+}
+
 const float *cch_batch_logits_view(const cch_batch *batch, int32_t row) {
     const cch_batch_row *drawn = find_drawn(batch, row);
-    return drawn != NULL ? drawn->logits : NULL;
+    return drawn != NULL ? prediction(batch, drawn, drawn->ahead.last) : NULL;
 }
 
 const cch_trace *cch_batch_trace_view(const cch_batch *batch, int32_t row) {
@@ -328,10 +336,13 @@ int32_t cch_batch_top(const cch_batch *batch, int32_t row, int32_t k, int32_t *i
 /* The state that everything but the model sees. */
 static cch_state *whole(const cch_batch_row *row) { return row->tape != NULL ? row->tape : row->state; }
 
-static bool full(const cch_batch_row *row) {
+int32_t cch_batch_row_room(const cch_batch_row *row) {
     const cch_state *all = whole(row);
-    return cch_state_len(row->state) >= row->limit || cch_state_len(all) >= all->n_ctx;
+    int32_t left = all->n_ctx - cch_state_len(all), room = row->limit - cch_state_len(row->state);
+    return room < left ? room : left;
 }
+
+static bool full(const cch_batch_row *row) { return cch_batch_row_room(row) <= 0; }
 
 /* Asks of all rows that need the model, oldest first, cut to those that fit the budget together. */
 static cch_status ask_in_order(cch_batch *batch, cch_error *err) {
@@ -340,11 +351,11 @@ static cch_status ask_in_order(cch_batch *batch, cch_error *err) {
     for (size_t i = 0; i < batch->n_rows; i++) {
         cch_batch_row *row = batch->rows[i];
         int32_t len = cch_state_len(row->state);
-        row->complete = false;
         if (row->tracer != NULL) CCH_RETURN_IF(cch_tracer_begin(row->tracer, len, err));
-        if (len == 0 || row->given || (full(row) && !row->reads)) continue;
+        if (len == 0 || row->ahead.n > 0 || (full(row) && !row->reads)) continue;
         CCH_RETURN_IF(cch_state_index_pages(row->state, err));
-        batch->asks[n] = (cch_ask){.state = row->state, .upto = len, .out_first = len - 1, .dst = row->logits,
+        batch->asks[n] = (cch_ask){.state = row->state, .upto = len, .out_first = len - 1,
+                                   .dst = row->ahead.logits,
                                    .watch = row->tracer != NULL ? &row->tracer->watch : NULL};
         batch->asking[n++] = row;
     }
@@ -376,30 +387,61 @@ static void put_decoding_first(cch_batch *batch) {
     }
 }
 
-/* Brings logits of as many rows as possible up to date and lists these rows, oldest first. */
-static cch_status compute(cch_batch *batch, cch_error *err) {
+static bool is_shortage(cch_status status) { return status == CCH_E_BUDGET || status == CCH_E_MEMORY; }
+
+/* One pass for as many rows as possible. */
+static cch_status run_pass(cch_batch *batch, cch_error *err) {
     size_t rows, served = 0;
-    const float *bos;
     CCH_RETURN_IF(ask_in_order(batch, err));
     if (batch->n_asks > 0) {
         put_decoding_first(batch);
-        CCH_RETURN_IF(cch_work_pass(&batch->work, batch->asks, batch->n_asks, &rows, err));
+        cch_speculate(batch);
+        cch_status status = cch_work_pass(&batch->work, batch->asks, batch->n_asks, &rows, err);
+        if (is_shortage(status) && cch_speculate_not(batch))
+            status = cch_work_pass(&batch->work, batch->asks, batch->n_asks, &rows, err);
+        if (status != CCH_OK) cch_speculate_not(batch);
+        CCH_RETURN_IF(status);
+        batch->passes++;
     }
     for (size_t i = 0; i < batch->n_asks; i++) {
-        batch->asking[i]->n_read = batch->asks[i].reached;
-        batch->asking[i]->complete = batch->asks[i].reached == batch->asks[i].upto;
-        served += batch->asking[i]->complete;
+        cch_batch_row *row = batch->asking[i];
+        int32_t len = cch_state_len(row->state), reached = batch->asks[i].reached;
+        row->n_read = reached < len ? reached : len;
+        row->complete = reached >= len;
+        if (row->complete)
+            row->ahead.n = 1 + reached - len;
+        else
+            cch_ahead_forget(&row->ahead);
+        served += row->complete;
     }
     batch->turn = served < batch->n_asks ? batch->turn + served : 0;
+    return CCH_OK;
+}
+
+/* Nothing needs to be computed for an empty state. */
+static cch_status predict_first(cch_batch *batch, cch_batch_row *row, cch_error *err) {
+    const float *bos;
+    if (cch_state_len(row->state) > 0 || full(row) || row->ahead.n > 0) return CCH_OK;
+    CCH_RETURN_IF(cch_work_bos_logits(&batch->work, &bos, err));
+    memcpy(row->ahead.logits, bos, (size_t)batch->model->config.vocab_size * sizeof *bos);
+    row->ahead.n = 1;
+    return CCH_OK;
+}
+
+/* Lists the rows whose prediction is there, oldest first; runs a pass unless some rows still have what lies ahead. */
+static cch_status compute(cch_batch *batch, cch_error *err) {
+    bool ahead = false;
+    for (size_t i = 0; i < batch->n_rows; i++) {
+        cch_batch_row *row = batch->rows[i];
+        row->complete = false;
+        ahead |= row->ahead.scout != NULL && !full(row);
+    }
+    if (!ahead) CCH_RETURN_IF(run_pass(batch, err));
     batch->n_drawing = 0;
     for (size_t i = 0; i < batch->n_rows; i++) {
         cch_batch_row *row = batch->rows[i];
-        if (cch_state_len(row->state) == 0 && !full(row)) {
-            CCH_RETURN_IF(cch_work_bos_logits(&batch->work, &bos, err));
-            memcpy(row->logits, bos, (size_t)batch->model->config.vocab_size * sizeof *bos);
-            row->complete = true;
-        }
-        row->complete |= row->given;
+        CCH_RETURN_IF(predict_first(batch, row, err));
+        row->complete |= row->ahead.n > 0;
         if (row->complete && !row->reads) batch->drawing[batch->n_drawing++] = row;
     }
     return CCH_OK;
@@ -423,19 +465,23 @@ done:
     return status;
 }
 
+cch_status cch_batch_row_read(cch_batch_row *row, cch_error *err) {
+    cch_state *all = whole(row);
+    CCH_RETURN_IF(cch_state_index_pages(all, err));
+    for (int32_t len = cch_state_len(all); row->n_history < len; row->n_history++)
+        row->history[row->n_history] =
+            all->pages[row->n_history / CCH_PAGE_TOKENS]->tokens[row->n_history % CCH_PAGE_TOKENS];
+    return CCH_OK;
+}
+
 /* Everything that drawing and appending can need; after it nothing is short of memory. */
 static cch_status reserve(cch_batch *batch, cch_error *err) {
     int32_t top_k = batch->work.top_k > 0 ? batch->work.top_k : -1;
     for (size_t i = 0; i < batch->n_drawing; i++) {
         cch_batch_row *row = batch->drawing[i];
-        cch_state *all = whole(row);
         CCH_RETURN_IF(cch_state_reserve_push(row->state, top_k, err));
         if (row->tape != NULL) CCH_RETURN_IF(cch_state_reserve_push(row->tape, -1, err));
-        if (row->history == NULL) continue;
-        CCH_RETURN_IF(cch_state_index_pages(all, err));
-        for (int32_t len = cch_state_len(all); row->n_history < len; row->n_history++)
-            row->history[row->n_history] =
-                all->pages[row->n_history / CCH_PAGE_TOKENS]->tokens[row->n_history % CCH_PAGE_TOKENS];
+        if (row->history != NULL) CCH_RETURN_IF(cch_batch_row_read(row, err));
     }
     return reserve_scratch(batch, err);
 }
@@ -456,9 +502,9 @@ static void draw_rows(void *arg, int thread, int n_threads) {
         int32_t n_banned;
         const int32_t *banned =
             cch_model_banned(batch->model, row->sampling.step < row->sampling.min_tokens, &n_banned);
-        cch_status status = cch_sample_scratch(batch->model->kern, &batch->scratch[thread], row->logits, c->vocab_size,
-                                               &row->sampling, row->history, cch_state_len(whole(row)),
-                                               banned, n_banned,
+        cch_status status = cch_sample_scratch(batch->model->kern, &batch->scratch[thread],
+                                               prediction(batch, row, row->ahead.at), c->vocab_size, &row->sampling,
+                                               row->history, cch_state_len(whole(row)), banned, n_banned,
                                                row->tracer != NULL ? &row->tracer->trace : NULL, &row->sampled,
                                                &batch->errors[thread]);
         if (status == CCH_OK) continue;
@@ -484,8 +530,8 @@ static bool is_eos(const cch_config *c, int32_t token_id) {
     return false;
 }
 
-static void push(const cch_batch_row *row, const float *logprob) {
-    cch_state_push(row->state, row->sampled.token_id, logprob);
+static void push(cch_batch_row *row, const float *logprob) {
+    cch_ahead_push(&row->ahead, row->state, row->sampled.token_id, logprob);
     if (row->tape != NULL) cch_state_push(row->tape, row->sampled.token_id, NULL);
 }
 
@@ -508,7 +554,6 @@ static void append(cch_batch *batch, cch_step *out, size_t *out_n) {
                 push(row, batch->work.top_k > 0 ? &row->sampled.logprob : NULL);
             row->n_new++;
             row->sampling.step += row->sampling.step < INT32_MAX;
-            row->given = false;
             row->drawn = batch->step;
         }
         row->leaves = step->finish != CCH_RUNNING;

@@ -3,7 +3,8 @@
  * A step: rows that lack one token go first, then prompts in chunks, as many as the pass and the byte budget hold
  * (rows that joined earlier have the first right to KV pages, so that with a small budget they finish one after another
  * instead of evicting each other); logits; everything that the new tokens need is reserved; tokens are drawn; then,
- * with nothing left that could fail, they are appended.
+ * with nothing left that could fail, they are appended.  Where a pass has shown more of a row than its next token, the
+ * steps after it draw from that and run none (gen/speculate.h).
  *
  * Threads: one user at a time, except that cch_batch_remove, cch_batch_len and cch_batch_free may be called at any
  * time: a row that leaves during a step gets no token from it.
@@ -12,7 +13,9 @@
 #ifndef CCH_GEN_BATCH_H
 #define CCH_GEN_BATCH_H
 
+#include "gen/lookup.h"
 #include "gen/sampler.h"
+#include "gen/speculate.h"
 #include "gen/tracer.h"
 #include "gen/work.h"
 
@@ -24,17 +27,17 @@ typedef struct cch_batch_row {
     int32_t limit;          /* tokens of a full state */
     int32_t n_new;          /* tokens drawn since it joined */
     int32_t n_read;         /* leading tokens that the last pass left ready */
-    int32_t *history;       /* owned [tokens of the tape + n_ctx of the model]: the tokens, if the sampling reads them;
-                               else NULL */
+    int32_t *history;       /* owned [tokens of the tape + n_ctx of the model]: the tokens, if the sampling or guesses
+                               read them; else NULL */
     int32_t n_history;
-    float *logits;          /* owned [vocab_size] */
+    cch_lookup lookup;      /* what is guessed to follow the history */
+    cch_ahead ahead;        /* the prediction after its last token, once it is known */
     cch_tracer *tracer;     /* owned; NULL: the row is not traced */
-    uint64_t drawn;         /* the step that drew from logits */
+    uint64_t drawn;         /* the step that drew its last token */
     bool leaves;            /* asked to leave during a step */
     bool reads;             /* nothing is drawn for it */
-    bool given;             /* logits hold the prediction after its last token: nothing needs to be computed */
     cch_ask ask;            /* of the running step */
-    bool complete;          /* its logits are there: it gets a token in this step */
+    bool complete;          /* its prediction is there: it gets a token in this step */
     cch_sampled sampled;
 } cch_batch_row;
 
@@ -56,6 +59,12 @@ struct cch_batch {
     cch_error *errors;      /* owned [n_scratch] */
     int n_scratch;
     uint64_t step;
+    int64_t passes;
 };
+
+/* Brings the row's history up to date.   E_MEMORY. */
+cch_status cch_batch_row_read(cch_batch_row *row, cch_error *err);
+/* Tokens that may still be drawn. */
+int32_t cch_batch_row_room(const cch_batch_row *row);
 
 #endif

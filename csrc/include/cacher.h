@@ -190,6 +190,9 @@ CCH_API void cch_model_set_budget(cch_model *model, size_t kv_budget_bytes, bool
 /* Worker threads from now on, 1..256 (waits for a running forward pass).  E_ARGUMENT, E_BUSY (in a progress callback),
  * E_MEMORY: the old ones stay. */
 CCH_API cch_status cch_model_set_threads(cch_model *model, int32_t n_threads, cch_error *err);
+/* Whether batches guess what follows from what followed before, and compute the guesses along (prompt lookup decoding);
+ * true at first.  Never changes a result.  Any thread at any time. */
+CCH_API void cch_model_set_prompt_lookup(cch_model *model, bool on);
 /* Row `token_id` of the input embedding table, [hidden_size] f32, into dst.  E_TOKEN_ID. */
 CCH_API cch_status cch_model_embedding(const cch_model *model, int32_t token_id, float *dst, cch_error *err);
 /* Verifies the pool's invariants (counts, lists, bytes).  Waits for a running forward pass.  E_INTERNAL with the
@@ -454,13 +457,16 @@ CCH_API void cch_batch_remove(cch_batch *batch, int32_t row);
 CCH_API void cch_batch_leave(cch_batch *batch, int32_t row);
 /* One forward pass over what the rows need (at most chunk_tokens; rows that need one token go first), then one token is
  * drawn and appended for each row that is complete.  out [cch_batch_len]: one entry for each such row, *out_n of them;
- * none when a step only read prompts.
+ * none when a step only read prompts.  While predictions of some rows are known ahead, because what an earlier step
+ * guessed was right, a step draws for these rows alone and runs no pass.
  *   E_BUDGET (the oldest row alone is too long), E_ARGUMENT (nothing is left to draw for a row, or its logits are no
  *   numbers); both with the row as position: the others can go on once it is removed.   E_CANCELLED, E_MEMORY, E_BUSY.
  * On failure no token was appended. */
 CCH_API cch_status cch_batch_step(cch_batch *batch, cch_step *out, size_t *out_n, cch_error *err);
 /* Rows in the batch.  Any thread at any time. */
 CCH_API size_t cch_batch_len(const cch_batch *batch);
+/* Forward passes run by its steps.  Not during a step. */
+CCH_API int64_t cch_batch_passes(const cch_batch *batch);
 /* How many leading tokens of `row` the steps so far have found or made ready; 0 for an unknown row.  Not during a
  * step. */
 CCH_API int32_t cch_batch_read(const cch_batch *batch, int32_t row);

@@ -28,6 +28,7 @@
  *   2. A page with a successor is full.  Tokens of slots that another owner can see never change, and their scores are
  *      only added: a slot is written only when its writer is the one owner besides borrowers and the page is not known,
  *      and a slot that is in use already only when there are no borrowers either; otherwise the page is copied first.
+ *      A scout (kv/state.h) writes unused slots also where the state it was made of is an owner, too.
  *   3. 0 <= n_kv <= n_tokens <= 16, and kv == NULL implies n_kv == 0.
  *   4. A known page is full and the page before it is known, too; a cached page is known, and if it has no owner it has
  *      KV entries.  (Any other page without owner is freed at once; then its prev and its `from` lose an owner.)

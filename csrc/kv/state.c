@@ -130,10 +130,12 @@ cch_status cch_state_index_pages(cch_state *state, cch_error *err) {
     return CCH_OK;
 }
 
-/* Whether slots from `used` on of the page may be written by its one owner (invariant 2). */
-static bool writable(const cch_page *page, int32_t used) {
-    if (page->known || page->refs - page->borrowers != 1) return false;
-    return page->borrowers == 0 || used == page->n_tokens;
+/* Whether slots from `used` on of the state's tail may be written (invariant 2). */
+static bool writable(const cch_state *state, int32_t used) {
+    const cch_page *page = state->tail;
+    int32_t others = page->refs - page->borrowers - 1;
+    if (page->known || others > (state->scouts ? 1 : 0)) return false;
+    return used == page->n_tokens || (others == 0 && page->borrowers == 0);
 }
 
 /* The page behind prev that equals the state's partly used tail, filled up with ids, and is at least as ready. */
@@ -191,7 +193,7 @@ static void set_tail(cch_state *state, cch_page *next) {
 /* The tail, partly used, becomes writable: a copy takes its place where others see it. */
 static void own_tail(cch_state *state, int32_t used, cch_page **fresh) {
     cch_page *old = state->tail;
-    if (!writable(old, used)) {
+    if (!writable(state, used)) {
         cch_page *copy = pop(fresh);
         cch_page_link(state->pool, copy, old->prev, state->salt);
         memcpy(copy->tokens, old->tokens, (size_t)used * sizeof *copy->tokens);
@@ -257,8 +259,9 @@ static void discard_all(cch_page *fresh) {
     while (fresh != NULL) cch_page_discard(pop(&fresh));
 }
 
-/* The pages that extend() will take for n more tokens behind `at`, of which `used` slots are in use. */
-static cch_status make_pages(const cch_page *at, int32_t used, size_t n, cch_page **out, cch_error *err) {
+/* The pages that extend() will take for n more tokens behind a page of which `used` slots are in use: the tail, or a
+ * full one. */
+static cch_status make_pages(const cch_state *state, int32_t used, size_t n, cch_page **out, cch_error *err) {
     cch_status status = CCH_OK;
     cch_page *fresh = NULL, *page = NULL;
     size_t filled = used > 0 ? (size_t)(CCH_PAGE_TOKENS - used) : 0;
@@ -268,8 +271,8 @@ static cch_status make_pages(const cch_page *at, int32_t used, size_t n, cch_pag
         page->map_next = fresh;
         fresh = page;
     }
-    if (used > 0 && n > 0 && !writable(at, used)) {
-        CCH_TRY(cch_page_make(at->scores != NULL ? at->scores->k : -1, &page, err));
+    if (used > 0 && n > 0 && !writable(state, used)) {
+        CCH_TRY(cch_page_make(state->tail->scores != NULL ? state->tail->scores->k : -1, &page, err));
         page->map_next = fresh;
         fresh = page;
     }
@@ -289,14 +292,14 @@ cch_status cch_state_append(cch_state *state, const int32_t *ids, size_t n, cch_
     lock(state);
     CCH_TRY(check_ids(state, ids, n, err));
     at = follow(state, ids, n, &taken, &reused);
-    CCH_TRY(make_pages(at, taken > 0 ? 0 : slots_in_tail(state), n - taken, &fresh, err));
+    CCH_TRY(make_pages(state, taken > 0 ? 0 : slots_in_tail(state), n - taken, &fresh, err));
     if (taken > 0) {
         cch_page_ref(state->pool, at);
         set_tail(state, at);
         atomic_fetch_add_explicit(&state->length, (int)taken, memory_order_relaxed);
     }
     extend(state, ids + taken, n - taken, &fresh);
-    state->pool->tokens_reused += reused;
+    if (!state->scouts) state->pool->tokens_reused += reused;
 done:
     unlock(state);
     cch_state_release(state);
@@ -308,7 +311,7 @@ cch_status cch_state_reserve_push(cch_state *state, int32_t top_k, cch_error *er
     cch_page *tail = state->tail, *page = state->reserve;
     int32_t used = slots_in_tail(state), k = top_k;
     lock(state);
-    if (used > 0 && writable(tail, used)) {
+    if (used > 0 && writable(state, used)) {
         if (top_k >= 0) status = cch_scores_reserve(tail, top_k, err);
         goto done;
     }
@@ -335,6 +338,46 @@ void cch_state_push(cch_state *state, int32_t token_id, const float *logprob) {
     }
     /* A known page that took the tail's place may have no room for scores; they stay unknown until asked for. */
     if (logprob != NULL && state->tail->scores != NULL) cch_scores_set_logprob(state->tail, slot, *logprob);
+    unlock(state);
+}
+
+/* ---- scouts ---- */
+
+cch_status cch_state_scout(cch_state *state, const int32_t *ids, int32_t n, cch_state **out, cch_error *err) {
+    cch_status status = CCH_OK;
+    cch_state *scout = NULL;
+    *out = NULL;
+    CCH_TRY(make(state->model, state->pool, state->vocab_size, state->n_ctx, state, &scout, err));
+    scout->scouts = true;
+    CCH_TRY(cch_state_append(scout, ids, (size_t)n, err));
+    CCH_TRY(cch_state_index_pages(scout, err));
+    *out = scout;
+    scout = NULL;
+done:
+    cch_state_free(scout);
+    return status;
+}
+
+bool cch_state_leads(const cch_state *scout, const cch_state *state, int32_t token_id) {
+    int32_t next = cch_state_len(state);
+    if (next >= cch_state_len(scout)) return false;
+    return scout->pages[next / CCH_PAGE_TOKENS]->tokens[next % CCH_PAGE_TOKENS] == token_id;
+}
+
+void cch_state_follow(cch_state *state, const cch_state *scout, const float *logprob) {
+    int32_t at = cch_state_len(state);
+    cch_page *page = scout->pages[at / CCH_PAGE_TOKENS];
+    lock(state);
+    if (page != state->tail) {
+        cch_page_ref(state->pool, page);
+        set_tail(state, page);
+    }
+    atomic_fetch_add_explicit(&state->length, 1, memory_order_relaxed);
+    state->ready = scout->ready <= at ? scout->ready : at + 1;
+    state->epoch = scout->epoch;
+    state->scored = scout->scored <= at ? scout->scored : at + 1;
+    state->scored_k = scout->scored_k;
+    if (logprob != NULL && page->scores != NULL) cch_scores_set_logprob(page, at % CCH_PAGE_TOKENS, *logprob);
     unlock(state);
 }
 

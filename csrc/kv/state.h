@@ -35,6 +35,7 @@ struct cch_state {
     uint64_t epoch;
     int32_t scored, scored_k; /* leading tokens known to have a logprob and scored_k predictions */
     cch_page *reserve;        /* owned: for the next cch_state_push, not in the tree yet; or NULL */
+    bool scouts;              /* made by cch_state_scout */
     cch_state *all_prev, *all_next; /* list of the pool's states */
 };
 
@@ -65,6 +66,16 @@ int32_t cch_state_count_ready(cch_state *state);
 cch_status cch_state_reserve_push(cch_state *state, int32_t top_k, cch_error *err);
 /* token_id is in the vocabulary and the state is not full.  logprob: of the token, to be remembered; may be NULL. */
 void cch_state_push(cch_state *state, int32_t token_id, const float *logprob);
+
+/* A fork that holds ids [n >= 1] more, which are in the vocabulary and fit the context: what may come.  It writes them
+ * behind what `state` sees, into the same page where the two are its only owners, so that nothing is copied; they stay
+ * there unseen, and are written over.   E_MEMORY. */
+cch_status cch_state_scout(cch_state *state, const int32_t *ids, int32_t n, cch_state **out, cch_error *err);
+/* Whether the token behind `state`, of which the scout was made, is this one in the scout. */
+bool cch_state_leads(const cch_state *scout, const cch_state *state, int32_t token_id);
+/* Appends that token by going on to the scout's page, with the KV entries and scores it has.  The scout's pages are
+ * indexed.  Cannot fail.   logprob: as in cch_state_push. */
+void cch_state_follow(cch_state *state, const cch_state *scout, const float *logprob);
 
 /* Drops the KV entries of all pages of the state.  Only under the model's run lock.   E_MEMORY. */
 cch_status cch_state_drop_kv(cch_state *state, cch_error *err);

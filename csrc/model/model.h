@@ -40,6 +40,7 @@ struct cch_model {
     float *bos_logits;               /* owned: logits after a lone BOS, made by gen/work when first needed; or NULL */
     char fingerprint[65];
     char warning[CCH_MODEL_WARNING]; /* what is odd about its files, or "" */
+    atomic_bool prompt_lookup;       /* batches guess ahead (gen/speculate.h) */
     atomic_llong tokens_computed, forwards;
 };
 

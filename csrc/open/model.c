@@ -227,6 +227,7 @@ cch_status cch_model_open(const char *path, const cch_model_options *options, cc
         return status;
     }
     atomic_init(&m->refs, 1);
+    atomic_init(&m->prompt_lookup, true);
     CCH_TRY(open_parts(path, options, m, err));
     *out = m;
     m = NULL;
@@ -295,6 +296,8 @@ cch_status cch_model_embedding(const cch_model *model, int32_t token_id, float *
 void cch_model_set_budget(cch_model *model, size_t kv_budget_bytes, bool drop_cached) {
     cch_pool_set_budget(model->pool, kv_budget_bytes == 0 ? DEFAULT_BUDGET : kv_budget_bytes, drop_cached);
 }
+
+void cch_model_set_prompt_lookup(cch_model *model, bool on) { atomic_store(&model->prompt_lookup, on); }
 
 cch_status cch_model_set_threads(cch_model *model, int32_t n_threads, cch_error *err) {
     cch_threads *threads = NULL, *old = NULL;

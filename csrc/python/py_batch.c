@@ -7,7 +7,7 @@
 
 #include <stdatomic.h>
 
-enum { MOST_PASSES = 64, MOST_TOP = 20 };
+enum { MOST_STEPS = 64, MOST_TOP = 20 };
 
 typedef struct batch {
     cch_py_owned owned;
@@ -135,16 +135,17 @@ static void take_trace(const cch_trace *trace, entry *e) {
     if (e->attention != NULL) memcpy(e->attention, trace->attention, bytes);
 }
 
-/* Up to n_passes of them into entries [n_passes * rows]: until a row has left or still has something to read, or
- * somebody interrupts.  A failure after the first pass is left to the next call, which meets it again. */
-static cch_status run(batch *self, int n_passes, int k, cch_step *steps, entry *entries, size_t *out_n,
+/* Up to n_steps of them into entries [n_steps * rows]: until a row has left or still has something to read, or
+ * somebody interrupts.  A failure after the first step is left to the next call, which meets it again. */
+static cch_status run(batch *self, int n_steps, int k, cch_step *steps, entry *entries, size_t *out_n,
                       cch_error *err) {
     bool again = true;
-    for (int pass = 0; pass < n_passes && again; pass++) {
+    for (int step = 0; step < n_steps && again; step++) {
         size_t n = 0;
+        int64_t passes = cch_batch_passes(self->batch);
         cch_status status = cch_batch_step(self->batch, steps, &n, err);
-        if (status != CCH_OK) return pass > 0 ? CCH_OK : status;
-        again = n == cch_batch_len(self->batch);
+        if (status != CCH_OK) return step > 0 ? CCH_OK : status;
+        again = n == cch_batch_len(self->batch) || cch_batch_passes(self->batch) == passes;
         for (size_t i = 0; i < n; i++) {
             entry *e = &entries[(*out_n)++];
             e->step = steps[i];
@@ -215,15 +216,15 @@ static bool in_range(PyObject *object, const char *name, int value, int least, i
 
 static PyObject *batch_step(PyObject *object, PyObject *args) {
     batch *self = (batch *)object;
-    int chunk_tokens = 0, passes = 1, top = 0;
-    if (!PyArg_ParseTuple(args, "|iii:step", &chunk_tokens, &passes, &top) || refuse_while_stepping(self)) return NULL;
-    if (!in_range(object, "passes", passes, 1, MOST_PASSES) || !in_range(object, "top", top, 0, MOST_TOP)) return NULL;
+    int chunk_tokens = 0, n_steps = 1, top = 0;
+    if (!PyArg_ParseTuple(args, "|iii:step", &chunk_tokens, &n_steps, &top) || refuse_while_stepping(self)) return NULL;
+    if (!in_range(object, "steps", n_steps, 1, MOST_STEPS) || !in_range(object, "top", top, 0, MOST_TOP)) return NULL;
     cch_error err = {0};
     if (chunk_tokens != 0 && cch_batch_set_chunk(self->batch, chunk_tokens, &err) != CCH_OK)
         return cch_py_raise(cch_py_module_of(object), err.code, &err);
     size_t rows = cch_batch_len(self->batch) + 1, n = 0;
     cch_step *steps = PyMem_New(cch_step, rows);
-    entry *entries = PyMem_New(entry, rows * (size_t)passes);
+    entry *entries = PyMem_New(entry, rows * (size_t)n_steps);
     PyObject *list = NULL;
     if (steps == NULL || entries == NULL) {
         PyErr_NoMemory();
@@ -231,7 +232,7 @@ static PyObject *batch_step(PyObject *object, PyObject *args) {
         cch_py_call call;
         self->stepping = true;
         cch_py_call_begin(&call, &self->cancel, NULL);
-        cch_status status = run(self, passes, top, steps, entries, &n, &err);
+        cch_status status = run(self, n_steps, top, steps, entries, &n, &err);
         bool ok = cch_py_call_end(&call, cch_py_module_of(object), status, &err);
         self->stepping = false;
         cch_batch_remove(self->batch, -1); /* those that were only marked */
@@ -248,6 +249,12 @@ static PyObject *batch_read(PyObject *object, PyObject *args) {
     int row = 0;
     if (!PyArg_ParseTuple(args, "i:read", &row) || refuse_while_stepping(self)) return NULL;
     return PyLong_FromLong(cch_batch_read(self->batch, row));
+}
+
+static PyObject *batch_passes(PyObject *object, void *unused) {
+    (void)unused;
+    batch *self = (batch *)object;
+    return refuse_while_stepping(self) ? NULL : PyLong_FromLongLong(cch_batch_passes(self->batch));
 }
 
 static PyObject *batch_logits(PyObject *object, PyObject *args) {
@@ -279,8 +286,8 @@ static PyMethodDef batch_methods[] = {
     {"give", batch_give, METH_VARARGS, PyDoc_STR("give(row, logits): of an earlier call, to draw from first")},
     {"remove", batch_remove, METH_VARARGS, PyDoc_STR("remove(row)")},
     {"step", batch_step, METH_VARARGS,
-     PyDoc_STR("step(chunk_tokens=0, passes=1, top=0) -> [(row, finish, position, token_id, probability, logprob, "
-               "entropy, ((id, logprob), ...), trace)]: several passes while all rows draw; the top likeliest at a "
+     PyDoc_STR("step(chunk_tokens=0, steps=1, top=0) -> [(row, finish, position, token_id, probability, logprob, "
+               "entropy, ((id, logprob), ...), trace)]: several steps while all rows draw; the top likeliest at a "
                "position; trace: (entropy, ((id, probability), ...), attention Array [heads, keys]) or None")},
     {"interrupt", batch_interrupt, METH_NOARGS,
      PyDoc_STR("interrupt(): the step of another thread, or the next, ends after the pass it is in")},
@@ -289,11 +296,17 @@ static PyMethodDef batch_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static PyGetSetDef batch_getset[] = {
+    {"passes", batch_passes, NULL, PyDoc_STR("forward passes run by its steps"), NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 static PyType_Slot batch_slots[] = {
     {Py_tp_new, batch_new},
     {Py_tp_dealloc, batch_dealloc},
     {Py_tp_getattro, cch_py_owned_getattro},
     {Py_tp_methods, batch_methods},
+    {Py_tp_getset, batch_getset},
     {Py_sq_length, batch_length},
     {Py_tp_doc, PyDoc_STR("Batch(model, max_rows=0, chunk_tokens=0, store_top_k=0): continuous batching.")},
     {0, NULL},

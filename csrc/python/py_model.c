@@ -233,6 +233,13 @@ static PyObject *model_set_threads(PyObject *object, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+static PyObject *model_set_prompt_lookup(PyObject *object, PyObject *args) {
+    int on = 0;
+    if (!PyArg_ParseTuple(args, "p:set_prompt_lookup", &on)) return NULL;
+    cch_model_set_prompt_lookup(((cch_py_model *)object)->model, on);
+    Py_RETURN_NONE;
+}
+
 static PyObject *model_set_budget(PyObject *object, PyObject *args) {
     cch_model *model = ((cch_py_model *)object)->model;
     Py_ssize_t bytes = 0;
@@ -291,6 +298,7 @@ static PyMethodDef model_methods[] = {
      PyDoc_STR("embed(ids, lengths, chunk_tokens=0, progress=None) -> Array [texts, hidden_size], unit rows")},
     {"embed_tokens", cch_py_model_embed_tokens, METH_O, PyDoc_STR("embed_tokens(ids) -> Array [ids, hidden_size]")},
     {"set_threads", model_set_threads, METH_VARARGS, PyDoc_STR("set_threads(n)")},
+    {"set_prompt_lookup", model_set_prompt_lookup, METH_VARARGS, PyDoc_STR("set_prompt_lookup(on)")},
     {"set_budget", model_set_budget, METH_VARARGS, PyDoc_STR("set_budget(bytes, drop_cached=False)")},
     {"embedding", model_embedding, METH_O, PyDoc_STR("embedding(token_id) -> Array [hidden_size]")},
     {"check", model_check, METH_NOARGS, PyDoc_STR("check(): verify the page pool's invariants")},

@@ -47,6 +47,26 @@ static void push_random(naive *row) {
     row->tokens[row->n++] = token;
 }
 
+/* A scout of random tokens, of which the state follows some. */
+static void scout_random(naive *row) {
+    cch_error err;
+    cch_state *scout = NULL;
+    int32_t ids[40], n = 1 + (int32_t)draw(40), steps = (int32_t)draw((uint32_t)n + 1);
+    float logprob = -2.5f;
+    if (row->n + n > 300) return;
+    for (int32_t i = 0; i < n; i++) ids[i] = (int32_t)draw(2);
+    CHECK_OK(cch_state_scout(row->state, ids, n, &scout, &err), err);
+    CHECK_EQ(cch_state_len(row->state), row->n);
+    for (int32_t i = 0; i < steps; i++) {
+        CHECK(cch_state_leads(scout, row->state, ids[i]) && !cch_state_leads(scout, row->state, 1 - ids[i]));
+        cch_state_follow(row->state, scout, draw(2) ? &logprob : NULL);
+        row->tokens[row->n++] = ids[i];
+    }
+    if (steps == n) CHECK(!cch_state_leads(scout, row->state, 0) && !cch_state_leads(scout, row->state, 1));
+    CHECK_OK(cch_state_check(scout, &err), err);
+    cch_state_free(scout);
+}
+
 static void run_program(cch_model *model, int n_ops) {
     enum { ROWS = 6 };
     static naive rows[ROWS];
@@ -58,10 +78,11 @@ static void run_program(cch_model *model, int n_ops) {
             row->n = 0;
             row->state = toy_state(model);
         }
-        switch (draw(9)) {
+        switch (draw(10)) {
         case 0:
         case 1: append_random(row); break;
         case 2: push_random(row); break;
+        case 9: scout_random(row); break;
         case 3: {
             int32_t len = draw(3) ? row->n - (int32_t)draw(4) : (int32_t)draw((uint32_t)row->n + 1);
             if (len < 0) len = 0;
@@ -216,6 +237,33 @@ TEST(a_fork_that_diverges_copies_one_page_once) {
     cch_state_free(a);
     cch_state_free(b);
     cch_state_free(c);
+    toy_close(&model);
+}
+
+TEST(a_scout_writes_behind_its_state_and_copies_nothing) {
+    const int32_t ids[] = {1, 2, 3, 4, 5, 6, 0, 2, 1};
+    cch_error err;
+    cch_model model;
+    toy_open(&model, 100);
+    cch_state *state = toy_state(&model), *scout = NULL, *fork = NULL;
+    CHECK_OK(cch_state_append(state, ids, 5, &err), err);
+    CHECK_OK(cch_state_scout(state, ids, 3, &scout, &err), err);
+    CHECK(scout->tail == state->tail);
+    CHECK_EQ(state->tail->n_tokens, 8);
+    cch_state_follow(state, scout, NULL);
+    CHECK_EQ(cch_state_len(state), 6);
+    cch_state_free(scout);
+    cch_page *tail = state->tail;
+    CHECK_OK(cch_state_append(state, ids + 7, 1, &err), err); /* over what the scout had guessed */
+    CHECK(state->tail == tail);
+    CHECK_EQ(tail->n_tokens, 7);
+    CHECK_OK(cch_state_fork(state, &fork, &err), err);
+    CHECK_OK(cch_state_scout(state, ids, 3, &scout, &err), err);
+    CHECK(scout->tail != state->tail); /* a third owner */
+    CHECK_EQ(tail->n_tokens, 7);
+    cch_state_free(scout);
+    cch_state_free(fork);
+    cch_state_free(state);
     toy_close(&model);
 }
 
