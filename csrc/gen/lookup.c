@@ -70,12 +70,12 @@ void cch_lookup_see(cch_lookup *lookup, const int32_t *history, int32_t n, int32
     lookup->n_seen = n;
 }
 
-int32_t cch_lookup_length(const cch_lookup *lookup, int32_t n_rows, int32_t max_rows) {
-    const int32_t rows = max_rows < CCH_LOOKUP_ROWS ? max_rows : CCH_LOOKUP_ROWS, most = rows / n_rows - 1;
+int32_t cch_lookup_length(const cch_lookup *lookup, int32_t n_rows, int32_t rows) {
+    int32_t most = rows / n_rows - 1, length = 0;
     int64_t right = lookup->rate;
-    int32_t length = 0;
     if (lookup->source == 0) return 0;
-    for (; length < most && right * CCH_LOOKUP_ROWS > (int64_t)n_rows * CCH_LOOKUP_ONE; length++)
+    if (most > CCH_LOOKUP_MOST) most = CCH_LOOKUP_MOST;
+    for (; length < most && right * rows > (int64_t)n_rows * CCH_LOOKUP_ONE; length++)
         right = right * lookup->rate / CCH_LOOKUP_ONE;
     return length;
 }

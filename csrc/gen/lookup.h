@@ -10,11 +10,11 @@
  * right, the source moves on with the text, and may run into it.  A table holds, for each hash of 3 or 2 tokens, the
  * latest place behind them: constant time per token, and a hit is confirmed by comparing tokens.
  *
- * How many guesses a pass is worth (cch_lookup_length).  Weights are read once for all rows of a pass, so up to
- * CCH_LOOKUP_ROWS rows cost little more than one; each takes about 1 / CCH_LOOKUP_ROWS of a pass.  The i-th guess is
- * right with probability rate^i, where rate is a moving average over the tokens that could be guessed, whether they
- * were or not: watching costs nothing, and text without repeats never makes a pass larger.  No clock is read, and no
- * result depends on a guess: gen/batch.c draws each token from the logits that plain decoding would see.
+ * How many guesses a pass is worth (cch_lookup_length).  Weights are read once for all rows of a pass: up to some number
+ * of rows it costs little more than with one, and a row more about one part in that many.  The i-th guess is right with
+ * probability rate^i, where rate is a moving average over the tokens that could be guessed, whether they were or not:
+ * watching costs nothing, and text without repeats never makes a pass larger.  No clock is read, and no result depends
+ * on a guess: gen/batch.c draws each token from the logits that plain decoding would see.
  *
  * Source: Saxena, "Prompt lookup decoding", 2023; the verification is that of Leviathan et al., arXiv:2211.17192, for a
  * draft of probability one, where equal random numbers make "accepted" mean "equal".
@@ -25,7 +25,7 @@
 
 #include "base/status.h"
 
-#define CCH_LOOKUP_ROWS 12 /* of a pass, guesses included: two tiles of six */
+#define CCH_LOOKUP_MOST 11 /* guesses of a row in a pass */
 #define CCH_LOOKUP_ONE 65536 /* the rate of one who is always right */
 
 typedef struct cch_lookup {
@@ -45,8 +45,9 @@ cch_status cch_lookup_reserve(cch_lookup *lookup, const int32_t *history, int32_
  * on were drawn: they tell how good it guesses. */
 void cch_lookup_see(cch_lookup *lookup, const int32_t *history, int32_t n, int32_t drawn);
 
-/* How many tokens are worth guessing when n_rows >= 1 states draw together and a pass has at most max_rows rows. */
-int32_t cch_lookup_length(const cch_lookup *lookup, int32_t n_rows, int32_t max_rows);
+/* How many tokens, CCH_LOOKUP_MOST at most, are worth guessing when n_rows >= 1 states draw together and `rows` rows
+ * cost little more than one. */
+int32_t cch_lookup_length(const cch_lookup *lookup, int32_t n_rows, int32_t rows);
 
 /* The guesses for the tokens behind the n_seen >= 1 of history: dst [n]; with a source only. */
 void cch_lookup_guess(const cch_lookup *lookup, const int32_t *history, int32_t n, int32_t *dst);

@@ -2,6 +2,9 @@
 
 #include "gen/batch.h"
 
+enum { ROWS = 12, CACHED_ROWS = 6 }; /* of a pass that cost little more than one: two tiles of the kernels, or one */
+static const size_t CACHE_BYTES = 64u << 20; /* smaller weights may stay in caches: then a row costs more of a pass */
+
 /* ---- what is known ahead ---- */
 
 /* What was known is lost, but not on failure. */
@@ -56,12 +59,14 @@ static int32_t until_eos(const cch_config *c, const int32_t *ids, int32_t n) {
 /* Lets the ask reach as far as guesses are worth it. */
 static cch_status guess(const cch_batch *batch, cch_batch_row *row, cch_ask *ask) {
     const cch_config *c = &batch->model->config;
-    int32_t ids[CCH_LOOKUP_ROWS];
+    int32_t ids[CCH_LOOKUP_MOST];
     if (row->history == NULL || row->reads || row->tracer != NULL) return CCH_OK;
     CCH_RETURN_IF(cch_batch_row_read(row, NULL));
     CCH_RETURN_IF(cch_lookup_reserve(&row->lookup, row->history, row->n_history, NULL));
     cch_lookup_see(&row->lookup, row->history, row->n_history, row->n_history - row->n_new);
-    int32_t n = cch_lookup_length(&row->lookup, (int32_t)batch->n_asks, batch->work.chunk_tokens);
+    int32_t rows = batch->model->weights.bytes < CACHE_BYTES ? CACHED_ROWS : ROWS;
+    if (rows > batch->work.chunk_tokens) rows = batch->work.chunk_tokens;
+    int32_t n = cch_lookup_length(&row->lookup, (int32_t)batch->n_asks, rows);
     int32_t room = cch_batch_row_room(row) - 1; /* the last token is drawn, not guessed */
     if (n > room) n = room;
     if (n < 1) return CCH_OK;

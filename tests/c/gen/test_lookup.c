@@ -69,18 +69,20 @@ TEST(a_table_that_grows_keeps_what_it_has_seen) {
 
 TEST(few_guesses_are_made_where_they_were_wrong_or_a_pass_is_full) {
     cch_lookup lookup = {.source = 5, .rate = CCH_LOOKUP_ONE};
-    CHECK_EQ(cch_lookup_length(&lookup, 1, 512), CCH_LOOKUP_ROWS - 1);
+    CHECK_EQ(cch_lookup_length(&lookup, 1, 12), 11);
+    CHECK_EQ(cch_lookup_length(&lookup, 1, 512), CCH_LOOKUP_MOST);
     CHECK_EQ(cch_lookup_length(&lookup, 1, 4), 3);
-    CHECK_EQ(cch_lookup_length(&lookup, 3, 512), CCH_LOOKUP_ROWS / 3 - 1);
-    CHECK_EQ(cch_lookup_length(&lookup, CCH_LOOKUP_ROWS, 512), 0);
-    CHECK_EQ(cch_lookup_length(&lookup, 200, 512), 0);
+    CHECK_EQ(cch_lookup_length(&lookup, 3, 12), 3);
+    CHECK_EQ(cch_lookup_length(&lookup, 7, 12), 0);
+    CHECK_EQ(cch_lookup_length(&lookup, 200, 12), 0);
     lookup.rate = CCH_LOOKUP_ONE / 2;
-    CHECK_EQ(cch_lookup_length(&lookup, 1, 512), 3); /* 1/2, 1/4 and 1/8 are more than 1/12 */
-    CHECK_EQ(cch_lookup_length(&lookup, 4, 512), 1); /* 1/2 is more than 4/12, 1/4 is not */
+    CHECK_EQ(cch_lookup_length(&lookup, 1, 12), 3); /* 1/2, 1/4 and 1/8 are more than 1/12 */
+    CHECK_EQ(cch_lookup_length(&lookup, 1, 6), 2);
+    CHECK_EQ(cch_lookup_length(&lookup, 4, 12), 1); /* 1/2 is more than 4/12, 1/4 is not */
     lookup.rate = CCH_LOOKUP_ONE / 13;
-    CHECK_EQ(cch_lookup_length(&lookup, 1, 512), 0);
+    CHECK_EQ(cch_lookup_length(&lookup, 1, 12), 0);
     lookup = (cch_lookup){.rate = CCH_LOOKUP_ONE};
-    CHECK_EQ(cch_lookup_length(&lookup, 1, 512), 0); /* nothing to guess from */
+    CHECK_EQ(cch_lookup_length(&lookup, 1, 12), 0); /* nothing to guess from */
 }
 
 TEST(text_without_repeats_and_repeats_that_lie_earn_no_guesses) {
@@ -88,12 +90,12 @@ TEST(text_without_repeats_and_repeats_that_lie_earn_no_guesses) {
     cch_lookup lookup = {0};
     for (int32_t i = 0; i < MOST; i++) history[i] = i;
     see(&lookup, history, MOST, 1);
-    CHECK_EQ(cch_lookup_length(&lookup, 1, 512), 0);
+    CHECK_EQ(cch_lookup_length(&lookup, 1, 12), 0);
     cch_lookup_deinit(&lookup);
     for (int32_t i = 0; i < MOST; i++) history[i] = i % 3 == 2 ? 10 + i : i % 3; /* 0 1 x, 0 1 y, ... */
     see(&lookup, history, MOST, 1);
     CHECK_EQ(lookup.source, MOST - 3);
-    CHECK_EQ(cch_lookup_length(&lookup, 1, 512), 0);
+    CHECK_EQ(cch_lookup_length(&lookup, 1, 12), 0);
     cch_lookup_deinit(&lookup);
 }
 
