@@ -10,7 +10,7 @@
  * right, the source moves on with the text, and may run into it.  A table holds, for each hash of 3 or 2 tokens, the
  * latest place behind them: constant time per token, and a hit is confirmed by comparing tokens.
  *
- * How many guesses a pass is worth (cch_lookup_length).  Weights are read once for all rows of a pass: up to some number
+ * How many guesses a pass is worth (cch_lookup_length).  Weights are read once for all rows of a pass: up to a number
  * of rows it costs little more than with one, and a row more about one part in that many.  The i-th guess is right with
  * probability rate^i, where rate is a moving average over the tokens that could be guessed, whether they were or not:
  * watching costs nothing, and text without repeats never makes a pass larger.  No clock is read, and no result depends
