@@ -61,10 +61,10 @@ FORMATS: dict[str, list[Form]] = {
 TOLERANCE = {"f32": 5e-3, "bf16": 0.05, "int8": 0.1}
 CELLS: dict[str, dict[str, Any]] = {
     "prefill 512": {"op": "prefill", "tokens": 512, "batch": 1},
-    "decode B1": {"op": "decode", "tokens": 24, "batch": 1},
-    "decode B8": {"op": "decode", "tokens": 12, "batch": 8},
-    "decode B32": {"op": "decode", "tokens": 6, "batch": 32},
-    "beam 4": {"op": "beam", "tokens": 16, "batch": 4},
+    "decode B1": {"op": "decode", "tokens": 16, "batch": 1},
+    "decode B8": {"op": "decode", "tokens": 8, "batch": 8},
+    "decode B32": {"op": "decode", "tokens": 4, "batch": 32},
+    "beam 4": {"op": "beam", "tokens": 12, "batch": 4},
 }
 WARM = {"prefill": 64, "decode": 2, "beam": 2}  # tokens of a cell that only wakes an engine
 
@@ -251,8 +251,8 @@ def measure_loads(plan: Plan) -> dict[str, Any]:
                 except RefusedError as error:
                     print(f"skipped loading {model}: {error}", flush=True)
                     break
-                for label in ("prefill 512", "decode B1"):
-                    engine.seconds(**CELLS[label])
+                engine.seconds(**CELLS["prefill 512"])
+                engine.seconds("decode", WARM["decode"], 1)
                 used = engine.cell(op="peak")["bytes"] - engine.start["bytes"]
                 engine.close()
                 seen = found.setdefault((model, format_, form.name), [])

@@ -81,13 +81,23 @@ def verdict(is_met: bool) -> str:
 
 def sections(measured: dict) -> list[str]:
     """Return the sections about what was measured."""
-    peers = measured["peers"]
+    return [
+        *_peers_section(measured.get("peers")),
+        *_load_section(measured.get("loads")),
+        *_trace_section(measured.get("tracing")),
+    ]
+
+
+def _peers_section(peers: dict | None) -> list[str]:
+    if peers is None:
+        return []
     rows = [Row(**row) for row in peers["rows"]]
     return [
         "## Beside other engines",
         "",
-        f"`make bench-peers`: {peers['versions']}; llama.cpp is built for this CPU. All have the",
-        "same random weights, in the shapes of GPT-2 124M and SmolLM-135M. The f32 logits and",
+        f"Peers: {peers['versions']}; llama.cpp is",
+        "built for this CPU. All have the same random weights, in the shapes of GPT-2 124M and",
+        "SmolLM-135M. The f32 logits and",
         "greedy tokens of all are the same within rounding, which is checked first. Each engine",
         "is a process, stopped while another one is measured; those of a format take turns.",
         f"Medians of {peers['rounds']} rounds. A ratio is cacher's tokens a second over those of",
@@ -119,8 +129,6 @@ def sections(measured: dict) -> list[str]:
         "",
         *_share_table([Share(**share) for share in peers["shares"]]),
         "",
-        *_load_section(measured.get("loads")),
-        *_trace_section(measured.get("tracing")),
     ]
 
 

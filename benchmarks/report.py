@@ -257,7 +257,7 @@ def page(measured: dict) -> list[str]:
         f"Written by `make bench-peers` and `make bench`. Machine: {machine()}.",
         f"Measured on {', '.join(dates)}.",
         "",
-        *(sections(measured) if "peers" in measured else []),
+        *sections(measured),
         *_own_sections(measured),
         *_serving_section(measured),
     ]

@@ -49,6 +49,6 @@ def measure_tracing(names: tuple[str, ...], threads: list[int], rounds: int) -> 
             model.set_prompt_lookup(False)  # what is traced is not guessed
             prompt = [300 + 7 * i for i in range(PROMPT)]
             state = model.state(prompt, config={"store_logits": "none"}).forward()
-            ratio = traced_over_plain(state, model.n_layers // 2, TOKENS, rounds)
+            ratio = traced_over_plain(state, model.info.n_layers // 2, TOKENS, rounds)
             traces.append(asdict(Trace(name, count, ratio)))
     return {"prompt": PROMPT, "traces": traces}

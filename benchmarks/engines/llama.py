@@ -48,27 +48,26 @@ class Context:
         )
         n_seq_id[:] = 1
 
-    def run(self, tokens: np.ndarray, pos: np.ndarray, seqs: np.ndarray, last: bool) -> np.ndarray:
-        """Read tokens [n]; return logits [n, vocab], or [1, vocab] of the last.
-
-        They are a view, good until the next call.
-        """
+    def run(
+        self, tokens: np.ndarray, pos: np.ndarray, seqs: np.ndarray, wanted: np.ndarray | bool
+    ) -> np.ndarray:
+        """Read tokens [n]; return logits [wanted, vocab]: a view, good until the next call."""
         n = len(tokens)
         self._batch.n_tokens = n
-        self._token[:n], self._pos[:n] = tokens, pos
+        self._token[:n], self._pos[:n], self._wanted[:n] = tokens, pos, wanted
         for i, seq in enumerate(seqs.tolist()):
             self._batch.seq_id[i][0] = seq
-        self._wanted[:n] = not last
-        self._wanted[n - 1] = True
         status = api.llama_decode(self._context, self._batch)
         if status != 0:
             raise RuntimeError(f"llama_decode gives {status}")
-        found = api.llama_get_logits(self._context)
-        return np.ctypeslib.as_array(found, (1 if last else n, self._vocab))
+        rows = int(self._wanted[:n].sum())
+        return np.ctypeslib.as_array(api.llama_get_logits(self._context), (rows, self._vocab))
 
-    def read(self, ids: np.ndarray, seq: int) -> np.ndarray:
-        """Read a prompt [n] into an empty sequence; return the logits [1, vocab] after it."""
-        return self.run(ids, np.arange(len(ids)), np.full(len(ids), seq), last=True)
+    def read(self, ids: np.ndarray) -> np.ndarray:
+        """Read prompts [rows, n] into empty sequences; return the logits [rows, vocab] after."""
+        rows, n = ids.shape
+        pos = np.tile(np.arange(n), rows)
+        return self.run(ids.ravel(), pos, np.repeat(np.arange(rows), n), pos == n - 1)
 
     def clear(self) -> None:
         api.llama_memory_clear(self.memory, False)
@@ -98,23 +97,23 @@ class LlamaCpp(Engine):
         return self._contexts[key]
 
     def logits(self, ids: np.ndarray) -> np.ndarray:
-        return self._empty().read(ids, 0)[0].copy()
+        return self._empty().read(ids[None])[0].copy()
 
     def prefill(self, ids: np.ndarray) -> Timed:
         context = self._empty()
         started = time.perf_counter()
-        token = context.read(ids, 0).argmax()
+        token = context.read(ids[None]).argmax()
         return Timed(time.perf_counter() - started, np.array([[token]]))
 
     def decode(self, ids: np.ndarray, tokens: int) -> Timed:
         rows, length = ids.shape
         context = self._empty(rows)
         seqs = np.arange(rows)
-        made = [np.array([context.read(row, seq).argmax() for seq, row in enumerate(ids)])]
+        made = [context.read(ids).argmax(1)]
         started = time.perf_counter()
         for step in range(tokens):
             pos = np.full(rows, length + step)
-            made.append(context.run(made[-1], pos, seqs, last=False).argmax(1))
+            made.append(context.run(made[-1], pos, seqs, True).argmax(1))
         return Timed(time.perf_counter() - started, np.stack(made, axis=1))
 
     def beam(self, ids: np.ndarray, tokens: int, beams: int) -> Timed:
@@ -124,7 +123,7 @@ class LlamaCpp(Engine):
         made = np.zeros((beams, 0), int)
         scores = np.full(beams, -np.inf)
         scores[0] = 0.0  # at first all beams are the prompt: only one counts
-        logits = np.repeat(context.read(ids, 0), beams, axis=0)
+        logits = np.repeat(context.read(ids[None]), beams, axis=0)
         for other in banks[0, 1:].tolist():
             context.copy(0, other)
         for step in range(tokens):
@@ -139,7 +138,7 @@ class LlamaCpp(Engine):
                     context.drop(seq)
                 banks = banks[::-1]
             pos = np.full(beams, len(ids) + step)
-            logits = context.run(chosen, pos, banks[0], last=False)
+            logits = context.run(chosen, pos, banks[0], True)
         return Timed(time.perf_counter() - started, made[scores.argmax()][None])
 
 
