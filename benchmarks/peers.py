@@ -66,7 +66,6 @@ CELLS: dict[str, dict[str, Any]] = {
     "decode B32": {"op": "decode", "tokens": 4, "batch": 32},
     "beam 4": {"op": "beam", "tokens": 12, "batch": 4},
 }
-WARM = {"prefill": 64, "decode": 2, "beam": 2}  # tokens of a cell that only wakes an engine
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,7 @@ def engines(model: str, threads: int, format_: str) -> Iterator[list[Engine]]:
 
 
 def check(format_: str, found: list[Engine]) -> None:
-    """Refuse to compare what does not compute the same."""
+    """Refuse to compare what does not compute the same; wakes the engines, too."""
     ours, *theirs = (np.array(one.cell(op="logits", tokens=64)["logits"]) for one in found)
     for engine, logits in zip(found[1:], theirs, strict=True):
         gap = float(np.sqrt(np.mean((logits - ours) ** 2) / np.mean(ours**2)))
@@ -180,9 +179,6 @@ def measure_group(
     reached: list[dict[str, float]] = []
     with engines(model, threads, format_) as found:
         check(format_, found)
-        for cell in CELLS.values():
-            for engine in found:
-                engine.seconds(**cell | {"tokens": WARM[cell["op"]]})
         for turn in range(rounds):
             for label, cell in CELLS.items():
                 for engine in found:
@@ -252,7 +248,7 @@ def measure_loads(plan: Plan) -> dict[str, Any]:
                     print(f"skipped loading {model}: {error}", flush=True)
                     break
                 engine.seconds(**CELLS["prefill 512"])
-                engine.seconds("decode", WARM["decode"], 1)
+                engine.seconds("decode", 2, 1)
                 used = engine.cell(op="peak")["bytes"] - engine.start["bytes"]
                 engine.close()
                 seen = found.setdefault((model, format_, form.name), [])

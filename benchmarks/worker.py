@@ -27,7 +27,7 @@ ENGINES = {
     "CTranslate2": ("ctrans", "CTranslate2"),
     "torch": ("transformer", "Torch"),
 }
-PROMPT = 16  # tokens read before decoding is timed
+PROMPT = 8  # tokens read before decoding is timed
 
 
 def resident(what: str) -> int:
