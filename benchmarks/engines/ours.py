@@ -21,7 +21,6 @@ class Cacher(Engine):
     def __init__(self, path: str, dtype: str, threads: int) -> None:
         self.model = cacher.load(path, threads=threads, **OPTIONS[dtype])
         self.model.set_prompt_lookup(False)  # random weights repeat themselves, peers guess nothing
-        self.model.set_prompt_lookup(False)  # random models repeat themselves: no fair guesses
         self.config = {"store_logits": "none", "temperature": 0.0}
 
     def _fresh(self, ids: np.ndarray) -> list[cacher.State]:
