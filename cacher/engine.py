@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 
 from cacher.checks import MAX_INT64, integer
 from cacher.errors import EngineClosedError, ModelError, ModelMismatchError
-from cacher.generate import MAX_CONTINUATIONS, MAX_ROWS
+from cacher.generate import MAX_ROWS, best, check_continuations
 from cacher.params import SamplingOptions, SamplingParams, check_max_tokens
 from cacher.request import Request
 from cacher.row import Row
@@ -210,7 +210,13 @@ class Engine:
         return EngineStream(self, request, row)
 
     async def multi(
-        self, state: State, n: int = 3, max_tokens: int = 1, **sampling: Unpack[SamplingOptions]
+        self,
+        state: State,
+        n: int = 3,
+        max_tokens: int = 1,
+        *,
+        best_of: int | None = None,
+        **sampling: Unpack[SamplingOptions],
     ) -> list[Generation]:
         """Return several independent continuations, as `State.multi`; the state stays as it is.
 
@@ -218,11 +224,12 @@ class Engine:
             state: Of this engine's model.
             n: How many, 1 to 4096.
             max_tokens: New tokens of each at most.
+            best_of: As in `State.multi`.
             **sampling: As in `State.generate`.
         """
-        n = integer("n", n, 1, MAX_CONTINUATIONS)
+        n, count = check_continuations(n, best_of)
         params = state.config.sampling(sampling).with_seed()
-        rows = [self._row(state.fork(), max_tokens, params, index=i) for i in range(n)]
+        rows = [self._row(state.fork(), max_tokens, params, index=i) for i in range(count)]
         tasks = [asyncio.ensure_future(self._finish(Request(row.state, row))) for row in rows]
         try:
             runs: list[Generation] = await asyncio.gather(*tasks)
@@ -231,7 +238,7 @@ class Engine:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             raise
-        return runs
+        return runs if best_of is None else best(runs, n)
 
     async def forward(
         self,

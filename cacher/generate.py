@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from math import inf
 from typing import TYPE_CHECKING, Literal, Unpack, cast
 
 from cacher import _core
@@ -95,6 +96,24 @@ def _run(model: Model, rows: list[Row], chunk_tokens: int, store_top_k: int) -> 
             batch.remove(number)
 
 
+def check_continuations(n: object, best_of: object) -> tuple[int, int]:
+    """Return how many continuations are wanted, and how many are to be generated for that."""
+    n = integer("n", n, 1, MAX_CONTINUATIONS)
+    return n, n if best_of is None else integer("best_of", best_of, n, MAX_CONTINUATIONS)
+
+
+def best(runs: Sequence[Generation], n: int) -> list[Generation]:
+    """Return the n likeliest by the mean of their tokens, best first; ties go to the lower stream.
+
+    One without tokens is the least of all.
+    """
+
+    def mean(run: Generation) -> float:
+        return sum(run.logprobs) / len(run) if len(run) else -inf
+
+    return sorted(runs, key=mean, reverse=True)[:n]
+
+
 class Generating:
     """The generating half of `cacher.State`."""
 
@@ -183,6 +202,8 @@ class Generating:
         self,
         n: int = 3,
         max_tokens: int = 1,
+        *,
+        best_of: int | None = None,
         **sampling: Unpack[SamplingOptions],
     ) -> list[Generation]:
         """Return several independent continuations, computed together; the state stays as it is.
@@ -192,6 +213,8 @@ class Generating:
         Args:
             n: How many, 1 to 4096.
             max_tokens: New tokens of each at most.
+            best_of: Generate this many, n to 4096, and return the n with the highest mean
+                log-probability of a token, best first; None: all n, by stream.
             **sampling: As in `generate`.
 
         Example:
@@ -200,13 +223,14 @@ class Generating:
             >>> len(state.multi(4, 5, temperature=1.0))
             4
         """
-        n = integer("n", n, 1, MAX_CONTINUATIONS)
+        n, count = check_continuations(n, best_of)
         max_tokens = check_max_tokens(max_tokens)
         params = self.config.sampling(sampling).with_seed()
         state = cast("State", self)
         state._seen().eval(state._store_top_k)
-        forks = [state.fork() for _ in range(n)]
-        return generate_rows(self.model, forks, [params] * n, max_tokens, streams=True)
+        forks = [state.fork() for _ in range(count)]
+        runs = generate_rows(self.model, forks, [params] * count, max_tokens, streams=True)
+        return runs if best_of is None else best(runs, n)
 
     def beam(
         self,
