@@ -21,7 +21,8 @@ TEST_BIN := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/*/test_*.
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test core ext dev test-c test-py test-isa laws parity slow crash crash-pipelines bench bench-peers \
-        bench-api bench-chat bench-index bench-embed bench-semantic bench-pipelines bench-tokenizers false-hits \
+        bench-api bench-chat bench-index bench-embed bench-semantic bench-pipelines bench-tokenizers \
+        bench-branches false-hits \
         lint fmt werror asan ubsan tsan fuzz fuzz-replay sdist clean
 
 help: ## this list
@@ -132,6 +133,10 @@ bench-semantic: ## all of embedding, index and semantic cache beside their peers
 	@tools/setup.sh caches
 	@$(MAKE) --no-print-directory -s $(BUILD)/bench_limits
 	@$(PY) benchmarks/semantic.py
+
+bench-branches: ## decoding 64 branches of one long prefix beside the same sequences apart
+	@tools/setup.sh venv dev
+	@$(PY) benchmarks/branches.py
 
 bench-pipelines: ## request pipelines beside the newest cachesaver; writes docs/benchmarks-pipelines.md
 	@tools/setup.sh venv dev

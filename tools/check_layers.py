@@ -40,7 +40,7 @@ CONFINED = {
 }
 
 # Included in the middle of a .c file, once per instruction set: not meant to compile alone.
-TEMPLATES = {"csrc/kern/simd_rows.h", "csrc/kern/simd_scan.h", "csrc/kern/simd_tiles.h"}
+TEMPLATES = {f"csrc/kern/simd_{part}.h" for part in ("attention", "rows", "scan", "tiles")}
 
 BUDGETS = {".c": 800, ".h": 250, ".py": 400}
 EXCEPTIONS = {"csrc/include/cacher.h": 600, "csrc/tok/unicode_tables.c": 10**6}

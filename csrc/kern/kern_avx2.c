@@ -1,5 +1,5 @@
 /* kern_avx2 - the 16 lanes as two ymm registers (AVX2 and FMA).  The ops themselves are in simd_rows.h,
- * simd_scan.h and simd_tiles.h, shared with AVX-512. */
+ * simd_scan.h, simd_tiles.h and simd_attention.h, shared with AVX-512. */
 #if defined(__x86_64__)
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
@@ -193,6 +193,7 @@ INLINE b_vec b_even(b_vec a) { return b_make(_mm256_slli_epi16(a.lo, 8), _mm256_
 #include "kern/simd_rows.h"
 #include "kern/simd_scan.h"
 #include "kern/simd_tiles.h"
+#include "kern/simd_attention.h"
 
 const cch_kernels cch_kernels_avx2 = SIMD_TABLE("avx2");
 

@@ -1,5 +1,5 @@
 /* kern_avx512 - the 16 lanes as one zmm register (AVX-512 F, BW, DQ, VL).  The ops themselves are in simd_rows.h,
- * simd_scan.h and simd_tiles.h, shared with AVX2. */
+ * simd_scan.h, simd_tiles.h and simd_attention.h, shared with AVX2. */
 #if defined(__x86_64__)
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))), apply_to = function)
@@ -115,6 +115,7 @@ INLINE b_vec b_even(b_vec a) { return _mm512_slli_epi16(a, 8); }
 #include "kern/simd_rows.h"
 #include "kern/simd_scan.h"
 #include "kern/simd_tiles.h"
+#include "kern/simd_attention.h"
 
 const cch_kernels cch_kernels_avx512 = SIMD_TABLE("avx512");
 

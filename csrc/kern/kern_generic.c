@@ -259,10 +259,10 @@ static void attn_scores(const float *q, size_t ldq, size_t rows, const float *co
 }
 
 static void attn_mix(const float *p, size_t ldp, size_t rows, const float *const *v_pages, const int32_t *first,
-                     const int32_t *last, size_t dim, size_t ldv, float *out, size_t ldo) {
+                     const int32_t *last, size_t dim, size_t ldv, bool resume, float *out, size_t ldo) {
     for (size_t r = 0; r < rows; r++) {
         for (size_t c = 0; c < dim; c++) {
-            float sum = 0.0f;
+            float sum = resume ? out[r * ldo + c] : 0.0f;
             for (size_t t = (size_t)first[r]; t < (size_t)last[r]; t++)
                 sum = fmaf(p[r * ldp + t], v_pages[t / CCH_LANES][t % CCH_LANES * ldv + c], sum);
             out[r * ldo + c] = sum;

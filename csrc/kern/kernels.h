@@ -54,9 +54,9 @@ typedef struct cch_kernels {
     void (*softmax)(float *s, size_t first, size_t last);
     /* out[r * ldo + c] = chain over t in [first[r], last[r]) ascending of
      *   p[r * ldp + t] * v_pages[t / 16][(t % 16) * ldv + c], c < dim.  ldv: row length of a V page, dim rounded up
-     *   to 16. */
+     *   to 16.   resume: the chains go on from what is in out. */
     void (*attn_mix)(const float *p, size_t ldp, size_t rows, const float *const *v_pages, const int32_t *first,
-                     const int32_t *last, size_t dim, size_t ldv, float *out, size_t ldo);
+                     const int32_t *last, size_t dim, size_t ldv, bool resume, float *out, size_t ldo);
 
     /* For the sampler, in f64: w[i] = exp((x[i] - max) * inv_t); *sum by lanes (8 lanes: i % 8, tree 4, 2, 1). */
     void (*exp_f64)(const float *x, size_t n, float max, double inv_t, double *w, double *sum);

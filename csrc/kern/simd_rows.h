@@ -119,27 +119,6 @@ INLINE m16 m_of(size_t i, size_t first, size_t last) {
     return m_range(first > i ? first - i : 0, last - i < CCH_LANES ? last - i : CCH_LANES);
 }
 
-static void softmax(float *s, size_t first, size_t last) {
-    const size_t start = first / CCH_LANES * CCH_LANES;
-    v16 max = v_set1(-INFINITY), sum = v_zero();
-    for (size_t i = start; i < last; i += CCH_LANES) {
-        const m16 in = m_of(i, first, last);
-        max = v_max(max, v_select(in, v_load_m(in, s + i), v_set1(-INFINITY)));
-    }
-    max = v_set1(v_largest(max));
-    for (size_t i = start; i < last; i += CCH_LANES) {
-        const m16 in = m_of(i, first, last);
-        const v16 e = v_exp(v_sub(v_load_m(in, s + i), max));
-        sum = v_add(sum, v_select(in, e, v_zero()));
-        v_store_m(s + i, in, e);
-    }
-    const v16 inv = v_set1(1.0f / v_sum(sum));
-    for (size_t i = start; i < last; i += CCH_LANES) {
-        const m16 in = m_of(i, first, last);
-        v_store_m(s + i, in, v_mul(v_load_m(in, s + i), inv));
-    }
-}
-
 static void exp_f64(const float *x, size_t n, float max, double inv_t, double *w, double *sum) {
     const d8 shift = d_set1((double)max), scale = d_set1(inv_t);
     const size_t whole = n / 8 * 8;

@@ -18,7 +18,8 @@ typedef struct pass {
     float **kv;                   /* [n_pages]: the blocks of each text's pages, one text behind the other */
     float *kv_floats;             /* what they point into */
     cch_queries *blocks;          /* [n_blocks] */
-    size_t n_blocks;
+    cch_branches *tasks;          /* [n_tasks]: no text shares a page with another */
+    size_t n_blocks, n_tasks;
     cch_attention_work *work;     /* [threads] */
     size_t ld, ld_qkv, ld_att, ld_mlp;
     float *x, *h;                 /* residual stream; its norm */
@@ -62,6 +63,7 @@ static void lay_out(pass *p) {
     p->kv = cch_scratch_take(s, p->n_pages, sizeof *p->kv);
     p->kv_floats = cch_scratch_take(s, p->n_pages, cch_pool_geometry(m->pool)->page_floats * sizeof *p->kv_floats);
     p->blocks = cch_scratch_take(s, p->max_blocks, sizeof *p->blocks);
+    p->tasks = cch_scratch_take(s, p->max_blocks, sizeof *p->tasks);
     p->x = cch_scratch_take(s, rows * p->ld, sizeof *p->x);
     p->h = cch_scratch_take(s, rows * p->ld, sizeof *p->h);
     p->delta = cch_scratch_take(s, rows * p->ld, sizeof *p->delta);
@@ -94,8 +96,9 @@ static void plan_text(pass *p, size_t i, size_t row, size_t page) {
     /* Scores are made for whole pages, also where the last one has no token. */
     if (n % CCH_PAGE_TOKENS != 0) memset(p->kv[page + pages_of(n) - 1], 0, page_floats * sizeof *p->kv_floats);
     for (int32_t at = 0; at < n; at += block)
-        p->blocks[p->n_blocks++] = (cch_queries){p->kv + page, at, n - at < block ? n - at : block, n,
-                                                 row + (size_t)at, row + (size_t)at, NULL};
+        p->blocks[p->n_blocks++] =
+            (cch_queries){.kv = p->kv + page, .first = at, .n = n - at < block ? n - at : block, .context = n,
+                          .row = row + (size_t)at, .out_row = row + (size_t)at};
 }
 
 static cch_status plan(pass *p, cch_error *err) {
@@ -108,6 +111,7 @@ static cch_status plan(pass *p, cch_error *err) {
         row += (size_t)p->lengths[i];
         page += pages_of(p->lengths[i]);
     }
+    p->n_tasks = cch_attention_branches(p->model, p->blocks, p->n_blocks, p->tasks);
     return CCH_OK;
 }
 
@@ -143,7 +147,7 @@ static void attend(pass *p, int32_t l, const float *x) {
     matmul(p, &layer->qkv, x, p->ld, p->qkv, p->ld_qkv);
     cch_op_store_kv(m, l, p->runs, p->n_runs, p->qkv, p->ld_qkv, local ? p->local_cos : p->cos,
                     local ? p->local_sin : p->sin);
-    cch_attention(m, l, p->blocks, p->n_blocks, p->qkv, p->ld_qkv, p->att, p->ld_att, p->work, p->probe,
+    cch_attention(m, l, p->tasks, p->n_tasks, p->qkv, p->ld_qkv, p->att, p->ld_att, p->work, p->probe,
                   p->probe == NULL ? 0 : (size_t)p->probe->n_rows);
     if (cch_probes_attention(p->probe, l) && p->probe->attended != NULL) p->probe->attended(p->probe->arg, l);
     matmul(p, &layer->o, p->att, p->ld_att, p->delta, p->ld);

@@ -1,10 +1,17 @@
 #include "model/forward.h"
 
+#include <stdlib.h> /* qsort */
 #include <string.h>
 
 #include "model/attention.h"
 #include "model/model.h"
 #include "model/ops.h"
+
+/* A span and where it is: its first row, the first of its hidden states that are wanted, the first of its pages. */
+typedef struct place {
+    const cch_span *span;
+    size_t row, out_row, page;
+} place;
 
 /* One pass: its plan and its buffers, all in the model's scratch.  Matrices are [rows, ld of the same name]. */
 typedef struct pass {
@@ -18,8 +25,10 @@ typedef struct pass {
     cch_run *runs;                /* [n_runs], n_runs <= rows */
     size_t n_runs;
     float **kv;                   /* [n_pages]: KV blocks of each span's pages, one span behind the other */
+    place *places;                /* [n_spans]: spans that begin with the same pages side by side */
     cch_queries *blocks;          /* [n_blocks] */
-    size_t n_blocks;
+    cch_branches *tasks;          /* [n_tasks], n_tasks <= n_blocks */
+    size_t n_blocks, n_tasks;
     cch_attention_work *work;     /* [threads] */
     size_t ld, ld_qkv, ld_att, ld_mlp;
     float *x, *h, *delta;         /* residual stream; its norm; what the last block adds to it */
@@ -59,7 +68,9 @@ static void lay_out(pass *p) {
     p->batch = cch_scratch_take(s, rows, sizeof *p->batch);
     p->runs = cch_scratch_take(s, rows, sizeof *p->runs);
     p->kv = cch_scratch_take(s, p->n_pages, sizeof *p->kv);
+    p->places = cch_scratch_take(s, p->n_spans, sizeof *p->places);
     p->blocks = cch_scratch_take(s, p->max_blocks, sizeof *p->blocks);
+    p->tasks = cch_scratch_take(s, p->max_blocks, sizeof *p->tasks);
     p->x = cch_scratch_take(s, rows * p->ld, sizeof *p->x);
     p->h = cch_scratch_take(s, rows * p->ld, sizeof *p->h);
     p->delta = cch_scratch_take(s, rows * p->ld, sizeof *p->delta);
@@ -93,26 +104,60 @@ static void plan_rows(pass *p) {
     }
 }
 
-/* Attention blocks over all rows, or only over those whose hidden states are wanted; these move together in the
- * output.  The last block of a span is the longest work and comes first. */
-static void plan_blocks(pass *p, bool only_wanted) {
-    size_t row = 0, out_row = 0, page = 0;
-    p->n_blocks = 0;
+/* Pages that both sequences begin with: as a page has one page before it, all up to the last that is the same. */
+static size_t common_pages(const cch_span *a, const cch_span *b) {
+    const size_t n_a = pages_of(a->first + a->n), n_b = pages_of(b->first + b->n);
+    size_t low = 0, high = n_a < n_b ? n_a : n_b;
+    while (low < high) {
+        const size_t mid = low + (high - low) / 2;
+        if (a->pages[mid] == b->pages[mid]) low = mid + 1;
+        else high = mid;
+    }
+    return low;
+}
+
+/* By the first page that differs; what equals a prefix of the other comes first. */
+static int by_pages(const void *left, const void *right) {
+    const place *x = left, *y = right;
+    const cch_span *a = x->span, *b = y->span;
+    const size_t at = common_pages(a, b), n_a = pages_of(a->first + a->n), n_b = pages_of(b->first + b->n);
+    const uintptr_t in_a = at < n_a ? (uintptr_t)a->pages[at] : 0, in_b = at < n_b ? (uintptr_t)b->pages[at] : 0;
+    return in_a != in_b ? (in_a > in_b) - (in_a < in_b) : (x->row > y->row) - (x->row < y->row);
+}
+
+static void plan_places(pass *p) {
+    place at = {0};
     for (size_t i = 0; i < p->n_spans; i++) {
-        const cch_span *s = &p->spans[i];
+        at.span = &p->spans[i];
+        p->places[i] = at;
+        at.row += (size_t)at.span->n;
+        at.out_row += (size_t)at.span->n_out;
+        at.page += pages_of(at.span->first + at.span->n);
+    }
+    if (p->n_spans > 1) qsort(p->places, p->n_spans, sizeof *p->places, by_pages);
+}
+
+/* Attention blocks over all rows, or only over those whose hidden states are wanted; these move together in the
+ * output.  The last block of a span is the longest work and comes first.  Spans of one block may be branches. */
+static void plan_blocks(pass *p, bool only_wanted) {
+    const cch_span *before = NULL;
+    p->n_blocks = 0;
+    for (const place *at = p->places; at < p->places + p->n_spans; at++) {
+        const cch_span *s = at->span;
         int32_t end = s->first + s->n, n = only_wanted ? s->n_out : s->n, first = end - n;
         int32_t block = cch_attention_block(&p->model->config, end);
-        size_t first_row = row + (size_t)(s->n - n);
-        for (int32_t at = n > 0 ? (n - 1) / block * block : -1; at >= 0; at -= block) {
-            int32_t len = n - at < block ? n - at : block;
-            p->blocks[p->n_blocks++] = (cch_queries){p->kv + page, first + at, len, first + at + len,
-                                                     first_row + (size_t)at, out_row + (size_t)at,
-                                                     at + len == n ? s->watch : NULL};
+        size_t row = at->row + (size_t)(s->n - n), out_row = only_wanted ? at->out_row : at->row;
+        bool whole = n > 0 && n <= block;
+        for (int32_t q = n > 0 ? (n - 1) / block * block : -1; q >= 0; q -= block) {
+            int32_t len = n - q < block ? n - q : block;
+            p->blocks[p->n_blocks++] = (cch_queries){
+                .kv = p->kv + at->page, .first = first + q, .n = len, .context = first + q + len,
+                .row = row + (size_t)q, .out_row = out_row + (size_t)q, .watch = q + len == n ? s->watch : NULL,
+                .shared = whole && before != NULL ? (int32_t)common_pages(before, s) : 0};
         }
-        row += (size_t)s->n;
-        out_row += (size_t)n;
-        page += pages_of(end);
+        before = whole ? s : n > 0 ? NULL : before;
     }
+    p->n_tasks = cch_attention_branches(p->model, p->blocks, p->n_blocks, p->tasks);
 }
 
 static cch_status plan(pass *p, cch_error *err) {
@@ -121,6 +166,7 @@ static cch_status plan(pass *p, cch_error *err) {
     CCH_RETURN_IF(cch_scratch_reserve(&p->model->scratch, err));
     lay_out(p);
     plan_rows(p);
+    plan_places(p);
     plan_blocks(p, false);
     return CCH_OK;
 }
@@ -161,7 +207,7 @@ static void write_output(const pass *p, float *hidden_out) {
 
 static void attend(pass *p, int32_t l, size_t batch_rows) {
     cch_model *m = p->model;
-    cch_attention(m, l, p->blocks, p->n_blocks, p->qkv, p->ld_qkv, p->att, p->ld_att, p->work, p->probe, batch_rows);
+    cch_attention(m, l, p->tasks, p->n_tasks, p->qkv, p->ld_qkv, p->att, p->ld_att, p->work, p->probe, batch_rows);
     if (cch_probes_attention(p->probe, l) && p->probe->attended != NULL) p->probe->attended(p->probe->arg, l);
     matmul(p, &m->weights.layers[l].o, p->att, p->ld_att, p->delta, p->ld);
 }

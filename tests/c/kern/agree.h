@@ -119,7 +119,7 @@ static bool agree_scores(const cch_kernels *a, const cch_kernels *b, draw *d) {
 static bool agree_mix(const cch_kernels *a, const cch_kernels *b, draw *d) {
     const size_t rows = draw_size(d, 0, 14), dim = draw_size(d, 1, 100), pages = draw_size(d, 1, 5);
     const size_t ldv = (dim + 15) / 16 * 16, ldp = 16 * pages + draw_size(d, 0, 3), ldo = dim + draw_size(d, 0, 3);
-    const bool causal = draw_size(d, 0, 1);
+    const bool causal = draw_size(d, 0, 1), resume = draw_size(d, 0, 1);
     int32_t first[14], last[14];
     for (size_t r = 0; r < rows; r++) {
         first[r] = causal ? 0 : (int32_t)draw_size(d, 0, 16 * pages);
@@ -128,8 +128,8 @@ static bool agree_mix(const cch_kernels *a, const cch_kernels *b, draw *d) {
     }
     float *p = draw_floats(d, rows * ldp), **v = draw_pages(d, pages, 16 * ldv);
     float *o = draw_floats(d, rows * ldo), *u = copy_floats(o, rows * ldo);
-    a->attn_mix(p, ldp, rows, (const float *const *)v, first, last, dim, ldv, o, ldo);
-    b->attn_mix(p, ldp, rows, (const float *const *)v, first, last, dim, ldv, u, ldo);
+    a->attn_mix(p, ldp, rows, (const float *const *)v, first, last, dim, ldv, resume, o, ldo);
+    b->attn_mix(p, ldp, rows, (const float *const *)v, first, last, dim, ldv, resume, u, ldo);
     free(p), free_pages(v, pages);
     return same_take("attn_mix", o, u, rows * ldo);
 }

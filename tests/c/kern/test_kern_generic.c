@@ -212,7 +212,7 @@ TEST(attention_reads_keys_by_lane_and_values_by_row) {
             CHECK(fabs((double)s[r][t] - 0.5 * want) < 1e-6);
         }
     }
-    generic()->attn_mix(s[0], 32, 2, v_pages, first, last, 3, 16, out[0], 3);
+    generic()->attn_mix(s[0], 32, 2, v_pages, first, last, 3, 16, false, out[0], 3);
     for (int r = 0; r < 2; r++) {
         for (int c = 0; c < 3; c++) {
             double want = 0.0;
@@ -220,6 +220,20 @@ TEST(attention_reads_keys_by_lane_and_values_by_row) {
             CHECK(fabs((double)out[r][c] - want) < 1e-5);
         }
     }
+}
+
+TEST(a_mix_in_pieces_is_the_mix) {
+    float values[3][16 * 16], p[2][48], whole[2][16], pieces[2][16];
+    const float *v_pages[] = {values[0], values[1], values[2]};
+    const int32_t first[] = {3, 0}, last[] = {40, 48}, head[] = {16, 16}, zero[] = {0, 0}, tail[] = {24, 32};
+    for (int t = 0; t < 48; t++) {
+        for (int c = 0; c < 16; c++) values[t / 16][t % 16 * 16 + c] = (float)cos(3 * t + c);
+        p[0][t] = (float)sin(t), p[1][t] = (float)sin(2 * t);
+    }
+    generic()->attn_mix(p[0], 48, 2, v_pages, first, last, 16, 16, false, whole[0], 16);
+    generic()->attn_mix(p[0], 48, 2, v_pages, first, head, 16, 16, false, pieces[0], 16);
+    generic()->attn_mix(p[0] + 16, 48, 2, v_pages + 1, zero, tail, 16, 16, true, pieces[0], 16);
+    CHECK(memcmp(whole, pieces, sizeof whole) == 0);
 }
 
 CHECK_MAIN()

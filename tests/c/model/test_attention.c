@@ -70,25 +70,33 @@ static double worst_error(const cch_model *m, const toy_sequence *s, const float
     return worst;
 }
 
-/* Queries from `first` on, in blocks of `block` positions. */
-static void attend(cch_model *m, const toy_sequence *s, int32_t first, int32_t block, const float *qkv, size_t ld,
-                   float *out, size_t ldo) {
-    float *kv[TOY_MAX_PAGES];
-    cch_queries blocks[N];
+/* Attention of the blocks in layer 1. */
+static void run(cch_model *m, const cch_queries *blocks, size_t n_blocks, const float *qkv, size_t ld, float *out,
+                size_t ldo) {
+    cch_branches tasks[N];
     cch_attention_work work[2];
-    size_t n_blocks = 0;
     cch_error err;
-    for (int32_t i = 0; i * CCH_PAGE_TOKENS < N; i++) kv[i] = s->pages[i]->kv;
-    for (int32_t at = first; at < N; at += block) {
-        const int32_t n = N - at < block ? N - at : block, context = m->config.model_type == CCH_ENCODER ? N : at + n;
-        blocks[n_blocks++] = (cch_queries){kv, at, n, context, (size_t)(at - first), (size_t)(at - first), NULL};
-    }
     for (int pass = 0; pass < 2; pass++) {
         cch_scratch_begin(&m->scratch);
         for (size_t t = 0; t < 2; t++) cch_attention_take(&m->config, N, &m->scratch, &work[t]);
         CHECK_OK(cch_scratch_reserve(&m->scratch, &err), err);
     }
-    cch_attention(m, 1, blocks, n_blocks, qkv, ld, out, ldo, work, NULL, 0);
+    cch_attention(m, 1, tasks, cch_attention_branches(m, blocks, n_blocks, tasks), qkv, ld, out, ldo, work, NULL, 0);
+}
+
+/* Queries from `first` on, in blocks of `block` positions. */
+static void attend(cch_model *m, const toy_sequence *s, int32_t first, int32_t block, const float *qkv, size_t ld,
+                   float *out, size_t ldo) {
+    float *kv[TOY_MAX_PAGES];
+    cch_queries blocks[N];
+    size_t n_blocks = 0;
+    for (int32_t i = 0; i * CCH_PAGE_TOKENS < N; i++) kv[i] = s->pages[i]->kv;
+    for (int32_t at = first; at < N; at += block) {
+        const int32_t n = N - at < block ? N - at : block, context = m->config.model_type == CCH_ENCODER ? N : at + n;
+        blocks[n_blocks++] = (cch_queries){.kv = kv, .first = at, .n = n, .context = context,
+                                           .row = (size_t)(at - first), .out_row = (size_t)(at - first)};
+    }
+    run(m, blocks, n_blocks, qkv, ld, out, ldo);
 }
 
 TEST(equals_the_formula_whatever_the_blocks) {
@@ -124,8 +132,39 @@ TEST(a_block_has_at_least_one_position) {
         c.n_kv_heads = 1;
         for (int32_t context = 1; context <= 1 << 20; context *= 4) {
             int32_t block = cch_attention_block(&c, context);
-            CHECK(block >= 1 && (block == 1 || block * c.n_heads * context <= 49152));
+            CHECK(block >= 1 && (block == 1 || block * c.n_heads * context <= 98304));
         }
+    }
+}
+
+/* What a task needs of its workspace, whatever shares what: every block once, in order, and work for all threads. */
+TEST(tasks_fit_their_workspace) {
+    cch_queries blocks[100];
+    cch_branches tasks[100];
+    for (int threads = 1; threads <= 4; threads++) {
+        cch_model m;
+        toy_open(&m, config_of(&shapes[threads % 3]), NULL, threads);
+        const int32_t group = m.config.n_heads / m.config.n_kv_heads;
+        for (int32_t context = 16; context < 20000; context = context * 3 + 1) {
+            for (int32_t i = 0; i < 100; i++)
+                blocks[i] = (cch_queries){.n = 1 + (i % 9 == 0), .context = context + i % 7, .shared = i % 33 ? 30 : 3};
+            const size_t n = cch_attention_branches(&m, blocks, 100, tasks);
+            CHECK(n * (size_t)m.config.n_kv_heads >= (size_t)threads && n >= 4);
+            CHECK(n <= 60 || context > 1000);
+            const cch_queries *next = blocks;
+            for (size_t t = 0; t < n; t++) {
+                int32_t rows = 0;
+                CHECK(tasks[t].blocks == next);
+                for (size_t i = 0; i < tasks[t].n; i++) {
+                    CHECK(i == 0 || next[i].shared == 30);
+                    rows += next[i].n * group;
+                }
+                CHECK(tasks[t].n == 1 || (rows <= 36 && rows * (context + 22) <= 98304));
+                next += tasks[t].n;
+            }
+            CHECK(next == blocks + 100);
+        }
+        toy_close(&m);
     }
 }
 

@@ -106,6 +106,56 @@ TEST(batch_mates_change_no_bit) {
     }
 }
 
+/* A tree of branches: which begins with how many of whose pages, its length, and its new tokens. */
+typedef struct branch {
+    int32_t of, pages, n, rows;
+} branch;
+static const branch tree[] = {{0, 0, 150, 1},  {0, 9, 146, 1},  {0, 6, 101, 1}, {2, 6, 112, 3}, {0, 6, 240, 1},
+                              {4, 12, 199, 1}, {4, 12, 210, 2}, {4, 15, 240, 1}, {0, 3, 60, 1},  {0, 2, 34, 2},
+                              {0, 0, 90, 1},   {10, 5, 90, 10}, {0, 8, 128, 1},  {0, 10, 150, 1}};
+#define N_BRANCHES (sizeof tree / sizeof *tree)
+
+/* Page i of sequence b of the tree belongs to the branch that it forked from, further down. */
+static size_t owner_of(size_t b, int32_t page) {
+    while (page < tree[b].pages) b = (size_t)tree[b].of;
+    return b;
+}
+
+/* All branches in one pass, in an order of their own, against each by itself; random keys and values. */
+TEST(branches_in_one_pass_change_no_bit) {
+    static const char *const isas[] = {"generic", "avx2", "avx512"};
+    for (size_t c = 0; c < 3 * N_CONFIGS; c++) {
+        cch_model m;
+        const cch_kernels *kern;
+        toy_sequence own[N_BRANCHES], seen[N_BRANCHES];
+        cch_span spans[N_BRANCHES];
+        float together[32 * 48], alone[32 * 48];
+        if (cch_kernels_get(isas[c / N_CONFIGS], &kern, NULL) != CCH_OK) continue;
+        toy_open(&m, configs[c % N_CONFIGS](), isas[c / N_CONFIGS], 1 + (int)c % 2);
+        for (size_t b = 0; b < N_BRANCHES; b++) {
+            toy_sequence_new(&m, tree[b].n, 20 + b, &own[b]);
+            for (int32_t i = 0; i * CCH_PAGE_TOKENS < tree[b].n; i++) {
+                float *kv = own[b].pages[i]->kv;
+                for (size_t f = 0; f < cch_pool_geometry(m.pool)->page_floats; f++) kv[f] = toy_random();
+                seen[b].pages[i] = own[owner_of(b, i)].pages[i];
+            }
+            const size_t at = b * 5 % N_BRANCHES;
+            spans[at] = (cch_span){seen[b].pages, tree[b].n - tree[b].rows, tree[b].rows, true,
+                                   at % 3 == 0 ? 1 : tree[b].rows, NULL};
+        }
+        CHECK_EQ(cch_forward(&m, spans, N_BRANCHES, together, NULL, NULL, NULL), CCH_OK);
+        float *out = alone;
+        for (size_t i = 0; i < N_BRANCHES; i++) {
+            CHECK_EQ(cch_forward(&m, &spans[i], 1, out, NULL, NULL, NULL), CCH_OK);
+            out += spans[i].n_out * m.config.hidden_size;
+        }
+        CHECK(out - alone <= 32 * 48);
+        CHECK(memcmp(together, alone, (size_t)(out - alone) * sizeof *out) == 0);
+        for (size_t b = 0; b < N_BRANCHES; b++) toy_sequence_free(&own[b]);
+        toy_close(&m);
+    }
+}
+
 /* Rows that nobody asked for are dropped in the last layer; the others must not notice. */
 TEST(unwanted_rows_change_no_bit) {
     for (size_t c = 0; c < N_CONFIGS; c++) {
