@@ -21,7 +21,7 @@ TEST_BIN := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/*/test_*.
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test core ext dev test-c test-py test-isa laws parity slow crash crash-pipelines bench bench-peers \
-        bench-api bench-chat bench-index bench-embed bench-semantic bench-pipelines bench-tokenizers \
+        bench-api bench-chat bench-formats bench-index bench-embed bench-semantic bench-pipelines bench-tokenizers \
         bench-branches false-hits \
         lint fmt werror asan ubsan tsan fuzz fuzz-replay sdist clean
 
@@ -80,7 +80,7 @@ test-py: ## pytest, default suite
 
 test-isa: ## C tests and Python kernel tests once per instruction set this CPU has
 	@tools/setup.sh venv dev
-	@for isa in generic avx2 avx512; do \
+	@for isa in generic avx2 avx512 avx512bf16 amx; do \
 	    CACHER_ISA=$$isa $(PY) -c 'import cacher; cacher.load("tales")' 2>/dev/null || { echo "$$isa: not on this CPU"; continue; }; \
 	    echo "== $$isa"; \
 	    CACHER_ISA=$$isa $(MAKE) --no-print-directory test-c && CACHER_ISA=$$isa $(PY) -m pytest -q tests/laws || exit 1; done
@@ -152,6 +152,10 @@ bench-tokenizers: ## encoding and decoding beside tiktoken and tokenizers; write
 	@tools/setup.sh venv dev
 	@tools/setup.sh tokenizers
 	@$(PY) benchmarks/tokenizing.py
+
+bench-formats: ## perplexity on a text (TEXT=file) and errors of logits in bf16 and int8
+	@tools/setup.sh venv dev
+	@$(PY) benchmarks/formats.py $(TEXT)
 
 false-hits: ## how often the semantic cache is wrong, by threshold; writes into docs/semantic-cache.md
 	@tools/setup.sh venv dev

@@ -70,7 +70,8 @@ static double time_ours(cell *c, size_t rows, size_t turn) {
     const size_t ldy = (c->n + 15) / 16 * 16;
     const double start = now();
     for (size_t i = 0; i < c->calls; i++)
-        cch_matmul(c->kern, c->threads, &c->packed[(turn * c->calls + i) % c->n_copies], c->x, c->k, rows, c->y, ldy);
+        cch_matmul(c->kern, c->threads, &c->packed[(turn * c->calls + i) % c->n_copies], c->x, c->k, rows, NULL,
+                   c->y, ldy);
     return (now() - start) / (double)c->calls;
 }
 
@@ -119,7 +120,7 @@ static void bench_shape(const cch_kernels *kern, cch_threads *threads, const sha
     c.y = random_floats(MOST_ROWS * (s->n + 16));
     for (size_t i = 0; i < c.n_copies; i++) {
         c.dense[i] = random_floats(s->k * s->n);
-        if (cch_packed_init(s->n, s->k, false, &c.packed[i], NULL) != CCH_OK) exit(1);
+        if (cch_packed_init(CCH_FORMAT_F32, s->n, s->k, false, &c.packed[i], NULL) != CCH_OK) exit(1);
         cch_pack_rows(&c.packed[i], 0, s->n, c.dense[i], s->k, 1);
     }
     for (size_t i = 0; i < sizeof row_counts / sizeof *row_counts; i++)

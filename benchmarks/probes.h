@@ -79,7 +79,7 @@ static double time_job(cch_threads *threads, cch_job job) {
 }
 
 static cch_status probe_init(cch_error *err) {
-    return cch_packed_init(CCH_LANES, PROBE_BYTES / sizeof(float) / CCH_LANES, false, &probe, err);
+    return cch_packed_init(CCH_FORMAT_F32, CCH_LANES, PROBE_BYTES / sizeof(float) / CCH_LANES, false, &probe, err);
 }
 
 #endif

@@ -144,7 +144,7 @@ def model_html(model: Model) -> str:
         "heads": f"{info.n_heads} query, {info.n_kv_heads} key/value, {info.head_dim} wide",
         "vocabulary": f"{info.vocab_size:,}",
         "context": f"{info.n_ctx:,}",
-        "kernels": f"{info.isa}, {info.n_threads} threads",
+        "kernels": f"{info.isa}, {info.dtype}, {info.n_threads} threads",
         "fingerprint": info.fingerprint[:16],
     }
     rows = "".join(

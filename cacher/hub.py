@@ -12,6 +12,7 @@ from cacher.errors import DeviceError, MissingExtraError, ModelNotFoundError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from cacher.index import Dtype
     from cacher.model import Model
 
 BUILT_IN = os.path.join(os.path.dirname(__file__), "models")
@@ -36,6 +37,7 @@ def load(
     device: str = "cpu",
     isa: str | None = None,
     tokenizer: str | os.PathLike[str] | None = None,
+    dtype: Dtype = "f32",
     progress: bool | None = None,
 ) -> Model:
     """Open a model.
@@ -50,10 +52,14 @@ def load(
             changes a result.
         kv_budget: Bytes of KV pages kept in memory at most; None: 1 GiB.  Never changes a result.
         device: ``"cpu"``.
-        isa: ``"avx512"``, ``"avx2"`` or ``"generic"``; None: CACHER_ISA, else the best this CPU
-            has.  Never changes a result.
+        isa: ``"amx"``, ``"avx512bf16"``, ``"avx512"``, ``"avx2"`` or ``"generic"``; None:
+            CACHER_ISA, else the best this CPU has.  Never changes a result, but with dtype
+            ``"bf16"``, which ``"amx"`` adds up in an order of its own (with another fingerprint).
         tokenizer: Of a checkpoint: its ``spm.model``; None: ``spm.model`` or
             ``tokenizer/spm.model`` beside it, else bytes if it has 256 tokens.
+        dtype: What the weights are held and multiplied in: ``"f32"``; ``"bf16"``, half the bytes;
+            ``"int8"``, a quarter, each 128 of an output's weights with a scale.  Inputs of products
+            are rounded likewise.  Results differ between these, and so does the fingerprint.
         progress: False hides the bars of a download.
 
     Returns:
@@ -81,7 +87,7 @@ def load(
     folder = find(name, progress=progress)
     return Model(
         folder, name=_model_id(name), threads=threads, kv_budget=kv_budget, isa=isa,
-        tokenizer=tokenizer,
+        tokenizer=tokenizer, dtype=dtype,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from cacher.errors import ParameterError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+#: What numbers are held in, of an index or of a model's matrices.
 Dtype = Literal["f32", "bf16", "int8"]
 MAX_DIMENSION = 65536
 

@@ -9,7 +9,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 
 from cacher import _core
-from cacher.checks import MAX_INT32, MAX_INT64, boolean, integer, string
+from cacher.checks import MAX_INT32, MAX_INT64, boolean, choice, integer, string
 from cacher.encoding import Encoding
 from cacher.errors import (
     ModelMismatchError,
@@ -29,6 +29,8 @@ from cacher.window import ROLLING
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from cacher.index import Dtype
 
     Text = str | Iterable[int] | NDArray[np.integer]
 
@@ -61,13 +63,15 @@ class Model(Encoding):
         kv_budget: int | None = None,
         isa: str | None = None,
         tokenizer: str | PathLike[str] | None = None,
+        dtype: Dtype = "f32",
     ) -> None:
         """Open a folder or a checkpoint; see `cacher.load`, which also finds it."""
         if threads is not None:
             threads = integer("threads", threads, 1, MAX_THREADS)
         if kv_budget is not None:
             kv_budget = integer("kv_budget", kv_budget, 1, MAX_INT64)
-        self._core = _core.Model(folder, threads or 0, kv_budget or 0, isa, tokenizer)
+        kind = choice("dtype", dtype, "f32", "bf16", "int8")
+        self._core = _core.Model(folder, threads or 0, kv_budget or 0, isa, tokenizer, kind)
         facts: dict[str, Any] = self._core.info()
         if warning := self._core.warning():
             log.warning("%s: %s", os.fsdecode(folder), warning)
@@ -380,7 +384,7 @@ class Model(Encoding):
         info = self.info
         return (
             f"<Model {self.name!r}: {info.architecture}, {info.n_parameters / 1e6:.1f} M weights, "
-            f"context {info.n_ctx}, {info.isa}, {info.n_threads} threads>"
+            f"context {info.n_ctx}, {info.isa}, {info.dtype}, {info.n_threads} threads>"
         )
 
     def _repr_html_(self) -> str:

@@ -101,8 +101,7 @@ class Generation:
         stop_sequence: The stop sequence that was matched.
         seed: The seed in force; None when nothing was drawn (temperature 0).
         stream_index: Which of several continuations this is.
-        dropped_tokens: How many of the state's oldest tokens the model no longer saw at the end: 0
-            unless ``context_strategy`` is "slide".
+        dropped_tokens: Oldest tokens not seen at the end; 0 but with ``context_strategy`` "slide".
     """
 
     text: str
@@ -217,6 +216,7 @@ class ModelInfo:
         architecture: The model_type of config.json: ``"llama"``, ``"gpt2"``, ...
         labels: Of a classifier, one for each output; empty for other models.
         isa: Kernels in use.
+        dtype: What the weights are held in: ``"f32"``, ``"bf16"`` or ``"int8"``.
         fingerprint: Hash of configuration, weights and tokenizer.
         vocab_size: Tokens the model knows.
         hidden_size: Width.
@@ -229,8 +229,7 @@ class ModelInfo:
         bos_token_id: None when the model has none.
         eos_token_ids: End-of-sequence tokens.
         pad_token_id: What a classifier overlooks at the end of a text; None when there is none.
-        pooling: How an encoder makes one vector of a text's tokens: ``"mean"``, ``"cls"`` (the
-            first one's) or ``"last"``; None for other models.
+        pooling: Vector of an encoder: ``"mean"``, ``"cls"`` or ``"last"`` token; else None.
         n_threads: Threads a forward pass uses.
         n_parameters: Weights.
         weight_bytes: Bytes held by them.
@@ -242,6 +241,7 @@ class ModelInfo:
     architecture: str
     labels: tuple[str, ...]
     isa: str
+    dtype: str
     fingerprint: str
     vocab_size: int
     hidden_size: int

@@ -34,6 +34,13 @@ static inline uint16_t cch_bf16_from_f32(float x) {
     return (uint16_t)((bits & 0x7F800000u) == 0x7F800000u ? (bits >> 16 & 0x8000) | 0x7F7F : bits >> 16);
 }
 
+/* The nearest bf16, of two the even one; beyond the largest infinity, and NaN stays NaN. */
+static inline uint16_t cch_bf16_round(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (uint16_t)(x != x ? 0x7FC0 : (bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
 /* dst[i] = src[i]; src: n little-endian values, any alignment. */
 static inline void cch_bf16_to_f32_n(const void *src, size_t n, float *dst) {
     for (size_t i = 0; i < n; i++) {

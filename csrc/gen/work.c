@@ -98,7 +98,7 @@ static cch_status run_bos(cch_work *work, float *logits, cch_error *err) {
     CCH_TRY(reserve_hidden(work, 1, err));
     CCH_ZNEW(page.kv, m->pool->geometry.page_floats, err);
     CCH_TRY(cch_forward(m, &span, 1, work->hidden, NULL, work->cancel, err));
-    cch_output_logits(m, work->hidden, 1, logits);
+    status = cch_output_logits(m, work->hidden, 1, logits, err);
 done:
     cch_free(page.kv);
     return status;
@@ -190,7 +190,7 @@ static cch_status deliver_block(cch_work *work, size_t first, size_t rows, cch_e
     cch_model *m = work->model;
     size_t outputs = (size_t)cch_config_n_outputs(&m->config);
     summary_job job = {work, rows};
-    cch_output_logits(m, work->hidden + first * (size_t)m->config.hidden_size, rows, work->logits);
+    CCH_RETURN_IF(cch_output_logits(m, work->hidden + first * (size_t)m->config.hidden_size, rows, work->logits, err));
     if (work->top_k > 0) cch_work_parallel(work, rows, summarize, &job);
     if (work->top_k > 0) pthread_mutex_lock(&m->pool->lock);
     for (size_t i = 0; i < work->plan.n_deliveries && status == CCH_OK; i++) {

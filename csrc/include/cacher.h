@@ -130,16 +130,19 @@ typedef enum cch_pooling {
 typedef struct cch_model_options {
     int32_t n_threads;         /* 1..256; 0 = the cores this process may run on */
     size_t kv_budget_bytes;    /* bytes of KV pages kept at most; 0 = 1 GiB */
-    const char *isa;           /* "avx512", "avx2", "generic"; NULL = CACHER_ISA from the environment, else the best */
+    const char *isa;           /* "amx", "avx512bf16", "avx512", "avx2", "generic"; NULL = CACHER_ISA from the
+                                  environment, else the best */
     const char *tokenizer;     /* of a checkpoint: its spm.model; NULL = as cch_tokenizer_open_for finds it */
+    const char *dtype;         /* of the matrices: "f32", "bf16", "int8" (a scale for each 128); NULL = "f32" */
 } cch_model_options;
-#define CCH_MODEL_OPTIONS_INIT { 0, 0, NULL, NULL }
+#define CCH_MODEL_OPTIONS_INIT { 0, 0, NULL, NULL, NULL }
 
 typedef struct cch_model_info {
     cch_model_type model_type;
     char architecture[32];     /* model_type of config.json: "gpt2", "llama", ... */
     char isa[16];              /* kernels in use */
-    char fingerprint[65];      /* hex: hash of configuration, weights and tokenizer; part of every cache key */
+    char dtype[8];             /* of the matrices: "f32", "bf16", "int8" */
+    char fingerprint[65];      /* hex: hash of configuration, weights, dtype and tokenizer; part of every cache key */
     int32_t vocab_size, hidden_size, intermediate_size, n_layers, n_heads, n_kv_heads, head_dim;
     int32_t n_ctx;             /* most tokens of a state, or of a text that an encoder reads */
     int32_t bos_token_id;      /* -1 when the model has none */
@@ -166,7 +169,8 @@ typedef struct cch_model_stats {
 
 /* Opens a folder in the hub's layout: config.json, model.safetensors or its index and shards, and, when there is one,
  * a tokenizer; for an encoder also how it pools (modules.json, 1_Pooling, sentence_bert_config.json).  Weights are
- * converted to f32 and packed for the kernels; the file is not kept mapped.
+ * converted to `dtype` and packed for the kernels; the file is not kept mapped.   With bf16 and int8 the inputs of a
+ * product are rounded, too, row by row, so results are others than with f32, as is the fingerprint; all else holds.
  * Or a file: a niels-gpt checkpoint, as torch.save writes it (include/cacher_checkpoint.h).
  *   options may be NULL.   E_IO, E_FORMAT, E_UNSUPPORTED (the option is named), E_ARGUMENT (options), E_MEMORY. */
 CCH_API cch_status cch_model_open(const char *path, const cch_model_options *options, cch_model **out,

@@ -6,7 +6,8 @@
 
 extern const cch_kernels cch_kernels_generic;
 #if defined(__x86_64__)
-extern const cch_kernels cch_kernels_avx2, cch_kernels_avx512;
+extern const cch_kernels cch_kernels_avx2, cch_kernels_avx512, cch_kernels_avx512bf16,
+    cch_kernels_amx;
 #endif
 
 #endif

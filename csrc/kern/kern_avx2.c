@@ -126,6 +126,7 @@ INLINE d8 d_scale(d8 p, d8 n) { return d_make(scale_pd(p.lo, n.lo), scale_pd(p.h
 
 /* 16 registers, two per panel: 12 accumulators, the panel vectors, a broadcast. */
 #define TILE_ROWS 6
+#define ATTN_ROWS 6
 #define TILE_PANELS 4
 #define TILE_WIDTHS { 4, 2, 2, 1, 1, 1 }
 #define TILE_LIST(X) \
@@ -190,12 +191,74 @@ INLINE b_vec b_sub16(b_vec a, b_vec b) { return b_make(_mm256_sub_epi16(a.lo, b.
 INLINE b_vec b_odd(b_vec a) { return b_make(_mm256_srli_epi16(a.lo, 8), _mm256_srli_epi16(a.hi, 8)); }
 INLINE b_vec b_even(b_vec a) { return b_make(_mm256_slli_epi16(a.lo, 8), _mm256_slli_epi16(a.hi, 8)); }
 
+/* Products of packed words (kern/kernels.h): 16 words of weights and one of a row. */
+INLINE __m256 dot_bf16(__m256 acc, __m256 x, __m256 w) {
+    const __m256i high = _mm256_set1_epi32((int)0xFFFF0000u), a = _mm256_castps_si256(x), b = _mm256_castps_si256(w);
+    acc = _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_and_si256(a, high)),
+                          _mm256_castsi256_ps(_mm256_and_si256(b, high)), acc);
+    return _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_slli_epi32(a, 16)),
+                           _mm256_castsi256_ps(_mm256_slli_epi32(b, 16)), acc);
+}
+INLINE v16 v_dot_bf16(v16 acc, v16 x, v16 w) {
+    return v_make(dot_bf16(acc.lo, x.lo, w.lo), dot_bf16(acc.hi, x.hi, w.hi));
+}
+
+typedef struct i16 { /* 16 sums */
+    __m256i lo, hi;
+} i16;
+INLINE i16 i_make(__m256i lo, __m256i hi) {
+    i16 a = {lo, hi};
+    return a;
+}
+INLINE i16 i_set1(int32_t a) { return i_make(_mm256_set1_epi32(a), _mm256_set1_epi32(a)); }
+INLINE i16 i_cast(v16 a) { return i_make(_mm256_castps_si256(a.lo), _mm256_castps_si256(a.hi)); }
+INLINE v16 i_to_f32(i16 a) { return v_make(_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)); }
+INLINE __m256i dot_int8(__m256i acc, __m256i x, __m256i w) {
+    const __m256i low = _mm256_set1_epi16(0xFF);
+    const __m256i even = _mm256_madd_epi16(_mm256_and_si256(w, low), _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8));
+    const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(w, 8), _mm256_srai_epi16(x, 8));
+    return _mm256_add_epi32(acc, _mm256_add_epi32(even, odd));
+}
+/* acc + the four products of unsigned w and signed x. */
+INLINE i16 i_dot(i16 acc, i16 x, i16 w) { return i_make(dot_int8(acc.lo, x.lo, w.lo), dot_int8(acc.hi, x.hi, w.hi)); }
+
+INLINE __m256i bf16_bits(__m256 a) {
+    const __m256i bits = _mm256_castps_si256(a);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i near = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF)));
+    const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
+    return _mm256_srli_epi32(_mm256_blendv_epi8(near, _mm256_set1_epi32(0x7FC00000), nan), 16);
+}
+/* 16 numbers as bf16, to the nearest, of two the even one; NaN stays NaN. */
+INLINE void v_store_bf16(uint16_t *p, v16 a) {
+    const __m256i both = _mm256_packus_epi32(bf16_bits(a.lo), bf16_bits(a.hi));
+    _mm256_storeu_si256((__m256i *)(void *)p, _mm256_permute4x64_epi64(both, 0xD8));
+}
+/* 16 integral numbers from -127 to 127 as bytes; returns their sum lane by lane added to `sum`. */
+INLINE i16 v_store_i8(int8_t *p, v16 a, i16 sum) {
+    const __m256i lo = _mm256_cvtps_epi32(a.lo), hi = _mm256_cvtps_epi32(a.hi);
+    const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(lo, hi), 0xD8);
+    const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+    _mm_storeu_si128((__m128i *)(void *)p, bytes);
+    return i_make(_mm256_add_epi32(sum.lo, lo), _mm256_add_epi32(sum.hi, hi));
+}
+INLINE int32_t i_sum(i16 a) {
+    int32_t lane[8], sum = 0;
+    _mm256_storeu_si256((__m256i *)(void *)lane, _mm256_add_epi32(a.lo, a.hi));
+    for (int i = 0; i < 8; i++) sum += lane[i];
+    return sum;
+}
+#define NEAREST (_MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+INLINE v16 v_round(v16 a) { return v_make(_mm256_round_ps(a.lo, NEAREST), _mm256_round_ps(a.hi, NEAREST)); }
+INLINE v16 v_abs(v16 a) { return v_xor(a, v_sign(a)); }
+
 #include "kern/simd_rows.h"
 #include "kern/simd_scan.h"
 #include "kern/simd_tiles.h"
 #include "kern/simd_attention.h"
+#include "kern/simd_products.h"
 
-const cch_kernels cch_kernels_avx2 = SIMD_TABLE("avx2");
+const cch_kernels cch_kernels_avx2 = SIMD_TABLE("avx2", "chain", matmul_bf16, matmul_int8);
 
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -1,5 +1,4 @@
-/* kern_avx512 - the 16 lanes as one zmm register (AVX-512 F, BW, DQ, VL).  The ops themselves are in simd_rows.h,
- * simd_scan.h, simd_tiles.h and simd_attention.h, shared with AVX2. */
+/* kern_avx512 - AVX-512 F, BW, DQ, VL. */
 #if defined(__x86_64__)
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))), apply_to = function)
@@ -11,113 +10,9 @@
 #include <math.h>
 #include <string.h>
 
-#include "kern/isa.h"
-#include "kern/poly.h"
+#include "kern/simd_avx512.h"
 
-#define INLINE static inline __attribute__((always_inline))
-
-typedef __m512 v16;
-typedef __mmask16 m16;
-
-INLINE v16 v_zero(void) { return _mm512_setzero_ps(); }
-INLINE v16 v_set1(float a) { return _mm512_set1_ps(a); }
-INLINE v16 v_load(const float *p) { return _mm512_loadu_ps(p); }
-INLINE void v_store(float *p, v16 a) { _mm512_storeu_ps(p, a); }
-INLINE v16 v_add(v16 a, v16 b) { return _mm512_add_ps(a, b); }
-INLINE v16 v_sub(v16 a, v16 b) { return _mm512_sub_ps(a, b); }
-INLINE v16 v_mul(v16 a, v16 b) { return _mm512_mul_ps(a, b); }
-INLINE v16 v_div(v16 a, v16 b) { return _mm512_div_ps(a, b); }
-INLINE v16 v_fma(v16 a, v16 b, v16 c) { return _mm512_fmadd_ps(a, b, c); }
-INLINE v16 v_max(v16 a, v16 b) { return _mm512_max_ps(a, b); }
-INLINE v16 v_min(v16 a, v16 b) { return _mm512_min_ps(a, b); }
-INLINE v16 v_sign(v16 a) { return _mm512_and_ps(a, _mm512_set1_ps(-0.0f)); }
-INLINE v16 v_xor(v16 a, v16 b) { return _mm512_xor_ps(a, b); }
-
-INLINE m16 m_range(size_t first, size_t last) { return (m16)(((1u << last) - 1) & ~((1u << first) - 1)); }
-INLINE m16 m_or(m16 a, m16 b) { return a | b; }
-INLINE unsigned m_bits(m16 m) { return m; }
-INLINE m16 m_less(v16 a, v16 b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
-INLINE m16 m_equal(v16 a, v16 b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
-INLINE m16 m_nan(v16 a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
-INLINE v16 v_load_m(m16 m, const float *p) { return _mm512_maskz_loadu_ps(m, p); }
-INLINE void v_store_m(float *p, m16 m, v16 a) { _mm512_mask_storeu_ps(p, m, a); }
-INLINE v16 v_select(m16 m, v16 a, v16 b) { return _mm512_mask_blend_ps(m, b, a); }
-
-/* p * 2^n for integral n, rounded once. */
-INLINE v16 v_scale(v16 p, v16 n) { return _mm512_scalef_ps(p, n); }
-
-INLINE __m256 v_fold8(v16 a) { return _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1)); }
-
-typedef __m512d d8;
-INLINE d8 d_zero(void) { return _mm512_setzero_pd(); }
-INLINE d8 d_set1(double a) { return _mm512_set1_pd(a); }
-INLINE d8 d_load_f32(const float *p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
-INLINE d8 d_load(const double *p) { return _mm512_loadu_pd(p); }
-INLINE void d_store(double *p, d8 a) { _mm512_storeu_pd(p, a); }
-INLINE d8 d_add(d8 a, d8 b) { return _mm512_add_pd(a, b); }
-INLINE d8 d_sub(d8 a, d8 b) { return _mm512_sub_pd(a, b); }
-INLINE d8 d_mul(d8 a, d8 b) { return _mm512_mul_pd(a, b); }
-INLINE d8 d_fma(d8 a, d8 b, d8 c) { return _mm512_fmadd_pd(a, b, c); }
-INLINE d8 d_max(d8 a, d8 b) { return _mm512_max_pd(a, b); }
-INLINE d8 d_min(d8 a, d8 b) { return _mm512_min_pd(a, b); }
-INLINE d8 d_scale(d8 p, d8 n) { return _mm512_scalef_pd(p, n); }
-
-/* 32 registers: 6 x 4 accumulators, 4 panel vectors, a broadcast. */
-#define TILE_ROWS 6
-#define TILE_PANELS 4
-#define TILE_WIDTHS { 4, 4, 4, 4, 4, 4 }
-#define TILE_LIST(X) \
-    X(1, 1) X(1, 2) X(1, 4) X(2, 1) X(2, 2) X(2, 4) X(3, 1) X(3, 2) X(3, 4) \
-    X(4, 1) X(4, 2) X(4, 4) X(5, 1) X(5, 2) X(5, 4) X(6, 1) X(6, 2) X(6, 4)
-
-/* 32 codes as 16-bit numbers; 16 sums. */
-typedef __m512i w_vec, s_vec;
-#define SCAN_STEP 32
-#define SCAN_QUERIES 4
-INLINE w_vec w_widen(const int8_t *p) {
-    return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(const void *)p));
-}
-INLINE w_vec w_load(const int16_t *p) { return _mm512_loadu_si512(p); }
-INLINE s_vec s_zero(void) { return _mm512_setzero_si512(); }
-INLINE s_vec s_madd(w_vec a, w_vec b, s_vec c) { return _mm512_add_epi32(c, _mm512_madd_epi16(a, b)); }
-INLINE s_vec s_fold(s_vec a, s_vec b) {
-    return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-}
-/* The sum of each vector's lanes. */
-INLINE void s_sum4(const s_vec a[4], int32_t sums[4]) {
-    const s_vec ab = s_fold(a[0], a[1]), cd = s_fold(a[2], a[3]);
-    const s_vec all = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
-    const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
-    const __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
-    memcpy(sums, &sum, sizeof sum);
-}
-
-INLINE v16 v_load_u16(const uint16_t *p) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p)));
-}
-
-/* 64 bytes, also as 32 numbers of 16 bits. */
-typedef __m512i b_vec;
-INLINE b_vec b_zero(void) { return _mm512_setzero_si512(); }
-INLINE b_vec b_load(const uint8_t *p) { return _mm512_loadu_si512(p); }
-INLINE void b_store(uint16_t *p, b_vec a) { _mm512_storeu_si512(p, a); }
-INLINE b_vec b_low(b_vec a) { return _mm512_and_si512(a, _mm512_set1_epi8(15)); }
-INLINE b_vec b_high(b_vec a) { return b_low(_mm512_srli_epi16(a, 4)); }
-INLINE b_vec b_look(const uint8_t *table, b_vec at) {
-    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)table)), at);
-}
-INLINE b_vec b_add8(b_vec a, b_vec b) { return _mm512_add_epi8(a, b); }
-INLINE b_vec b_add16(b_vec a, b_vec b) { return _mm512_add_epi16(a, b); }
-INLINE b_vec b_sub16(b_vec a, b_vec b) { return _mm512_sub_epi16(a, b); }
-INLINE b_vec b_odd(b_vec a) { return _mm512_srli_epi16(a, 8); }
-INLINE b_vec b_even(b_vec a) { return _mm512_slli_epi16(a, 8); }
-
-#include "kern/simd_rows.h"
-#include "kern/simd_scan.h"
-#include "kern/simd_tiles.h"
-#include "kern/simd_attention.h"
-
-const cch_kernels cch_kernels_avx512 = SIMD_TABLE("avx512");
+const cch_kernels cch_kernels_avx512 = SIMD_TABLE("avx512", "chain", matmul_bf16, matmul_int8);
 
 #if defined(__clang__)
 #pragma clang attribute pop

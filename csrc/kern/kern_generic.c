@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/half.h"
 #include "kern/isa.h"
 #include "kern/poly.h"
 
@@ -246,6 +247,85 @@ static void matmul_f32(const float *x, size_t ldx, size_t rows, const float *pan
     }
 }
 
+/* --------------------------------------------------------------------------------- products in fewer bits ---- */
+
+static uint32_t word_at(const float *words, size_t i) {
+    uint32_t word;
+    memcpy(&word, words + i, sizeof word);
+    return word;
+}
+
+static void round_bf16(const float *x, size_t n, float *words) {
+    memset(words, 0, cch_n_words(n, 2) * sizeof *words);
+    for (size_t i = 0; i < n; i++) {
+        const uint16_t half = cch_bf16_round(x[i]);
+        memcpy((char *)words + 2 * i, &half, sizeof half);
+    }
+}
+
+static void matmul_bf16(const float *x, size_t ldx, size_t rows, const float *panels, size_t n_panels, size_t k_words,
+                        const float *bias, float *y, size_t ldy) {
+    for (size_t r = 0; r < rows; r++) {
+        for (size_t n = 0; n < n_panels * CCH_LANES; n++) {
+            const float *w = panels + n / CCH_LANES * CCH_LANES * k_words + n % CCH_LANES;
+            float sum = 0.0f;
+            for (size_t k = 0; k < k_words; k++) {
+                const uint32_t a = word_at(x, r * ldx + k), b = word_at(w, k * CCH_LANES);
+                sum = fmaf(cch_bf16_to_f32((uint16_t)(a >> 16)), cch_bf16_to_f32((uint16_t)(b >> 16)), sum);
+                sum = fmaf(cch_bf16_to_f32((uint16_t)a), cch_bf16_to_f32((uint16_t)b), sum);
+            }
+            y[r * ldy + n] = bias != NULL ? sum + bias[n] : sum;
+        }
+    }
+}
+
+static void quantize_int8(const float *x, size_t n, float *words) {
+    const size_t k_words = cch_n_words(n, 4), groups = cch_n_groups(k_words), group = 4 * CCH_GROUP_WORDS;
+    float most = 0.0f, scale;
+    for (size_t i = 0; i < n; i++) most = most > fabsf(x[i]) || isnan(most) ? most : fabsf(x[i]);
+    scale = most < CCH_LEAST_ROW ? 0.0f : most < INFINITY ? most / 127.0f : NAN;
+    memset(words, 0, k_words * sizeof *words);
+    for (size_t g = 0; g < groups; g++) {
+        int32_t offset = 0;
+        for (size_t i = g * group; i < n && i < (g + 1) * group; i++) {
+            const int8_t q = scale > 0.0f ? (int8_t)rintf(x[i] * (127.0f / most)) : 0;
+            memcpy((char *)words + i, &q, 1);
+            offset -= 128 * q;
+        }
+        memcpy(words + k_words + g, &offset, sizeof offset);
+    }
+    memcpy(words + k_words + groups, &scale, sizeof scale);
+}
+
+/* Inputs 4k to 4k + 3: bytes of x signed, of w unsigned. */
+static int32_t dot_int8(uint32_t x, uint32_t w) {
+    int32_t sum = 0;
+    for (int shift = 0; shift < 32; shift += 8) sum += (int8_t)(x >> shift & 0xFF) * (int32_t)(w >> shift & 0xFF);
+    return sum;
+}
+
+static void matmul_int8(const float *x, size_t ldx, size_t rows, const float *panels, const float *scales,
+                        size_t n_panels, size_t k_words, const float *bias, float *y, size_t ldy) {
+    const size_t groups = cch_n_groups(k_words);
+    for (size_t r = 0; r < rows; r++, x += ldx) {
+        for (size_t n = 0; n < n_panels * CCH_LANES; n++) {
+            const size_t panel = n / CCH_LANES, lane = n % CCH_LANES;
+            float sum = 0.0f;
+            for (size_t g = 0; g < groups; g++) {
+                const size_t end = k_words < (g + 1) * CCH_GROUP_WORDS ? k_words : (g + 1) * CCH_GROUP_WORDS;
+                int32_t exact = (int32_t)word_at(x, k_words + g);
+                for (size_t k = g * CCH_GROUP_WORDS; k < end; k++)
+                    exact += dot_int8(word_at(x, k), word_at(panels, (panel * k_words + k) * CCH_LANES + lane));
+                sum = fmaf((float)exact, scales[(panel * groups + g) * CCH_LANES + lane], sum);
+            }
+            sum *= x[k_words + groups];
+            y[r * ldy + n] = bias != NULL ? sum + bias[n] : sum;
+        }
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------ attention ---- */
+
 static void attn_scores(const float *q, size_t ldq, size_t rows, const float *const *k_pages, size_t n_pages,
                         size_t dim, float scale, float *s, size_t lds) {
     for (size_t r = 0; r < rows; r++) {
@@ -272,7 +352,12 @@ static void attn_mix(const float *p, size_t ldp, size_t rows, const float *const
 
 const cch_kernels cch_kernels_generic = {
     .name = "generic",
+    .bf16_order = "chain",
     .matmul_f32 = matmul_f32,
+    .matmul_bf16 = matmul_bf16,
+    .matmul_int8 = matmul_int8,
+    .round_bf16 = round_bf16,
+    .quantize_int8 = quantize_int8,
     .rms_norm = rms_norm,
     .layer_norm = layer_norm,
     .add = add,

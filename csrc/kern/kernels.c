@@ -7,10 +7,14 @@
 #include "base/cpu.h"
 #include "kern/isa.h"
 
+#define N_TABLES 5
+
 /* The tables this CPU can run, best first. */
-static size_t usable_tables(const cch_kernels *out[3]) {
+static size_t usable_tables(const cch_kernels *out[N_TABLES]) {
     size_t n = 0;
 #if defined(__x86_64__)
+    if (cch_cpu_has(CCH_CPU_AMX)) out[n++] = &cch_kernels_amx;
+    if (cch_cpu_has(CCH_CPU_AVX512BF16)) out[n++] = &cch_kernels_avx512bf16;
     if (cch_cpu_has(CCH_CPU_AVX512)) out[n++] = &cch_kernels_avx512;
     if (cch_cpu_has(CCH_CPU_AVX2)) out[n++] = &cch_kernels_avx2;
 #endif
@@ -19,7 +23,7 @@ static size_t usable_tables(const cch_kernels *out[3]) {
 }
 
 cch_status cch_kernels_get(const char *isa, const cch_kernels **out, cch_error *err) {
-    const cch_kernels *tables[3];
+    const cch_kernels *tables[N_TABLES];
     size_t n = usable_tables(tables), used = 0;
     const char *origin = "isa";
     char names[64] = "";

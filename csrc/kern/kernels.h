@@ -16,19 +16,53 @@
 
 #include "base/status.h"
 
-#define CCH_LANES 16 /* outputs of a weight panel, tokens of a KV page */
+#define CCH_LANES 16           /* outputs of a weight panel, tokens of a KV page */
+#define CCH_WORDS 16           /* words of fewer bits come in multiples of so many */
+#define CCH_GROUP_WORDS 32     /* words of 8-bit weights that share a scale: 128 inputs */
+#define CCH_LEAST_ROW 0x1p-100f /* a row of smaller numbers is one of zeros to quantize_int8 */
+
+/* Words of n inputs, `per_word` in each. */
+static inline size_t cch_n_words(size_t n, size_t per_word) {
+    return (n + CCH_WORDS * per_word - 1) / (CCH_WORDS * per_word) * CCH_WORDS;
+}
+
+/* Groups of k_words words, the last of which may be shorter. */
+static inline size_t cch_n_groups(size_t k_words) { return (k_words + CCH_GROUP_WORDS - 1) / CCH_GROUP_WORDS; }
 
 typedef struct cch_sieve {
     float gain, base, along, across;
 } cch_sieve;
 
 typedef struct cch_kernels {
-    const char *name; /* "generic", "avx2", "avx512" */
+    const char *bf16_order; /* of matmul_bf16: "chain" or "blocks" */
+    const char *name; /* "generic", "avx2", "avx512", "avx512bf16", "amx" */
 
     /* y[r, 16p + j] = chain over k of x[r, k] * panels[p][k][j], then + bias[16p + j] when bias is not NULL.
      *   x [rows, ldx], panels [n_panels][k_len][16] 64-byte aligned, y [rows, ldy].  Writes whole panels. */
     void (*matmul_f32)(const float *x, size_t ldx, size_t rows, const float *panels, size_t n_panels, size_t k_len,
                        const float *bias, float *y, size_t ldy);
+
+    /* Products in fewer bits.  A word is 32 bits: of inputs 2i (low half) and 2i + 1 as bf16, or of four inputs as
+     * bytes, the first lowest; inputs behind the end are 0.  k_words: words of a row, as cch_n_words counts them; x,
+     * panels and y as in matmul_f32, with words in the place of numbers. */
+
+    /* The words of one row: x [n] to the nearest bf16, of two the even one.   words [cch_n_words(n, 2)]. */
+    void (*round_bf16)(const float *x, size_t n, float *words);
+    /* chain over words of fma(x odd, w odd, acc), then fma(x even, w even, acc), then + bias; with "amx" instead chain
+     * over blocks of 16 words of acc + (even + odd), each of these two a chain over the block's words from 0.  With
+     * "amx" and "avx512bf16" subnormal numbers count as 0. */
+    void (*matmul_bf16)(const float *x, size_t ldx, size_t rows, const float *panels, size_t n_panels, size_t k_words,
+                        const float *bias, float *y, size_t ldy);
+
+    /* The words of one row: x [n] as integers q = round(x * (127 / most)), `most` being the largest magnitude.
+     *   words [k_words + groups + 1], k_words = cch_n_words(n, 4), groups = cch_n_groups(k_words): the words; int32 of
+     *   each group: -128 * sum of q; f32: most / 127, or 0 when most < CCH_LEAST_ROW, or NaN when it is not finite
+     *   (then all q are 0). */
+    void (*quantize_int8)(const float *x, size_t n, float *words);
+    /* y[r, 16p + j] = scale of the row * chain over groups of fma(sum of q * (w - 128), scales[p][group][j], acc), then
+     * + bias; sums are exact.   panels: w, unsigned; x: rows as quantize_int8 makes them, ldx words apart. */
+    void (*matmul_int8)(const float *x, size_t ldx, size_t rows, const float *panels, const float *scales,
+                        size_t n_panels, size_t k_words, const float *bias, float *y, size_t ldy);
 
     /* y = x / sqrt(mean(x^2) + eps) * w, one row of n; y may be x. */
     void (*rms_norm)(const float *x, const float *w, float eps, size_t n, float *y);

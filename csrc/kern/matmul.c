@@ -2,22 +2,55 @@
 
 /* Below this many multiply-adds per thread, waking another one costs more than it gives. */
 #define WORTH_A_THREAD ((size_t)32 << 10)
-#define GROUP 4 /* panels a kernel takes at once; splits fall between groups */
+#define WORTH_ROWS ((size_t)32 << 10) /* the same in numbers that are brought to another format */
+#define LINE ((size_t)16)   /* floats of a cache line */
+#define GROUP 6 /* panels: kernels take 3, or 2 x 2 and 2, or ... */
 
 typedef struct job {
     const cch_kernels *kern;
     const cch_packed *w;
     const float *x;
-    float *y;
+    float *words, *y;
     size_t ldx, ldy, rows;
 } job;
+
+size_t cch_matmul_words(const cch_packed *w) {
+    const size_t words = w->k_words + (w->format == CCH_FORMAT_INT8 ? cch_n_groups(w->k_words) + 1 : 0);
+    if (w->format == CCH_FORMAT_F32) return 0;
+    return (words + LINE - 1) / LINE * LINE | LINE; /* an odd number of lines: rows fall on all sets of a cache */
+}
+
+static void convert(const job *j, size_t first, size_t last) {
+    const size_t words = cch_matmul_words(j->w);
+    for (size_t r = first; r < last; r++) {
+        if (j->w->format == CCH_FORMAT_BF16) j->kern->round_bf16(j->x + r * j->ldx, j->w->k, j->words + r * words);
+        else j->kern->quantize_int8(j->x + r * j->ldx, j->w->k, j->words + r * words);
+    }
+}
+
+static void convert_rows(void *arg, int thread, int n_threads) {
+    const job *j = arg;
+    size_t first, last;
+    cch_split(j->rows, n_threads, thread, &first, &last);
+    convert(j, first, last);
+}
 
 static void multiply(const job *j, size_t row, size_t rows, size_t panel, size_t panels) {
     const cch_packed *w = j->w;
     const size_t n = panel * CCH_LANES;
+    const float *x = j->x + row * j->ldx, *packed = w->panels + n * w->k_words;
+    const float *bias = w->bias != NULL ? w->bias + n : NULL;
+    float *y = j->y + row * j->ldy + n;
     if (rows == 0 || panels == 0) return;
-    j->kern->matmul_f32(j->x + row * j->ldx, j->ldx, rows, w->panels + n * w->k, panels, w->k,
-                        w->bias != NULL ? w->bias + n : NULL, j->y + row * j->ldy + n, j->ldy);
+    switch (w->format) {
+    case CCH_FORMAT_F32: j->kern->matmul_f32(x, j->ldx, rows, packed, panels, w->k, bias, y, j->ldy); break;
+    case CCH_FORMAT_BF16:
+        j->kern->matmul_bf16(x, j->ldx, rows, packed, panels, w->k_words, bias, y, j->ldy);
+        break;
+    case CCH_FORMAT_INT8:
+        j->kern->matmul_int8(x, j->ldx, rows, packed, w->scales + n * cch_n_groups(w->k_words), panels, w->k_words,
+                             bias, y, j->ldy);
+    }
 }
 
 static void by_panels(void *arg, int thread, int n_threads) {
@@ -37,10 +70,16 @@ static void by_rows(void *arg, int thread, int n_threads) {
 }
 
 void cch_matmul(const cch_kernels *kern, cch_threads *threads, const cch_packed *w, const float *x, size_t ldx,
-                size_t rows, float *y, size_t ldy) {
-    job j = {.kern = kern, .w = w, .x = x, .y = y, .ldx = ldx, .ldy = ldy, .rows = rows};
+                size_t rows, float *words, float *y, size_t ldy) {
+    job j = {.kern = kern, .w = w, .x = x, .y = y, .words = words, .ldx = ldx, .ldy = ldy, .rows = rows};
     const size_t n_threads = (size_t)cch_threads_count(threads), groups = (w->n_panels + GROUP - 1) / GROUP;
     const size_t work = rows * w->n_panels * CCH_LANES * w->k;
+    if (w->format != CCH_FORMAT_F32) {
+        if (n_threads == 1 || rows * w->k < 2 * WORTH_ROWS) convert(&j, 0, rows);
+        else cch_threads_run(threads, convert_rows, &j);
+        j.x = words;
+        j.ldx = cch_matmul_words(w);
+    }
     if (n_threads == 1 || work < 2 * WORTH_A_THREAD) multiply(&j, 0, rows, 0, w->n_panels);
     else if (groups < 4 * n_threads && rows >= 8 * n_threads) cch_threads_run(threads, by_rows, &j);
     else cch_threads_run(threads, by_panels, &j);

@@ -1,11 +1,21 @@
+#include <math.h>
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/half.h"
 #include "kern/matmul.h"
 
-cch_status cch_packed_init(size_t n, size_t k, bool with_bias, cch_packed *out, cch_error *err) {
+static size_t words_of(cch_format format, size_t k) {
+    return format == CCH_FORMAT_F32 ? k : cch_n_words(k, format == CCH_FORMAT_BF16 ? 2 : 4);
+}
+
+static size_t scale_floats(const cch_packed *w) {
+    return w->format == CCH_FORMAT_INT8 ? w->n_panels * CCH_LANES * cch_n_groups(w->k_words) : 0;
+}
+
+cch_status cch_packed_init(cch_format format, size_t n, size_t k, bool with_bias, cch_packed *out, cch_error *err) {
     cch_status status = CCH_OK;
-    cch_packed w = {0};
+    cch_packed w = {.format = format};
     size_t padded, count;
     memset(out, 0, sizeof *out);
     if (!cch_add(n, CCH_LANES - 1, &padded) || !cch_mul(padded, k, &count))
@@ -13,10 +23,13 @@ cch_status cch_packed_init(size_t n, size_t k, bool with_bias, cch_packed *out, 
     w.n = n;
     w.k = k;
     w.n_panels = padded / CCH_LANES;
-    count = w.n_panels * CCH_LANES * k;
+    w.k_words = words_of(format, k);
+    count = w.n_panels * CCH_LANES * w.k_words;
     CCH_NEW(w.panels, count, err);
     cch_prefer_huge_pages(w.panels, count * sizeof *w.panels);
-    if (w.n_panels > 0) memset(w.panels + (w.n_panels - 1) * CCH_LANES * k, 0, CCH_LANES * k * sizeof *w.panels);
+    if (w.n_panels > 0)
+        memset(w.panels + (w.n_panels - 1) * CCH_LANES * w.k_words, 0, CCH_LANES * w.k_words * sizeof *w.panels);
+    if (format == CCH_FORMAT_INT8) CCH_ZNEW(w.scales, scale_floats(&w), err);
     if (with_bias) CCH_ZNEW(w.bias, w.n_panels * CCH_LANES, err);
     *out = w;
     return CCH_OK;
@@ -27,16 +40,18 @@ done:
 
 void cch_packed_deinit(cch_packed *w) {
     cch_free(w->panels);
+    cch_free(w->scales);
     cch_free(w->bias);
     memset(w, 0, sizeof *w);
 }
 
 size_t cch_packed_bytes(const cch_packed *w) {
-    return w->n_panels * CCH_LANES * (w->k + (w->bias != NULL ? 1 : 0)) * sizeof(float);
+    const size_t outputs = w->n_panels * CCH_LANES;
+    return (outputs * w->k_words + scale_floats(w) + (w->bias != NULL ? outputs : 0)) * sizeof(float);
 }
 
 static inline float *element(const cch_packed *w, size_t row, size_t k) {
-    return w->panels + (row / CCH_LANES * w->k + k) * CCH_LANES + row % CCH_LANES;
+    return w->panels + (row / CCH_LANES * w->k_words + k) * CCH_LANES + row % CCH_LANES;
 }
 
 typedef float quad __attribute__((vector_size(16)));
@@ -81,19 +96,100 @@ static void pack_transposed(cch_packed *w, size_t row, size_t rows, const float 
     }
 }
 
-#define ROWS_AT_ONCE 256 /* of a transposed source: 16 panels written, 1 KiB read per line */
+/* ---------------------------------------------------------------------------------------------- fewer bits ---- */
+
+#define BLOCK (4 * CCH_GROUP_WORDS) /* inputs: a group of 8-bit weights */
+
+/* Inputs [k, k + n) of up to 16 rows as block[input][row], zeros elsewhere. */
+static void gather(float block[BLOCK][CCH_LANES], size_t rows, size_t k, size_t n, const float *src, size_t row_stride,
+                   size_t col_stride) {
+    memset(block, 0, BLOCK * sizeof *block);
+    for (size_t i = 0; row_stride == 1 && i < n; i++)
+        memcpy(block[i], src + (k + i) * col_stride, rows * sizeof **block);
+    for (size_t r = 0; row_stride != 1 && r < rows; r++)
+        for (size_t i = 0; i < n; i++) block[i][r] = src[r * row_stride + (k + i) * col_stride];
+}
+
+static void pack_bf16(float *dst, size_t rows, size_t n_words, float block[BLOCK][CCH_LANES]) {
+    for (size_t i = 0; i < n_words; i++) {
+        uint32_t line[CCH_LANES];
+        for (size_t r = 0; r < CCH_LANES; r++)
+            line[r] = cch_bf16_round(block[2 * i][r]) | (uint32_t)cch_bf16_round(block[2 * i + 1][r]) << 16;
+        memcpy(dst + i * CCH_LANES, line, rows * sizeof *line);
+    }
+}
+
+/* A number from -127 to 127 as a byte. */
+static inline uint32_t to_byte(float x) { return (uint32_t)((int32_t)(x + 0x1.8p+23f - 0x1.8p+23f) + 128); }
+
+static void pack_int8(float *dst, float *scales, size_t rows, size_t n_words, float block[BLOCK][CCH_LANES]) {
+    float most[CCH_LANES] = {0}, steps[CCH_LANES], scale[CCH_LANES];
+    for (size_t i = 0; i < 4 * n_words; i++)
+        for (size_t r = 0; r < CCH_LANES; r++)
+            most[r] = most[r] > fabsf(block[i][r]) || isnan(most[r]) ? most[r] : fabsf(block[i][r]);
+    for (size_t r = 0; r < CCH_LANES; r++) {
+        const bool any = most[r] >= CCH_LEAST_ROW && most[r] < INFINITY;
+        steps[r] = any ? 127.0f / most[r] : 0.0f;
+        scale[r] = any ? most[r] / 127.0f : most[r] < CCH_LEAST_ROW ? 0.0f : NAN;
+        for (size_t i = 0; !any && i < 4 * n_words; i++) block[i][r] = 0.0f;
+    }
+    for (size_t i = 0; i < n_words; i++) {
+        uint32_t line[CCH_LANES];
+        for (size_t r = 0; r < CCH_LANES; r++)
+            line[r] = to_byte(block[4 * i][r] * steps[r]) | to_byte(block[4 * i + 1][r] * steps[r]) << 8 |
+                      to_byte(block[4 * i + 2][r] * steps[r]) << 16 | to_byte(block[4 * i + 3][r] * steps[r]) << 24;
+        memcpy(dst + i * CCH_LANES, line, rows * sizeof *line);
+    }
+    memcpy(scales, scale, rows * sizeof *scale);
+}
+
+/* Rows of one panel. */
+static void pack_words(cch_packed *w, size_t row, size_t rows, const float *src, size_t row_stride, size_t col_stride) {
+    const size_t per_word = w->format == CCH_FORMAT_BF16 ? 2 : 4, groups = cch_n_groups(w->k_words);
+    float block[BLOCK][CCH_LANES];
+    for (size_t k = 0, n; k < w->k; k += n) {
+        n = w->k - k < BLOCK ? w->k - k : BLOCK;
+        const size_t n_words = cch_n_words(n, per_word);
+        gather(block, rows, k, n, src, row_stride, col_stride);
+        float *dst = element(w, row, k / per_word);
+        if (w->format == CCH_FORMAT_BF16) pack_bf16(dst, rows, n_words, block);
+        else
+            pack_int8(dst, w->scales + (row / CCH_LANES * groups + k / BLOCK) * CCH_LANES + row % CCH_LANES, rows,
+                      n_words, block);
+    }
+}
+
+/* ----------------------------------------------------------------------------------------------------- rows ---- */
+
+#define ROWS_AT_ONCE 256 /* of a transposed source in f32: 16 panels written, 1 KiB read per line */
 
 void cch_pack_rows(cch_packed *w, size_t row, size_t rows, const float *src, size_t row_stride, size_t col_stride) {
-    const size_t step = row_stride == 1 ? ROWS_AT_ONCE : CCH_LANES;
+    const size_t step = row_stride == 1 && w->format == CCH_FORMAT_F32 ? ROWS_AT_ONCE : CCH_LANES;
     for (size_t r = 0, n; r < rows; r += n) {
         const size_t room = step - (row + r) % step;
         n = rows - r < room ? rows - r : room;
-        if (row_stride == 1) pack_transposed(w, row + r, n, src + r, col_stride);
-        else pack_panel(element(w, row + r, 0), n, w->k, src + r * row_stride, row_stride, col_stride);
+        const float *from = src + r * row_stride;
+        if (w->format != CCH_FORMAT_F32) pack_words(w, row + r, n, from, row_stride, col_stride);
+        else if (row_stride == 1) pack_transposed(w, row + r, n, from, col_stride);
+        else pack_panel(element(w, row + r, 0), n, w->k, from, row_stride, col_stride);
     }
 }
 
 void cch_packed_row(const cch_packed *w, size_t row, float *dst) {
     const float *src = element(w, row, 0);
-    for (size_t k = 0; k < w->k; k++) dst[k] = src[k * CCH_LANES];
+    const size_t groups = cch_n_groups(w->k_words);
+    for (size_t k = 0; k < w->k; k++) {
+        uint32_t word;
+        switch (w->format) {
+        case CCH_FORMAT_F32: dst[k] = src[k * CCH_LANES]; break;
+        case CCH_FORMAT_BF16:
+            memcpy(&word, src + k / 2 * CCH_LANES, sizeof word);
+            dst[k] = cch_bf16_to_f32((uint16_t)(word >> 16 * (k % 2)));
+            break;
+        case CCH_FORMAT_INT8:
+            memcpy(&word, src + k / 4 * CCH_LANES, sizeof word);
+            dst[k] = (float)((int32_t)(word >> 8 * (k % 4) & 0xFF) - 128) *
+                     w->scales[(row / CCH_LANES * groups + k / BLOCK) * CCH_LANES + row % CCH_LANES];
+        }
+    }
 }

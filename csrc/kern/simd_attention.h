@@ -7,7 +7,7 @@
 static void attn_scores(const float *q, size_t ldq, size_t rows, const float *const *k_pages, size_t n_pages,
                         size_t dim, float scale, float *s, size_t lds) {
     if (rows == 0) return;
-    const size_t n_tiles = (rows + TILE_ROWS - 1) / TILE_ROWS, most = (rows + n_tiles - 1) / n_tiles;
+    const size_t n_tiles = (rows + ATTN_ROWS - 1) / ATTN_ROWS, most = (rows + n_tiles - 1) / n_tiles;
     for (size_t p = 0, C; p < n_pages; p += C) {
         C = panels_at_once(tile_widths[most - 1], n_pages - p);
         tile t = {.x = q, .ldx = ldq, .k_len = dim, .scale = scale, .y = s + CCH_LANES * p, .ldy = lds};
@@ -16,7 +16,7 @@ static void attn_scores(const float *q, size_t ldq, size_t rows, const float *co
             t.w[c] = k_pages[p + c];
             next[c] = k_pages[p + C + c < n_pages ? p + C + c : p + c];
         }
-        run_rows(t, rows, n_tiles, C, next);
+        run_rows(tiles, t, rows, n_tiles, C, next);
     }
 }
 
@@ -97,7 +97,7 @@ INLINE void run_mix(const mix *m, size_t first, size_t last, const int R, const 
 #pragma GCC unroll 8
         for (int c = 0; c < C; c++) w[c] = v + CCH_LANES * c;
         for (size_t i = 0; i < n; i++) {
-            step(acc, R, C, m->p + t + i, m->ldp, w, i * m->ldv);
+            step(acc, WORD_F32, R, C, m->p + t + i, m->ldp, w, i * m->ldv);
 #pragma GCC unroll 8
             for (int c = 0; c < C; c++) __builtin_prefetch(ahead + i * m->ldv + CCH_LANES * c, 0, 2);
         }
@@ -137,7 +137,7 @@ static void mix_rows(const mix *m, const int32_t *first, const int32_t *last, si
 static void attn_mix(const float *p, size_t ldp, size_t rows, const float *const *v_pages, const int32_t *first,
                      const int32_t *last, size_t dim, size_t ldv, bool resume, float *out, size_t ldo) {
     if (rows == 0) return;
-    const size_t n_tiles = (rows + TILE_ROWS - 1) / TILE_ROWS, most = (rows + n_tiles - 1) / n_tiles;
+    const size_t n_tiles = (rows + ATTN_ROWS - 1) / ATTN_ROWS, most = (rows + n_tiles - 1) / n_tiles;
     const size_t n_groups = (dim + CCH_LANES - 1) / CCH_LANES;
     for (size_t i = 0; i < n_tiles; i++) {
         const size_t row = rows_before(rows, n_tiles, i), R = rows_before(rows, n_tiles, i + 1) - row;

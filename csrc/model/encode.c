@@ -26,6 +26,7 @@ typedef struct pass {
     float *delta;                 /* what the last block adds to x */
     bool pending;                 /* delta is not added yet */
     float *qkv, *att, *mlp;
+    float *words;                 /* of a product */
     float *cos, *sin, *local_cos, *local_sin;
 } pass;
 
@@ -70,6 +71,7 @@ static void lay_out(pass *p) {
     p->qkv = cch_scratch_take(s, rows * p->ld_qkv, sizeof *p->qkv);
     p->att = cch_scratch_take(s, rows * p->ld_att, sizeof *p->att);
     p->mlp = cch_scratch_take(s, rows * p->ld_mlp, sizeof *p->mlp);
+    p->words = cch_scratch_take(s, rows * m->weights.words, sizeof *p->words);
     p->cos = cch_scratch_take(s, rows * m->rope.half, sizeof *p->cos);
     p->sin = cch_scratch_take(s, rows * m->rope.half, sizeof *p->sin);
     p->local_cos = cch_scratch_take(s, rows * m->local_rope.half, sizeof *p->local_cos);
@@ -118,7 +120,7 @@ static cch_status plan(pass *p, cch_error *err) {
 /* ------------------------------------------------------------------------------------------------ layers ---- */
 
 static void matmul(const pass *p, const cch_packed *w, const float *x, size_t ldx, float *y, size_t ldy) {
-    cch_matmul(p->model->kern, p->model->threads, w, x, ldx, p->rows, y, ldy);
+    cch_matmul(p->model->kern, p->model->threads, w, x, ldx, p->rows, p->words, y, ldy);
 }
 
 /* x += delta where it is pending, then y = norm(x); y may be x. */

@@ -33,6 +33,7 @@ typedef struct pass {
     size_t ld, ld_qkv, ld_att, ld_mlp;
     float *x, *h, *delta;         /* residual stream; its norm; what the last block adds to it */
     float *qkv, *att, *mlp, *cos, *sin;
+    float *words;                 /* of a product */
 } pass;
 
 static size_t whole_panels(size_t n) { return (n + CCH_LANES - 1) / CCH_LANES * CCH_LANES; }
@@ -77,6 +78,7 @@ static void lay_out(pass *p) {
     p->qkv = cch_scratch_take(s, rows * p->ld_qkv, sizeof *p->qkv);
     p->att = cch_scratch_take(s, rows * p->ld_att, sizeof *p->att);
     p->mlp = cch_scratch_take(s, rows * p->ld_mlp, sizeof *p->mlp);
+    p->words = cch_scratch_take(s, rows * m->weights.words, sizeof *p->words);
     p->cos = cch_scratch_take(s, rows * m->rope.half, sizeof *p->cos);
     p->sin = cch_scratch_take(s, rows * m->rope.half, sizeof *p->sin);
     p->work = cch_scratch_take(s, threads, sizeof *p->work);
@@ -174,7 +176,7 @@ static cch_status plan(pass *p, cch_error *err) {
 /* ------------------------------------------------------------------------------------------------ layers ---- */
 
 static void matmul(const pass *p, const cch_packed *w, const float *x, size_t ldx, float *y, size_t ldy) {
-    cch_matmul(p->model->kern, p->model->threads, w, x, ldx, p->rows, y, ldy);
+    cch_matmul(p->model->kern, p->model->threads, w, x, ldx, p->rows, p->words, y, ldy);
 }
 
 /* Moves the wanted rows of a matrix [.., ld] to its front. */
@@ -271,7 +273,14 @@ cch_status cch_forward(cch_model *model, const cch_span *spans, size_t n_spans, 
     return CCH_OK;
 }
 
-void cch_output_logits(cch_model *model, const float *hidden, size_t rows, float *logits) {
-    cch_matmul(model->kern, model->threads, &model->weights.head, hidden, (size_t)model->config.hidden_size, rows,
-               logits, whole_panels((size_t)cch_config_n_outputs(&model->config)));
+cch_status cch_output_logits(cch_model *model, const float *hidden, size_t rows, float *logits, cch_error *err) {
+    const cch_packed *head = &model->weights.head;
+    const size_t words = rows * cch_matmul_words(head);
+    cch_scratch_begin(&model->scratch);
+    cch_scratch_take(&model->scratch, words, sizeof(float));
+    CCH_RETURN_IF(cch_scratch_reserve(&model->scratch, err));
+    cch_scratch_begin(&model->scratch);
+    cch_matmul(model->kern, model->threads, head, hidden, (size_t)model->config.hidden_size, rows,
+               cch_scratch_take(&model->scratch, words, sizeof(float)), logits, head->n_panels * CCH_LANES);
+    return CCH_OK;
 }

@@ -61,7 +61,7 @@ cch_status cch_forward(cch_model *model, const cch_span *spans, size_t n_spans, 
 int32_t cch_probe_last_stage(const cch_probe *probe, int32_t n_layers);
 
 /* logits [rows, n_outputs rounded up to 16] = hidden [rows, hidden_size] times the output matrix; n_outputs: the
- * vocabulary, or the labels of a classifier. */
-void cch_output_logits(cch_model *model, const float *hidden, size_t rows, float *logits);
+ * vocabulary, or the labels of a classifier.   E_MEMORY (scratch could not grow).   Threads: as cch_forward. */
+cch_status cch_output_logits(cch_model *model, const float *hidden, size_t rows, float *logits, cch_error *err);
 
 #endif

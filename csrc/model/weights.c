@@ -224,7 +224,8 @@ static cch_status check_tensors(loader *l) {
 /* ------------------------------------------------------------------------------------------------ loading ---- */
 
 static cch_status new_matrix(loader *l, size_t n, size_t k, bool bias, cch_packed *out) {
-    CCH_RETURN_IF(cch_packed_init(n, k, bias, out, l->err));
+    CCH_RETURN_IF(cch_packed_init(l->weights->format, n, k, bias, out, l->err));
+    if (cch_matmul_words(out) > l->weights->words) l->weights->words = cch_matmul_words(out);
     l->weights->bytes += cch_packed_bytes(out);
     return CCH_OK;
 }
@@ -374,10 +375,10 @@ cch_status cch_weights_check(const cch_tensors *tensors, const cch_config *confi
     return status;
 }
 
-cch_status cch_weights_load(const cch_tensors *tensors, const cch_config *config, cch_threads *threads,
-                            cch_weights *out, cch_error *err) {
+cch_status cch_weights_load(const cch_tensors *tensors, const cch_config *config, cch_format format,
+                            cch_threads *threads, cch_weights *out, cch_error *err) {
     cch_status status = CCH_OK;
-    cch_weights weights = {0};
+    cch_weights weights = {.format = format};
     loader l = {.config = config, .tensors = tensors, .weights = &weights, .err = err};
     memset(out, 0, sizeof *out);
     CCH_RETURN_IF(find_family(config, &l.family, err));
@@ -395,12 +396,12 @@ done:
     return status;
 }
 
-cch_status cch_weights_open(const char *folder, const cch_config *config, cch_threads *threads, cch_weights *out,
-                            cch_error *err) {
+cch_status cch_weights_open(const char *folder, const cch_config *config, cch_format format, cch_threads *threads,
+                            cch_weights *out, cch_error *err) {
     cch_tensors *tensors = NULL;
     memset(out, 0, sizeof *out);
     CCH_RETURN_IF(cch_tensors_open(folder, &tensors, err));
-    cch_status status = cch_weights_load(tensors, config, threads, out, err);
+    cch_status status = cch_weights_load(tensors, config, format, threads, out, err);
     cch_tensors_close(tensors);
     return status;
 }

@@ -35,6 +35,7 @@ typedef struct cch_layer {
 } cch_layer;
 
 typedef struct cch_weights {
+    cch_format format;           /* of all matrices */
     cch_layer *layers;           /* owned [n_layers] */
     size_t n_layers;
     cch_norm_weights embedding_norm, final_norm; /* [hidden_size]; w NULL where the family has none */
@@ -43,6 +44,7 @@ typedef struct cch_weights {
     float *embedding;            /* owned [vocab_size, hidden_size]; NULL when tied */
     float *positions;            /* owned [max_position_embeddings, hidden_size]; NULL with RoPE */
     float *token_types;          /* owned [type_vocab_size, hidden_size]; NULL without */
+    size_t words;                /* most that a product with one of the matrices needs for a row: cch_matmul_words */
     int64_t n_parameters;        /* as in the file; a tied matrix counts once */
     int64_t n_not_finite;        /* how many of them are NaN or infinite, where the family lets them be */
     size_t bytes;                /* held by all of the above */
@@ -50,15 +52,16 @@ typedef struct cch_weights {
 } cch_weights;
 
 /* Loads model.safetensors, or the shards of model.safetensors.index.json, from `folder`.
+ *   format: of the matrices that are multiplied with; tables and norms stay f32.
  *   threads: convert and pack, used only during the call.
  *   E_IO, E_FORMAT (damaged file, wrong shape, missing tensor, NaN or infinity: by tensor name and index),
  *   E_UNSUPPORTED (tensor type, or a tensor that this family and config have no place for), E_MEMORY.
  *   On failure *out is all zeros. */
-cch_status cch_weights_open(const char *folder, const cch_config *config, cch_threads *threads, cch_weights *out,
-                            cch_error *err);
-/* The same from tensors that are open already; they are not needed afterwards. */
-cch_status cch_weights_load(const cch_tensors *tensors, const cch_config *config, cch_threads *threads,
+cch_status cch_weights_open(const char *folder, const cch_config *config, cch_format format, cch_threads *threads,
                             cch_weights *out, cch_error *err);
+/* The same from tensors that are open already; they are not needed afterwards. */
+cch_status cch_weights_load(const cch_tensors *tensors, const cch_config *config, cch_format format,
+                            cch_threads *threads, cch_weights *out, cch_error *err);
 /* Checks names, shapes and types as loading does, and loads nothing. */
 cch_status cch_weights_check(const cch_tensors *tensors, const cch_config *config, cch_error *err);
 /* A zeroed struct is a no-op. */

@@ -24,6 +24,17 @@ static cch_status check_threads(int32_t n_threads, int32_t least, cch_error *err
     return CCH_OK;
 }
 
+static const char *const dtype_names[] = {[CCH_FORMAT_F32] = "f32", [CCH_FORMAT_BF16] = "bf16",
+                                          [CCH_FORMAT_INT8] = "int8"};
+
+static cch_status parse_dtype(const char *name, cch_format *out, cch_error *err) {
+    *out = CCH_FORMAT_F32;
+    if (name == NULL) return CCH_OK;
+    for (; *out <= CCH_FORMAT_INT8; ++*out)
+        if (strcmp(name, dtype_names[*out]) == 0) return CCH_OK;
+    CCH_FAIL(err, CCH_E_ARGUMENT, -1, "dtype is \"%.40s\", allowed: \"f32\", \"bf16\", \"int8\"", name);
+}
+
 /* Which of these files a folder holds decides whether it has a tokenizer; their bytes are part of the fingerprint. */
 static const char *const tokenizer_files[] = {"tokenizer.json", "vocab.json", "merges.txt", CCH_PIECES_FILE,
                                               "vocab.txt"};
@@ -87,11 +98,14 @@ static void hash_config(const cch_config *c, const cch_sentence *sentence, cch_h
     for (int32_t i = 0; i < c->n_labels; i++) cch_hash_update(hash, c->labels[i], strlen(c->labels[i]) + 1);
 }
 
-/* The fingerprint of configuration and weights, to which the tokenizer's is to be added. */
+/* The fingerprint of configuration, weights and arithmetic, to which the tokenizer's is to be added. */
 static void begin_fingerprint(const cch_model *m, cch_hash *hash) {
     cch_hash_init(hash);
     hash_config(&m->config, &m->sentence, hash);
     cch_hash_update(hash, m->weights.digest, sizeof m->weights.digest);
+    const char *dtype = dtype_names[m->weights.format], *order = m->kern->bf16_order;
+    if (m->weights.format != CCH_FORMAT_F32) cch_hash_update(hash, dtype, strlen(dtype) + 1);
+    if (m->weights.format == CCH_FORMAT_BF16) cch_hash_update(hash, order, strlen(order) + 1);
 }
 
 static void end_fingerprint(cch_model *m, const cch_hash *hash) {
@@ -175,34 +189,36 @@ static void warn_of_weights(cch_model *m, const char *warning) {
 }
 
 /* Configuration and weights of a checkpoint. */
-static cch_status open_checkpoint(const char *path, cch_model *m, cch_error *err) {
+static cch_status open_checkpoint(const char *path, cch_format format, cch_model *m, cch_error *err) {
     cch_status status = CCH_OK;
     cch_checkpoint *file = NULL;
     CCH_TRY(cch_checkpoint_open(path, &file, err));
     m->config = file->config;
-    CCH_TRY(cch_weights_load(file->file.tensors, &m->config, m->threads, &m->weights, err));
+    CCH_TRY(cch_weights_load(file->file.tensors, &m->config, format, m->threads, &m->weights, err));
     warn_of_weights(m, file->warning);
 done:
     cch_checkpoint_close(file);
     return status;
 }
 
-static cch_status open_folder(const char *folder, cch_model *m, cch_error *err) {
+static cch_status open_folder(const char *folder, cch_format format, cch_model *m, cch_error *err) {
     CCH_RETURN_IF(cch_config_open(folder, &m->config, err));
-    return cch_weights_open(folder, &m->config, m->threads, &m->weights, err);
+    return cch_weights_open(folder, &m->config, format, m->threads, &m->weights, err);
 }
 
 static cch_status open_parts(const char *path, const cch_model_options *o, cch_model *m, cch_error *err) {
     const cch_config *c = &m->config;
     const bool is_file = cch_path_is_file(path);
+    cch_format format;
     int32_t n_threads = o->n_threads == 0 ? usable_cores() : o->n_threads;
     if (!is_file && o->tokenizer != NULL)
         CCH_FAIL(err, CCH_E_ARGUMENT, -1, "tokenizer is %s, but only a checkpoint is opened with one: %s is none",
                  o->tokenizer, path);
+    CCH_RETURN_IF(parse_dtype(o->dtype, &format, err));
     CCH_RETURN_IF(cch_kernels_get(o->isa, &m->kern, err));
     CCH_RETURN_IF(cch_threads_new(n_threads, &m->threads, err));
     atomic_init(&m->n_threads, n_threads);
-    CCH_RETURN_IF(is_file ? open_checkpoint(path, m, err) : open_folder(path, m, err));
+    CCH_RETURN_IF(is_file ? open_checkpoint(path, format, m, err) : open_folder(path, format, m, err));
     CCH_RETURN_IF(cch_rope_init(c, c->rope_theta, &m->rope, err));
     if (c->global_every > 0) CCH_RETURN_IF(cch_rope_init(c, c->local_rope_theta, &m->local_rope, err));
     if (c->model_type == CCH_ENCODER) CCH_RETURN_IF(cch_sentence_open(path, c, &m->sentence, err));
@@ -263,6 +279,7 @@ void cch_model_get_info(const cch_model *model, cch_model_info *out) {
     memcpy(out->fingerprint, model->fingerprint, sizeof out->fingerprint);
     snprintf(out->architecture, sizeof out->architecture, "%s", c->architecture);
     snprintf(out->isa, sizeof out->isa, "%s", model->kern->name);
+    snprintf(out->dtype, sizeof out->dtype, "%s", dtype_names[model->weights.format]);
 }
 
 const char *cch_model_label_view(const cch_model *model, int32_t i) { return model->config.labels[i]; }

@@ -26,12 +26,12 @@ static PyObject *open_model(PyTypeObject *type, PyObject *path, const cch_model_
 }
 
 static PyObject *model_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"path", "threads", "kv_budget", "isa", "tokenizer", NULL};
+    static char *names[] = {"path", "threads", "kv_budget", "isa", "tokenizer", "dtype", NULL};
     PyObject *path = NULL, *tokenizer = NULL, *given = Py_None, *result = NULL;
     cch_model_options options = CCH_MODEL_OPTIONS_INIT;
     Py_ssize_t budget = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|inzO:Model", names, PyUnicode_FSConverter, &path,
-                                     &options.n_threads, &budget, &options.isa, &given))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|inzOz:Model", names, PyUnicode_FSConverter, &path,
+                                     &options.n_threads, &budget, &options.isa, &given, &options.dtype))
         return NULL;
     if (budget < 0) refuse_budget(PyType_GetModuleState(type), budget);
     else if (given == Py_None || PyUnicode_FSConverter(given, &tokenizer)) {
@@ -85,9 +85,9 @@ static PyObject *model_info(PyObject *object, PyObject *unused) {
         Py_XDECREF(eos);
         return NULL;
     }
-    return Py_BuildValue("{s:s,s:s,s:N,s:s,s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:N,s:N,s:N,s:z,s:i,s:L,s:n,s:n}",
+    return Py_BuildValue("{s:s,s:s,s:N,s:s,s:s,s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:N,s:N,s:N,s:z,s:i,s:L,s:n,s:n}",
                          "model_type", cch_model_type_name(info.model_type), "architecture", info.architecture,
-                         "labels", labels, "isa", info.isa, "fingerprint", info.fingerprint,
+                         "labels", labels, "isa", info.isa, "dtype", info.dtype, "fingerprint", info.fingerprint,
                          "vocab_size", info.vocab_size, "hidden_size", info.hidden_size,
                          "intermediate_size", info.intermediate_size, "n_layers", info.n_layers,
                          "n_heads", info.n_heads, "n_kv_heads", info.n_kv_heads, "head_dim", info.head_dim,

@@ -55,7 +55,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size == 0 || !write_file(data + 1, size - 1)) return 0;
     if (cch_threads_new(1, &threads, &err) != CCH_OK) abort();
     const cch_config *config = &configs[data[0] % (sizeof configs / sizeof *configs)];
-    cch_status status = cch_weights_open(folder, config, threads, &weights, &err);
+    cch_status status = cch_weights_open(folder, config, CCH_FORMAT_F32, threads, &weights, &err);
     if (status == CCH_OK) {
         float row[4];
         for (int32_t id = 0; id < config->vocab_size; id++) cch_weights_embedding(&weights, id, row);

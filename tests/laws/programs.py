@@ -25,9 +25,11 @@ from tqdm import tqdm
 
 import cacher
 from cacher import _core
+from cacher.index import Dtype
 from tests.models.make_tiny import CONFIGS, VOCAB, make_tiny
 
-ISAS = ("generic", "avx2", "avx512")
+ISAS = ("generic", "avx2", "avx512", "avx512bf16", "amx")
+DTYPES: tuple[Dtype, ...] = ("f32", "bf16", "int8")
 LIMIT = 120  # tokens of a state at most
 NO_SCORES = {"store_logits": "none"}
 
@@ -44,8 +46,8 @@ class Truth:
 class Oracle:
     """Computes from nothing: one state, one thread, portable kernels, nothing reused."""
 
-    def __init__(self, folder: Path) -> None:
-        self.model = cacher.load(folder, threads=1, isa="generic")
+    def __init__(self, folder: Path, isa: str = "generic", dtype: Dtype = "f32") -> None:
+        self.model = cacher.load(folder, threads=1, isa=isa, dtype=dtype)
         self.model.set_prompt_lookup(False)
         self._seen: dict[tuple[int, ...], Truth] = {}
 
@@ -396,25 +398,23 @@ class MismatchError(Exception):
 
 
 class Bench:
-    """Each tiny model with every instruction set and 1 or 2 threads."""
+    """Each tiny model in each dtype with every instruction set and 1 or 2 threads."""
 
     def __init__(self, folder: Path, kv_pages: int = 40) -> None:
         self.folder = folder
         self.families = []
         for name in CONFIGS:
             source = make_tiny(name, folder)
-            models = [
-                self._small_budget(source, isa, threads, kv_pages)
-                for isa in available_isas(source)
-                for threads in (1, 2)
-            ]
-            self.families.append((models, Oracle(source)))
-
-    @staticmethod
-    def _small_budget(source: Path, isa: str, threads: int, kv_pages: int) -> cacher.Model:
-        """A model whose page budget is so small that programs evict each other's pages."""
-        page = cacher.load(source, threads=1).info.page_bytes
-        return cacher.load(source, threads=threads, isa=isa, kv_budget=kv_pages * page)
+            budget = kv_pages * cacher.load(source, threads=1).info.page_bytes
+            for dtype in DTYPES:
+                for isas in equal_isas(source, dtype):
+                    # Budgets so small that programs evict each other's pages.
+                    models = [
+                        cacher.load(source, threads=n, isa=isa, dtype=dtype, kv_budget=budget)
+                        for isa in isas
+                        for n in (1, 2)
+                    ]
+                    self.families.append((models, Oracle(source, isas[0], dtype)))
 
     def run(self, seed: int) -> str | None:
         """Run the program with this seed."""
@@ -436,6 +436,15 @@ def available_isas(source: Path) -> list[str]:
             continue
         found.append(isa)
     return found
+
+
+def equal_isas(source: Path, dtype: Dtype) -> list[list[str]]:
+    """Return instruction sets in groups that give the same bits: those of a fingerprint."""
+    groups: dict[str, list[str]] = {}
+    for isa in available_isas(source):
+        model = cacher.load(source, isa=isa, dtype=dtype, threads=1)
+        groups.setdefault(model.fingerprint, []).append(isa)
+    return list(groups.values())
 
 
 def main(count: int) -> int:

@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cacher
-from tests.laws.programs import NO_SCORES, Bench, available_isas
+from cacher.index import Dtype
+from tests.laws.programs import DTYPES, NO_SCORES, Bench, available_isas, equal_isas
 from tests.models.make_tiny import CONFIGS, VOCAB, make_tiny
 
+FEWER_BITS = [(sorted(CONFIGS)[-1], dtype) for dtype in DTYPES[1:]]
 tokens_lists = st.lists(st.integers(2, VOCAB - 1), min_size=1, max_size=100)
 
 
@@ -26,9 +28,10 @@ def source(request: pytest.FixtureRequest, folder: Path) -> Path:
     return make_tiny(request.param, folder)
 
 
-@pytest.fixture(scope="module")
-def model(source: Path) -> cacher.Model:
-    return cacher.load(source, threads=2)
+@pytest.fixture(scope="module", params=[*((name, "f32") for name in sorted(CONFIGS)), *FEWER_BITS])
+def model(request: pytest.FixtureRequest, folder: Path) -> cacher.Model:
+    name, dtype = request.param
+    return cacher.load(make_tiny(name, folder), threads=2, dtype=dtype)
 
 
 def fresh_logits(model: cacher.Model, tokens: list[int]) -> bytes:
@@ -68,12 +71,22 @@ def test_chunk_law(model: cacher.Model, tokens: list[int], chunk: int) -> None:
 @settings(max_examples=15, deadline=None)
 @given(tokens=tokens_lists)
 def test_thread_and_isa_laws(source: Path, tokens: list[int]) -> None:
-    seen = {
-        fresh_logits(cacher.load(source, threads=threads, isa=isa), tokens)
-        for isa in available_isas(source)
-        for threads in (1, 2, 3)
-    }
-    assert len(seen) == 1
+    for dtype in DTYPES:
+        for isas in equal_isas(source, dtype):
+            seen = {
+                fresh_logits(cacher.load(source, threads=n, isa=isa, dtype=dtype), tokens)
+                for isa in isas
+                for n in (1, 2, 3)
+            }
+            assert len(seen) == 1
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_only_bf16_has_more_than_one_order(source: Path, dtype: Dtype) -> None:
+    groups = equal_isas(source, dtype)
+    assert groups == [available_isas(source)] or (
+        dtype == "bf16" and groups == [available_isas(source)[:-1], ["amx"]]
+    )
 
 
 @settings(max_examples=40, deadline=None)

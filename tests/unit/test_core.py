@@ -47,7 +47,7 @@ def test_passes_of_one_call_give_what_single_ones_give(model: cacher.Model) -> N
     assert {len(step[7]) for step in steps((0, 7, 3))} == {3}
     assert {step[7] for step in steps((0, 7))} == {()}
     for refused in ((0, 0), (0, 65), (0, 1, -1), (0, 1, 21)):
-        with pytest.raises(ParameterError, match=r"(passes|top) is -?\d+, allowed: \d to \d+"):
+        with pytest.raises(ParameterError, match=r"(steps|top) is -?\d+, allowed: \d to \d+"):
             steps(refused)
 
 

@@ -49,7 +49,7 @@ static inline void small_reference(cch_model *m, const int32_t *ids, int32_t n, 
     cch_span span = {table, 0, n, true, n, NULL};
     CHECK_EQ(cch_run_lock(m, NULL), CCH_OK);
     CHECK_EQ(cch_forward(m, &span, 1, hidden, NULL, NULL, NULL), CCH_OK);
-    cch_output_logits(m, hidden, (size_t)n, block);
+    CHECK_EQ(cch_output_logits(m, hidden, (size_t)n, block, NULL), CCH_OK);
     cch_run_unlock(m);
     for (int32_t i = 0; i < n; i++)
         memcpy(logits + i * SMALL_VOCAB, block + (size_t)i * ld, SMALL_VOCAB * sizeof *logits);

@@ -92,6 +92,60 @@ static bool agree_matmul(const cch_kernels *a, const cch_kernels *b, draw *d) {
     return same_take("matmul_f32", y, z, rows * ldy);
 }
 
+/* Numbers of ordinary size: products of bf16 numbers may count subnormal ones as 0. */
+static float *draw_rows(draw *d, size_t n) {
+    float *x = draw_floats(d, n);
+    for (size_t i = 0; i < n; i++)
+        if (fabsf(x[i]) < 1e-12f) x[i] = 1e-12f;
+        else if (fabsf(x[i]) > 1e12f) x[i] = copysignf(1e12f, x[i]);
+    return x;
+}
+
+static bool agree_bf16(const cch_kernels *a, const cch_kernels *b, draw *d) {
+    const size_t rows = draw_size(d, 0, 20), n = draw_size(d, 1, d->n > 0 ? 80 : 300), panels = draw_size(d, 0, 11);
+    const size_t k = cch_n_words(n, 2), ldx = k + draw_size(d, 0, 5), ldy = 16 * panels + draw_size(d, 0, 5);
+    float *from = draw_floats(d, n), *x = draw_floats(d, rows * ldx), *z = copy_floats(x, rows * ldx);
+    for (size_t r = 0; r < rows; r++) {
+        a->round_bf16(from, n, x + r * ldx);
+        b->round_bf16(from, n, z + r * ldx);
+    }
+    free(from);
+    bool same = same_take("round_bf16", x, z, rows * ldx);
+    from = draw_rows(d, rows * n + panels * k * 32);
+    x = draw_floats(d, rows * ldx), z = aligned_floats(d, panels * k * 16);
+    for (size_t r = 0; r < rows; r++) a->round_bf16(from + r * n, n, x + r * ldx);
+    if (panels > 0) a->round_bf16(from + rows * n, panels * k * 32, z);
+    float *bias = draw_size(d, 0, 1) ? draw_floats(d, panels * 16) : NULL;
+    float *y = draw_floats(d, rows * ldy), *t = copy_floats(y, rows * ldy);
+    a->matmul_bf16(x, ldx, rows, z, panels, k, bias, y, ldy);
+    b->matmul_bf16(x, ldx, rows, z, panels, k, bias, t, ldy);
+    free(from), free(x), free(z), free(bias);
+    return same_take("matmul_bf16", y, t, rows * ldy) && same;
+}
+
+static bool agree_int8(const cch_kernels *a, const cch_kernels *b, draw *d) {
+    const size_t rows = draw_size(d, 0, 20), n = draw_size(d, 1, d->n > 0 ? 160 : 700), panels = draw_size(d, 0, 11);
+    const size_t k = cch_n_words(n, 4), groups = cch_n_groups(k), ldx = k + groups + 1 + draw_size(d, 0, 5);
+    const size_t ldy = 16 * panels + draw_size(d, 0, 5);
+    float *from = draw_floats(d, rows * n + 1), *x = draw_floats(d, rows * ldx), *z = copy_floats(x, rows * ldx);
+    for (size_t r = 0; r < rows; r++) {
+        a->quantize_int8(from + r * n, n, x + r * ldx);
+        b->quantize_int8(from + r * n, n, z + r * ldx);
+    }
+    float *w = aligned_floats(d, panels * k * 16), *scales = aligned_floats(d, panels * groups * 16);
+    for (size_t i = 0; i < panels * k * 16; i++) { /* any bytes */
+        const uint32_t bits = (uint32_t)draw_u64(d);
+        memcpy(w + i, &bits, sizeof bits);
+    }
+    float *bias = draw_size(d, 0, 1) ? draw_floats(d, panels * 16) : NULL;
+    float *y = draw_floats(d, rows * ldy), *t = copy_floats(y, rows * ldy);
+    a->matmul_int8(x, ldx, rows, w, scales, panels, k, bias, y, ldy);
+    b->matmul_int8(x, ldx, rows, w, scales, panels, k, bias, t, ldy);
+    free(from), free(w), free(scales), free(bias);
+    const bool same = same_take("quantize_int8", x, z, rows * ldx);
+    return same_take("matmul_int8", y, t, rows * ldy) && same;
+}
+
 /* Pages as the KV cache has them: K [dim][16], V [16][ldv]. */
 static float **draw_pages(draw *d, size_t n, size_t floats) {
     float **pages = calloc(n + 1, sizeof *pages);
@@ -285,8 +339,8 @@ static bool agree_signs(const cch_kernels *a, const cch_kernels *b, draw *d) {
 }
 
 static bool (*const agree_ops[])(const cch_kernels *, const cch_kernels *, draw *) = {
-    agree_matmul, agree_scores, agree_mix, agree_softmax, agree_norms, agree_rope, agree_elements, agree_sampler,
-    agree_index, agree_picks, agree_signs,
+    agree_matmul, agree_bf16, agree_int8, agree_scores, agree_mix, agree_softmax, agree_norms, agree_rope,
+    agree_elements, agree_sampler, agree_index, agree_picks, agree_signs,
 };
 #define N_AGREE_OPS (sizeof agree_ops / sizeof *agree_ops)
 

@@ -39,8 +39,8 @@ TEST(an_unknown_name_is_refused_with_those_that_work) {
 
 /* Callers never check an op for NULL. */
 TEST(every_table_is_complete) {
-    const char *names[] = {"generic", "avx2", "avx512"};
-    for (size_t i = 0; i < 3; i++) {
+    const char *names[] = {"generic", "avx2", "avx512", "avx512bf16", "amx"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const cch_kernels *kern = NULL;
         if (cch_kernels_get(names[i], &kern, NULL) != CCH_OK) continue;
         const void *ops[sizeof *kern / sizeof(void *)];

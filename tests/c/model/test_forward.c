@@ -278,7 +278,7 @@ TEST(the_output_matrix_gives_whole_panels_of_logits) {
     cch_model m;
     toy_open(&m, toy_llama(), NULL, 2);
     float *hidden = toy_vector(3 * 40, 0.0f, 1.0f), logits[3 * 64], row[40];
-    cch_output_logits(&m, hidden, 3, logits);
+    CHECK_EQ(cch_output_logits(&m, hidden, 3, logits, NULL), CCH_OK);
     for (int32_t id = 0; id < m.config.vocab_size; id++) {
         double want = 0;
         cch_weights_embedding(&m.weights, id, row);

@@ -61,7 +61,7 @@ static void check_packed(size_t rows, size_t cols, bool transposed, bool bf16, i
     cch_packed w;
     float *row = cch_alloc(cols, sizeof *row);
     size_t wrong = 0;
-    CHECK_OK(cch_packed_init(rows + 5, cols, false, &w, &err), err);
+    CHECK_OK(cch_packed_init(CCH_FORMAT_F32, rows + 5, cols, false, &w, &err), err);
     cch_pack_target target = {.packed = &w, .row = 5, .rows = rows, .cols = cols, .transposed = transposed};
     CHECK_OK(load(&s, &target, n_threads, digest), err);
     for (size_t r = 0; r < rows; r++) {
@@ -119,7 +119,7 @@ TEST(no_memory_leaves_nothing_behind) {
     sample s = sample_new(20, 30, true, 0);
     cch_packed w;
     uint8_t digest[CCH_HASH_BYTES];
-    CHECK_OK(cch_packed_init(20, 30, false, &w, &err), err);
+    CHECK_OK(cch_packed_init(CCH_FORMAT_F32, 20, 30, false, &w, &err), err);
     cch_pack_target target = {.packed = &w, .rows = 20, .cols = 30};
     CHECK_OOM(load(&s, &target, 2, digest));
     cch_packed_deinit(&w);

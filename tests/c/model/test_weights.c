@@ -71,7 +71,7 @@ static void gpt2_file(const char *prefix, const char *dtype) {
 static cch_status open_file(const cch_config *config, cch_weights *out) {
     tempdir dir = tempdir_new();
     modelfile_write(&file, &dir, "model.safetensors");
-    cch_status status = cch_weights_open(dir.path, config, threads, out, &err);
+    cch_status status = cch_weights_open(dir.path, config, CCH_FORMAT_F32, threads, out, &err);
     tempdir_free(&dir);
     return status;
 }
@@ -240,7 +240,7 @@ TEST(shards_give_the_same_weights) {
     tempdir_write_text(&dir, "model.safetensors.index.json", index);
     modelfile_write(&parts[0], &dir, "part-0.safetensors");
     modelfile_write(&parts[1], &dir, "part-1.safetensors");
-    CHECK_OK(cch_weights_open(dir.path, &llama, threads, &w, &err), err);
+    CHECK_OK(cch_weights_open(dir.path, &llama, CCH_FORMAT_F32, threads, &w, &err), err);
     if (w.layers != NULL) check_llama(&w, &llama);
     CHECK(memcmp(w.digest, whole.digest, sizeof w.digest) == 0);
     cch_weights_close(&w), cch_weights_close(&whole);
@@ -398,7 +398,7 @@ TEST(values_that_are_not_finite_are_named) {
 
 static cch_status open_folder(const char *folder, const cch_config *c) {
     cch_weights w;
-    cch_status status = cch_weights_open(folder, c, threads, &w, &err);
+    cch_status status = cch_weights_open(folder, c, CCH_FORMAT_F32, threads, &w, &err);
     cch_weights_close(&w);
     return status;
 }

@@ -29,7 +29,7 @@ static inline float *toy_vector(size_t n, float centre, float spread) {
 
 static inline void toy_packed(cch_packed *w, int32_t n, int32_t k, bool bias) {
     float *rows = toy_vector((size_t)n * (size_t)k, 0.0f, 2.0f / sqrtf((float)k));
-    CHECK_EQ(cch_packed_init((size_t)n, (size_t)k, bias, w, NULL), CCH_OK);
+    CHECK_EQ(cch_packed_init(CCH_FORMAT_F32, (size_t)n, (size_t)k, bias, w, NULL), CCH_OK);
     cch_pack_rows(w, 0, (size_t)n, rows, (size_t)k, 1);
     for (int32_t i = 0; bias && i < n; i++) w->bias[i] = 0.2f * toy_random();
     cch_free(rows);
