@@ -241,8 +241,11 @@ class Series:
     def stored(self, purchase: Purchase) -> None:
         """Forget a purchase."""
         self.storing.remove(purchase)
-        for index in range(purchase.start, purchase.start + purchase.n):
+        brought = range(purchase.start, purchase.start + purchase.n)
+        for index in brought:
             del self.coming[index]
+        if self.gone:
+            self.gone = self.gone.difference(brought)
 
     def to_be_stored(self, purchase: Purchase) -> None:
         """Let a purchase be one that is being stored: another process does that."""
@@ -262,7 +265,10 @@ class Series:
         wanted = {index for claim in self.claims for index in claim.lacking()}
         self.gone = gone & wanted
         gap = sorted(gone - wanted)
-        if not gap or not self._nothing_behind(gap[0]):
+        gap = gap[
+            bisect_left(gap, True, key=self._nothing_behind) :
+        ]  # of the others some were stored
+        if not gap:
             return
 
         def moved(index: int) -> int:
