@@ -113,10 +113,11 @@ bench-peers: ## beside llama.cpp, CTranslate2 and torch, and the machine's limit
 	@$(MAKE) --no-print-directory -s $(BUILD)/bench_limits
 	@$(PY) benchmarks/run.py --parts peers loads tracing
 
-bench: ## start-up, forks, and matrix products beside OpenBLAS; writes docs/benchmarks.md
+bench: ## all of bench-peers, start-up, forks, and matrix products beside OpenBLAS; writes docs/benchmarks.md
 	@tools/setup.sh venv dev
-	@$(MAKE) --no-print-directory $(BUILD)/bench_kernels
-	@$(PY) benchmarks/run.py --parts startup forks kernels
+	@tools/setup.sh engines
+	@$(MAKE) --no-print-directory -s $(BUILD)/bench_limits $(BUILD)/bench_kernels
+	@$(PY) benchmarks/run.py
 
 bench-index: ## the similarity index beside the bandwidth of memory, and faiss where it is installed
 	@tools/setup.sh venv dev

@@ -1,4 +1,4 @@
-"""``make bench-peers`` and ``make bench``: speed beside other engines; the rest of the page.
+"""``make bench-peers``, speed beside other engines; ``make bench``, the whole page.
 
 Writes docs/benchmarks.md with a picture, and the numbers behind it to docs/benchmarks.json.
 ``--parts`` measures only these and keeps the other numbers; the last line printed is

@@ -9,7 +9,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 
 from cacher import _core
-from cacher.checks import MAX_INT32, MAX_INT64, boolean, choice, integer, string
+from cacher.checks import MAX_INT32, MAX_INT64, MAX_THREADS, boolean, integer, string, thread_count
 from cacher.encoding import Encoding
 from cacher.errors import (
     ModelMismatchError,
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
     Text = str | Iterable[int] | NDArray[np.integer]
 
-
-MAX_THREADS = 256
 
 log = logging.getLogger(__name__)
 
@@ -66,12 +64,10 @@ class Model(Encoding):
         dtype: Dtype = "f32",
     ) -> None:
         """Open a folder or a checkpoint; see `cacher.load`, which also finds it."""
-        if threads is not None:
-            threads = integer("threads", threads, 1, MAX_THREADS)
+        count = thread_count(threads)
         if kv_budget is not None:
             kv_budget = integer("kv_budget", kv_budget, 1, MAX_INT64)
-        kind = choice("dtype", dtype, "f32", "bf16", "int8")
-        self._core = _core.Model(folder, threads or 0, kv_budget or 0, isa, tokenizer, kind)
+        self._core = _core.Model(folder, count, kv_budget or 0, isa, tokenizer, dtype)
         facts: dict[str, Any] = self._core.info()
         if warning := self._core.warning():
             log.warning("%s: %s", os.fsdecode(folder), warning)

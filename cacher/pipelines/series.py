@@ -265,9 +265,8 @@ class Series:
         wanted = {index for claim in self.claims for index in claim.lacking()}
         self.gone = gone & wanted
         gap = sorted(gone - wanted)
-        gap = gap[
-            bisect_left(gap, True, key=self._nothing_behind) :
-        ]  # of the others some were stored
+        # Before the first of these, samples were stored or handed out: what is missing there stays.
+        gap = gap[bisect_left(gap, True, key=self._nothing_behind) :]
         if not gap:
             return
 

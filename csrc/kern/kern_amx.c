@@ -153,7 +153,7 @@ static void first_rows(const tiled *t, block_step run, size_t p0, size_t p1, siz
 }
 
 /* n rows from `first` on, and panels that are in the second-level cache. */
-static void more_rows(const tiled *t, block_step run, size_t p0, size_t p1, size_t first, size_t n) {
+static void later_rows(const tiled *t, block_step run, size_t p0, size_t p1, size_t first, size_t n) {
     for (size_t p = p0; p < p1; p += 2) {
         const block b = block_at(t, first, n, p, 0, t->k_words);
         run(t, &b, first, n, p, 0);
@@ -169,7 +169,7 @@ static void walk(const tiled *t, block_step run) {
         for (size_t r = B_ROWS; r < t->rows; r += B_ROWS) {
             const size_t n = t->rows - r < B_ROWS ? t->rows - r : B_ROWS;
             if (n < B_ROWS) configure_for(n);
-            more_rows(t, run, p, end, r, n);
+            later_rows(t, run, p, end, r, n);
         }
     }
     _tile_release();

@@ -40,10 +40,17 @@ def fresh_logits(model: cacher.Model, tokens: list[int]) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "seeds", [range(300), pytest.param(range(300, 3000), marks=pytest.mark.slow)], ids=len
+    ("seeds", "dtypes"),
+    [
+        (range(300), DTYPES[:1]),
+        (range(100), DTYPES[1:]),
+        pytest.param(range(300, 3000), DTYPES[:1], marks=pytest.mark.slow),
+    ],
 )
-def test_random_programs_agree_with_a_straight_line_run(folder: Path, seeds: range) -> None:
-    bench = Bench(folder)
+def test_random_programs_agree_with_a_straight_line_run(
+    folder: Path, seeds: range, dtypes: tuple[Dtype, ...]
+) -> None:
+    bench = Bench(folder, dtypes)
     found = [bench.run(seed) for seed in seeds]
     assert [text for text in found if text is not None] == []
 

@@ -46,18 +46,26 @@ static float *multiply(const problem *p, const char *isa, int n_threads) {
     return y;
 }
 
+/* One output and its bias; *size: the sum of magnitudes. */
+static long double exact(const problem *p, size_t r, size_t n, long double *size) {
+    long double sum = p->w.bias[n];
+    *size = fabsl(sum);
+    for (size_t k = 0; k < p->k; k++) {
+        const long double term = (long double)p->x[r * p->ldx + k] * p->dense[n * p->k + k];
+        sum += term;
+        *size += fabsl(term);
+    }
+    return sum;
+}
+
 /* |error| of a chain of k fused operations is at most k * eps * sum |x w| (first order). */
 TEST(product_and_bias_are_close_to_long_double) {
     problem p = problem_new(CCH_FORMAT_F32, 50, 333, 7, true);
     float *y = multiply(&p, NULL, 1);
     for (size_t r = 0; r < p.rows; r++) {
         for (size_t n = 0; n < p.n; n++) {
-            long double want = p.w.bias[n], size = fabsl(want);
-            for (size_t k = 0; k < p.k; k++) {
-                const long double term = (long double)p.x[r * p.ldx + k] * p.dense[n * p.k + k];
-                want += term;
-                size += fabsl(term);
-            }
+            long double size;
+            const long double want = exact(&p, r, n, &size);
             CHECK(fabsl((long double)y[r * p.ldy + n] - want) <= (long double)p.k * 0x1p-24L * size);
         }
     }
@@ -87,12 +95,8 @@ TEST(fewer_bits_are_off_by_their_rounding_and_no_more) {
         float *y = multiply(&p, NULL, 1);
         for (size_t r = 0; r < p.rows; r++) {
             for (size_t n = 0; n < p.n; n++) {
-                long double want = p.w.bias[n], size = fabsl(want);
-                for (size_t k = 0; k < p.k; k++) {
-                    const long double term = (long double)p.x[r * p.ldx + k] * p.dense[n * p.k + k];
-                    want += term;
-                    size += fabsl(term);
-                }
+                long double size;
+                const long double want = exact(&p, r, n, &size);
                 const long double off = most_off(format, &p, r, n) + (long double)p.k * 0x1p-24L * size;
                 CHECK(fabsl((long double)y[r * p.ldy + n] - want) <= 1.01L * off);
             }
