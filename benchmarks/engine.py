@@ -121,6 +121,7 @@ def share(values: list[float], at: float) -> float:
 async def measure(threads: int, rounds: int) -> None:
     """Print all figures for a number of threads."""
     model = cacher.load("tales", threads=threads)
+    model.set_prompt_lookup(False)  # guesses come in bursts, and never beside prompts
     async with Engine(model) as engine:
         core, stream, generate = [core_alone(model)], [], []
         for _ in range(4 * rounds):  # each beside the core just before and just after it

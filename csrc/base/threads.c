@@ -4,9 +4,9 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <time.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/cpu.h"
 
 #define SPIN_NS 50000      /* a worker looks for the next job this long before it sleeps */
@@ -53,12 +53,6 @@ static inline void pause_cpu(void) {
 #endif
 }
 
-static int64_t now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
 /* Bars the workers from the caller's core, whenever the caller has come to another: the scheduler likes to wake a
  * thread where it last ran, and two threads that take turns on one core look to it like one that fits there, for
  * seconds on end.  The workers may use all other cores that the caller may use now. */
@@ -79,13 +73,13 @@ static void leave_core_to_caller(cch_threads *t) {
 
 /* True when a job newer than `seen` came within the spinning time. */
 static bool spin_for_job(cch_threads *t, unsigned seen) {
-    const int64_t deadline = now_ns() + SPIN_NS;
+    const int64_t deadline = cch_now_ns() + SPIN_NS;
     do {
         for (int i = 0; i < SPIN_STEP; i++) {
             if (atomic_load_explicit(&t->epoch, memory_order_acquire) != seen) return true;
             pause_cpu();
         }
-    } while (now_ns() < deadline);
+    } while (cch_now_ns() < deadline);
     return false;
 }
 
@@ -179,8 +173,8 @@ int cch_threads_count(const cch_threads *threads) { return threads->n_threads; }
 static bool workers_done(cch_threads *t) { return atomic_load_explicit(&t->pending, memory_order_acquire) == 0; }
 
 static void wait_for_workers(cch_threads *t) {
-    const int64_t deadline = now_ns() + WAIT_SPIN_NS;
-    while (t->spin && now_ns() < deadline) {
+    const int64_t deadline = cch_now_ns() + WAIT_SPIN_NS;
+    while (t->spin && cch_now_ns() < deadline) {
         for (int i = 0; i < SPIN_STEP; i++) {
             if (workers_done(t)) return;
             pause_cpu();

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "gen/eval.h"
 #include "kv/scores.h"
 
@@ -396,11 +397,13 @@ static cch_status run_pass(cch_batch *batch, cch_error *err) {
     if (batch->n_asks > 0) {
         put_decoding_first(batch);
         cch_speculate(batch);
+        const int64_t started = cch_now_ns();
         cch_status status = cch_work_pass(&batch->work, batch->asks, batch->n_asks, &rows, err);
         if (is_shortage(status) && cch_speculate_not(batch))
             status = cch_work_pass(&batch->work, batch->asks, batch->n_asks, &rows, err);
         if (status != CCH_OK) cch_speculate_not(batch);
         CCH_RETURN_IF(status);
+        cch_speculated(batch, cch_now_ns() - started);
         batch->passes++;
     }
     for (size_t i = 0; i < batch->n_asks; i++) {
@@ -530,8 +533,10 @@ static bool is_eos(const cch_config *c, int32_t token_id) {
     return false;
 }
 
-static void push(cch_batch_row *row, const float *logprob) {
-    cch_ahead_push(&row->ahead, row->state, row->sampled.token_id, logprob);
+static void push(cch_batch *batch, cch_batch_row *row) {
+    const float *logprob = batch->work.top_k > 0 ? &row->sampled.logprob : NULL;
+    if (cch_ahead_push(&row->ahead, row->state, row->sampled.token_id, logprob))
+        cch_allowance_right(&batch->allowance, (int32_t)batch->n_asks);
     if (row->tape != NULL) cch_state_push(row->tape, row->sampled.token_id, NULL);
 }
 
@@ -551,7 +556,7 @@ static void append(cch_batch *batch, cch_step *out, size_t *out_n) {
             if (is_eos(&batch->model->config, row->sampled.token_id))
                 step->finish = CCH_FINISH_EOS;
             else
-                push(row, batch->work.top_k > 0 ? &row->sampled.logprob : NULL);
+                push(batch, row);
             row->n_new++;
             row->sampling.step += row->sampling.step < INT32_MAX;
             row->drawn = batch->step;

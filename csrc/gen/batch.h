@@ -13,6 +13,7 @@
 #ifndef CCH_GEN_BATCH_H
 #define CCH_GEN_BATCH_H
 
+#include "gen/allowance.h"
 #include "gen/lookup.h"
 #include "gen/sampler.h"
 #include "gen/speculate.h"
@@ -60,6 +61,7 @@ struct cch_batch {
     int n_scratch;
     uint64_t step;
     int64_t passes;
+    cch_allowance allowance; /* of guesses */
 };
 
 /* Brings the row's history up to date.   E_MEMORY. */

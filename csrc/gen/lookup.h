@@ -13,8 +13,9 @@
  * How many guesses a pass is worth (cch_lookup_length).  Weights are read once for all rows of a pass: up to a number
  * of rows it costs little more than with one, and a row more about one part in that many.  The i-th guess is right with
  * probability rate^i, where rate is a moving average over the tokens that could be guessed, whether they were or not:
- * watching costs nothing, and text without repeats never makes a pass larger.  No clock is read, and no result depends
- * on a guess: gen/batch.c draws each token from the logits that plain decoding would see.
+ * watching costs next to nothing, and text without repeats never makes a pass larger.  What a pass takes in fact, and
+ * whether guesses are made at all, is for gen/allowance.h.  No result depends on a guess: gen/batch.c draws each token
+ * from the logits that plain decoding would see.
  *
  * Source: Saxena, "Prompt lookup decoding", 2023; the verification is that of Leviathan et al., arXiv:2211.17192, for a
  * draft of probability one, where equal random numbers make "accepted" mean "equal".

@@ -35,7 +35,7 @@ void cch_ahead_forget(cch_ahead *ahead) {
     ahead->at = ahead->n = 0;
 }
 
-void cch_ahead_push(cch_ahead *ahead, cch_state *state, int32_t token_id, const float *logprob) {
+bool cch_ahead_push(cch_ahead *ahead, cch_state *state, int32_t token_id, const float *logprob) {
     bool guessed = ahead->scout != NULL && cch_state_leads(ahead->scout, state, token_id);
     ahead->last = ahead->at;
     if (guessed) {
@@ -45,6 +45,7 @@ void cch_ahead_push(cch_ahead *ahead, cch_state *state, int32_t token_id, const 
     }
     if (!guessed || ahead->n == 0) cch_ahead_forget(ahead);
     if (!guessed) cch_state_push(state, token_id, logprob); /* the scout is gone: its page is the state's alone */
+    return guessed;
 }
 
 /* ---- guesses of a step ---- */
@@ -56,17 +57,29 @@ static int32_t until_eos(const cch_config *c, const int32_t *ids, int32_t n) {
     return n;
 }
 
-/* Lets the ask reach as far as guesses are worth it. */
+/* Rows of a pass that cost little more than one. */
+static int32_t cheap_rows(const cch_batch *batch) {
+    const int32_t rows = batch->model->weights.bytes < CACHE_BYTES ? CACHED_ROWS : ROWS;
+    return rows < batch->work.chunk_tokens ? rows : batch->work.chunk_tokens;
+}
+
+/* Whether the asks are for one token of each row. */
+static bool all_decode(const cch_batch *batch) {
+    for (size_t i = 0; i < batch->n_asks; i++)
+        if (!batch->asking[i]->complete) return false;
+    return true;
+}
+
+/* Lets the ask reach as far as guesses are worth it.  A row that has drawn nothing has shown nothing: one that stays
+ * for a token alone, as a stream's, keeps no tables. */
 static cch_status guess(const cch_batch *batch, cch_batch_row *row, cch_ask *ask) {
     const cch_config *c = &batch->model->config;
     int32_t ids[CCH_LOOKUP_MOST];
-    if (row->history == NULL || row->reads || row->tracer != NULL) return CCH_OK;
+    if (row->history == NULL || row->n_new == 0 || row->tracer != NULL) return CCH_OK;
     CCH_RETURN_IF(cch_batch_row_read(row, NULL));
     CCH_RETURN_IF(cch_lookup_reserve(&row->lookup, row->history, row->n_history, NULL));
     cch_lookup_see(&row->lookup, row->history, row->n_history, row->n_history - row->n_new);
-    int32_t rows = batch->model->weights.bytes < CACHE_BYTES ? CACHED_ROWS : ROWS;
-    if (rows > batch->work.chunk_tokens) rows = batch->work.chunk_tokens;
-    int32_t n = cch_lookup_length(&row->lookup, (int32_t)batch->n_asks, rows);
+    int32_t n = cch_lookup_length(&row->lookup, (int32_t)batch->n_asks, cheap_rows(batch));
     int32_t room = cch_batch_row_room(row) - 1; /* the last token is drawn, not guessed */
     if (n > room) n = room;
     if (n < 1) return CCH_OK;
@@ -86,8 +99,8 @@ void cch_speculate(cch_batch *batch) {
     bool any = false;
     size_t bytes;
     if (!atomic_load_explicit(&batch->model->prompt_lookup, memory_order_relaxed)) return;
-    for (size_t i = 0; i < batch->n_asks; i++)
-        if (!batch->asking[i]->complete) return;
+    if (2 * (int32_t)batch->n_asks > cheap_rows(batch) || !all_decode(batch)) return; /* no room for a guess of each */
+    if (!cch_allowance_left(&batch->allowance, (int32_t)batch->n_asks)) return;
     for (size_t i = 0; i < batch->n_asks && status == CCH_OK; i++) {
         status = guess(batch, batch->asking[i], &batch->asks[i]);
         any |= batch->asking[i]->ahead.scout != NULL;
@@ -95,6 +108,13 @@ void cch_speculate(cch_batch *batch) {
     if (!any) return;
     size_t fit = cch_plan_fit(batch->model->pool, batch->asks, batch->n_asks, &bytes);
     if (status != CCH_OK || fit < batch->n_asks) cch_speculate_not(batch);
+}
+
+void cch_speculated(cch_batch *batch, int64_t ns) {
+    bool guesses = false;
+    if (!all_decode(batch)) return;
+    for (size_t i = 0; i < batch->n_asks; i++) guesses |= batch->asking[i]->ahead.scout != NULL;
+    cch_allowance_pass(&batch->allowance, (int32_t)batch->n_asks, guesses, ns);
 }
 
 bool cch_speculate_not(cch_batch *batch) {

@@ -11,8 +11,11 @@
  * and the next pass is for all rows again.  So whoever looks at each token, for stop strings or to leave, finds the
  * state as plain decoding has it; and a state in the batch never holds a token that was not drawn.
  *
- * Guesses are made in steps in which all rows lack one token, so that no prompt waits for them, and where the pass and
- * the byte budget have room; where the pass fails for want of memory it is run without them.
+ * When: in steps in which all rows lack one token, so that no prompt waits for guesses; where the pass has room for one
+ * of each row, and the byte budget for all; and while they pay.  Passes with guesses are timed beside plain ones, and
+ * together they may cost 1/64 of the batch's passes, and one pass, more than they save (gen/allowance.h).  Time decides
+ * what is computed along, never what is drawn.  A row alone is judged by its own last guesses (gen/lookup.h).
+ * A pass that fails for want of memory is run without guesses.
  * Threads: under the model's run lock.   Tests: tests/c/gen/test_speculate.c, tests/laws
  */
 #ifndef CCH_GEN_SPECULATE_H
@@ -34,12 +37,14 @@ cch_status cch_ahead_init(cch_ahead *ahead, int32_t vocab_size, cch_error *err);
 void cch_ahead_deinit(cch_ahead *ahead);
 /* Nothing is known any more. */
 void cch_ahead_forget(cch_ahead *ahead);
-/* A token was drawn from row `at`: appends it to the state, which has memory for that (cch_state_reserve_push).  Cannot
- * fail. */
-void cch_ahead_push(cch_ahead *ahead, cch_state *state, int32_t token_id, const float *logprob);
+/* A token was drawn from row `at`: appends it to the state, which has memory for that (cch_state_reserve_push); returns
+ * whether it had been guessed.  Cannot fail. */
+bool cch_ahead_push(cch_ahead *ahead, cch_state *state, int32_t token_id, const float *logprob);
 
 /* Extends the asks of a step to guesses, where they are worth it; on failure none is. */
 void cch_speculate(cch_batch *batch);
+/* The pass for these asks took ns. */
+void cch_speculated(cch_batch *batch, int64_t ns);
 /* Takes the guesses back; returns whether there were any. */
 bool cch_speculate_not(cch_batch *batch);
 
