@@ -64,6 +64,7 @@ from cacher.errors import (
     VectorIndexError,
     WrongModelTypeError,
 )
+from cacher.facts import EngineStats, ModelInfo, ModelStats
 from cacher.hub import load
 from cacher.late import late as _late
 from cacher.lineage import diff, merge
@@ -80,12 +81,9 @@ from cacher.types import (
     BeamSearch,
     Checkpoint,
     Diff,
-    EngineStats,
     Event,
     Generation,
     MergeConflict,
-    ModelInfo,
-    ModelStats,
     Token,
     TopToken,
 )

@@ -145,6 +145,7 @@ def model_html(model: Model) -> str:
         "vocabulary": f"{info.vocab_size:,}",
         "context": f"{info.n_ctx:,}",
         "kernels": f"{info.isa}, {info.dtype}, {info.n_threads} threads",
+        "keys and values": info.kv_dtype or "none kept",
         "fingerprint": info.fingerprint[:16],
     }
     rows = "".join(

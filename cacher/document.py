@@ -9,6 +9,8 @@ a default is given)::
     model_id         name of the model
     model_type       of the model: "causal_lm", "sequence_classification" or "encoder"
     fingerprint      the model's hash (model_id alone is checked)
+    dtype, kv_dtype  as the model was loaded; the fingerprint tells them apart, these name them
+                     (null)
     text             the text; equal to what token_ids decode to
     config           see StateConfig ({})
     metadata         created_at, last_modified, forked_from, merged_from, tags ({}); text and config
@@ -61,12 +63,15 @@ def to_document(state: State) -> dict[str, Any]:
         "config": state.initial_config,
         "tags": dict(state.metadata),
     }
+    info = state.model.info
     return {
         "version": VERSION,
         "state_id": state.id,
         "model_id": state.model.name,
         "model_type": state.model.model_type,
-        "fingerprint": state.model.fingerprint,
+        "fingerprint": info.fingerprint,
+        "dtype": info.dtype,
+        "kv_dtype": info.kv_dtype,
         "text": state.text,
         "config": state.config.to_dict(),
         "metadata": metadata,
@@ -149,9 +154,11 @@ def from_document(
     if not ours and not allow_mismatch:
         fingerprint = document.get("fingerprint")
         known = "no fingerprint" if fingerprint is None else f"fingerprint {fingerprint[:64]!r}"
+        own = {"dtype": model.info.dtype, "kv_dtype": model.info.kv_dtype}
+        theirs = {name: get(document, name, str, None) for name in own}
         raise ModelMismatchError(
-            f"the state belongs to model {document['model_id'][:200]!r} with {known}, "
-            f"not to {model.name!r} with {model.fingerprint!r}"
+            f"the state belongs to model {document['model_id'][:200]!r} with {known}"
+            f"{_formats(theirs)}, not to {model.name!r} with {model.fingerprint!r}{_formats(own)}"
         )
     metadata = get(document, "metadata", dict, {})
     state = model.state(
@@ -168,6 +175,11 @@ def from_document(
         restore_scores(state, document.get("stored_logits"))
     _restore_beginning(state, document, metadata)
     return state
+
+
+def _formats(dtypes: dict[str, str | None]) -> str:
+    known = [f"{name} {value[:8]!r}" for name, value in dtypes.items() if value is not None]
+    return f" ({', '.join(known)})" if known else ""
 
 
 def _is_ours(model: Model, document: dict[str, Any]) -> bool:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 
 from cacher.checks import MAX_INT64, integer
 from cacher.errors import EngineClosedError, ModelError, ModelMismatchError
+from cacher.facts import EngineStats
 from cacher.generate import MAX_ROWS, best, check_continuations
 from cacher.params import SamplingOptions, SamplingParams, check_max_tokens
 from cacher.request import Request
 from cacher.row import Row
 from cacher.scheduler import Scheduler
-from cacher.types import EngineStats, Generation, Token
+from cacher.types import Generation, Token
 
 if TYPE_CHECKING:
     from cacher.model import Model

@@ -12,6 +12,7 @@ from cacher.errors import DeviceError, MissingExtraError, ModelNotFoundError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from cacher.facts import KVDtype
     from cacher.index import Dtype
     from cacher.model import Model
 
@@ -38,6 +39,7 @@ def load(
     isa: str | None = None,
     tokenizer: str | os.PathLike[str] | None = None,
     dtype: Dtype = "f32",
+    kv_dtype: KVDtype = "f32",
     progress: bool | None = None,
 ) -> Model:
     """Open a model.
@@ -60,6 +62,9 @@ def load(
         dtype: What the weights are held and multiplied in: ``"f32"``; ``"bf16"``, half the bytes;
             ``"int8"``, a quarter, each 128 of an output's weights with a scale.  Inputs of products
             are rounded likewise.  Results differ between these, and so does the fingerprint.
+        kv_dtype: What keys and values are kept in: ``"f32"``, or ``"bf16"``, half the bytes, so
+            that a `kv_budget` holds twice the tokens.  Results differ between these, and so does
+            the fingerprint.  Of no effect on an encoder, which keeps none.
         progress: False hides the bars of a download.
 
     Returns:
@@ -87,7 +92,7 @@ def load(
     folder = find(name, progress=progress)
     return Model(
         folder, name=_model_id(name), threads=threads, kv_budget=kv_budget, isa=isa,
-        tokenizer=tokenizer, dtype=dtype,
+        tokenizer=tokenizer, dtype=dtype, kv_dtype=kv_dtype,
     )  # fmt: skip
 
 

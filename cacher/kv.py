@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from cacher.looking import Looking
 
-FLOAT_BYTES = 4
-
 CacheFormat = Literal["object", "list"]
 PARTS = ("k", "v")
 KEY_NAMES = {
@@ -127,6 +125,7 @@ def inspect(
     names = PARTS if key_name is None else KEY_NAMES.get(string("key_name", key_name), ())
     layers = _layers(state, layer, layer_range)
     n_heads = info.n_kv_heads
+    number_bytes = 2 if info.kv_dtype == "bf16" else 4
     heads = range(n_heads)
     if head is not None:
         head = state._check_head(head, n_heads)
@@ -151,7 +150,7 @@ def inspect(
     return CacheInspection(
         key_name, layer, None if layer_range is None else (layer_range[0], layer_range[1]),
         head, format, list(picked.layers), bool(names), PARTS, len(chosen),
-        picked.n_numbers * FLOAT_BYTES, axes, shape, data,
+        picked.n_numbers * number_bytes, axes, shape, data,
     )  # fmt: skip
 
 

@@ -17,13 +17,14 @@ from cacher.errors import (
     TokenizerError,
     WrongModelTypeError,
 )
+from cacher.facts import KVDtype, ModelInfo, ModelStats, ModelType
 from cacher.generate import generate_rows
 from cacher.identity import salt_of
 from cacher.lineage import check_states
 from cacher.params import SamplingOptions, SamplingParams, StateConfig
 from cacher.state import State
 from cacher.tokenizer import Tokenizer
-from cacher.types import Generation, ModelInfo, ModelStats, ModelType
+from cacher.types import Generation
 from cacher.window import ROLLING
 
 if TYPE_CHECKING:
@@ -62,12 +63,13 @@ class Model(Encoding):
         isa: str | None = None,
         tokenizer: str | PathLike[str] | None = None,
         dtype: Dtype = "f32",
+        kv_dtype: KVDtype = "f32",
     ) -> None:
         """Open a folder or a checkpoint; see `cacher.load`, which also finds it."""
         count = thread_count(threads)
         if kv_budget is not None:
             kv_budget = integer("kv_budget", kv_budget, 1, MAX_INT64)
-        self._core = _core.Model(folder, count, kv_budget or 0, isa, tokenizer, dtype)
+        self._core = _core.Model(folder, count, kv_budget or 0, isa, tokenizer, dtype, kv_dtype)
         facts: dict[str, Any] = self._core.info()
         if warning := self._core.warning():
             log.warning("%s: %s", os.fsdecode(folder), warning)

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 
 from cacher import _core
 from cacher.errors import CacherError, EngineClosedError, QueueFullError, StateBusyError
+from cacher.facts import EngineStats
 from cacher.pace import Pace
 from cacher.predictions import Predictions
 from cacher.request import Request
 from cacher.row import SHOWN_TOP
-from cacher.types import EngineStats
 
 if TYPE_CHECKING:
     from cacher.model import Model

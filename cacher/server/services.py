@@ -12,6 +12,7 @@ from cacher.checks import shown
 from cacher.config import PREFIX, Settings
 from cacher.engine import Engine, EngineStream
 from cacher.errors import CacherError, ModelNotFoundError, StoreError
+from cacher.facts import EngineStats, ModelStats
 from cacher.niels_gpt.config import ChatSettings
 from cacher.niels_gpt.service import ChatService
 from cacher.registry import Registry
@@ -21,7 +22,6 @@ from cacher.server.journal import Visitors
 from cacher.server.metrics import SIZES, Metrics
 from cacher.states import States
 from cacher.stores import open_store, without_password
-from cacher.types import EngineStats, ModelStats
 
 if TYPE_CHECKING:
     from cacher.model import Model

@@ -379,13 +379,16 @@ static void copy_kv(const inspection *in, int32_t layer, int32_t head, float *ke
     const cch_page_geometry *g = &in->state->pool->geometry;
     size_t dim = (size_t)g->head_dim, base = (size_t)head * (size_t)in->n;
     for (int32_t i = 0; i < in->n; i++) {
-        int32_t pos = in->first + i, slot = pos % CCH_PAGE_TOKENS;
+        const int32_t pos = in->first + i;
+        const size_t slot = (size_t)(pos % CCH_PAGE_TOKENS);
         float *kv = in->state->pages[pos / CCH_PAGE_TOKENS]->kv;
-        const float *k = cch_page_k(g, kv, layer, head) + slot;
-        const float *v = cch_page_v(g, kv, layer, head) + (size_t)slot * (size_t)g->ldv;
-        if (values != NULL) memcpy(values + (base + (size_t)i) * dim, v, dim * sizeof *v);
+        const float *k = cch_page_k(g, kv, layer, head), *v = cch_page_v(g, kv, layer, head);
+        const size_t row = (base + (size_t)i) * dim;
+        for (size_t d = 0; d < dim && values != NULL; d++)
+            values[row + d] = cch_page_number(g, v, slot * (size_t)g->ldv + d);
         for (size_t d = 0; d < dim && keys != NULL; d++)
-            keys[(base + (size_t)i) * dim + d] = k[cch_rope_channel(&in->state->model->config, d) * CCH_PAGE_TOKENS];
+            keys[row + d] =
+                cch_page_number(g, k, cch_rope_channel(&in->state->model->config, d) * CCH_PAGE_TOKENS + slot);
     }
 }
 

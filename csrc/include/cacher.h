@@ -134,15 +134,17 @@ typedef struct cch_model_options {
                                   environment, else the best */
     const char *tokenizer;     /* of a checkpoint: its spm.model; NULL = as cch_tokenizer_open_for finds it */
     const char *dtype;         /* of the matrices: "f32", "bf16", "int8" (a scale for each 128); NULL = "f32" */
+    const char *kv_dtype;      /* of KV pages: "f32", "bf16"; NULL = "f32"; nothing to an encoder, which keeps none */
 } cch_model_options;
-#define CCH_MODEL_OPTIONS_INIT { 0, 0, NULL, NULL, NULL }
+#define CCH_MODEL_OPTIONS_INIT { 0, 0, NULL, NULL, NULL, NULL }
 
 typedef struct cch_model_info {
     cch_model_type model_type;
     char architecture[32];     /* model_type of config.json: "gpt2", "llama", ... */
     char isa[16];              /* kernels in use */
     char dtype[8];             /* of the matrices: "f32", "bf16", "int8" */
-    char fingerprint[65];      /* hex: hash of configuration, weights, dtype and tokenizer; part of every cache key */
+    char kv_dtype[8];          /* of KV pages: "f32", "bf16"; "" for an encoder */
+    char fingerprint[65];      /* hex: hash of configuration, weights, dtypes and tokenizer; part of every cache key */
     int32_t vocab_size, hidden_size, intermediate_size, n_layers, n_heads, n_kv_heads, head_dim;
     int32_t n_ctx;             /* most tokens of a state, or of a text that an encoder reads */
     int32_t bos_token_id;      /* -1 when the model has none */
@@ -171,6 +173,8 @@ typedef struct cch_model_stats {
  * a tokenizer; for an encoder also how it pools (modules.json, 1_Pooling, sentence_bert_config.json).  Weights are
  * converted to `dtype` and packed for the kernels; the file is not kept mapped.   With bf16 and int8 the inputs of a
  * product are rounded, too, row by row, so results are others than with f32, as is the fingerprint; all else holds.
+ * With `kv_dtype` "bf16" keys and values are rounded as they are stored, which takes half the bytes; attention itself
+ * computes in f32, and what is said of results and fingerprint goes for this, too.
  * Or a file: a niels-gpt checkpoint, as torch.save writes it (include/cacher_checkpoint.h).
  *   options may be NULL.   E_IO, E_FORMAT, E_UNSUPPORTED (the option is named), E_ARGUMENT (options), E_MEMORY. */
 CCH_API cch_status cch_model_open(const char *path, const cch_model_options *options, cch_model **out,

@@ -191,6 +191,14 @@ INLINE b_vec b_sub16(b_vec a, b_vec b) { return b_make(_mm256_sub_epi16(a.lo, b.
 INLINE b_vec b_odd(b_vec a) { return b_make(_mm256_srli_epi16(a.lo, 8), _mm256_srli_epi16(a.hi, 8)); }
 INLINE b_vec b_even(b_vec a) { return b_make(_mm256_slli_epi16(a.lo, 8), _mm256_slli_epi16(a.hi, 8)); }
 
+/* 16 bf16 numbers as f32: each goes to the upper half of its lane. */
+INLINE __m256 widen_bf16(const __m128i *p) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(p)), 16));
+}
+INLINE v16 v_load_bf16(const void *p) {
+    return v_make(widen_bf16((const __m128i *)p), widen_bf16((const __m128i *)p + 1));
+}
+
 /* Products of packed words (kern/kernels.h): 16 words of weights and one of a row. */
 INLINE __m256 dot_bf16(__m256 acc, __m256 x, __m256 w) {
     const __m256i high = _mm256_set1_epi32((int)0xFFFF0000u), a = _mm256_castps_si256(x), b = _mm256_castps_si256(w);

@@ -1,11 +1,16 @@
 /* simd_attention - scores of queries over K pages, their softmax, and the mix of V pages; included once by each
- * kern_<isa>.c after simd_tiles.h, whose tiles it walks.
+ * kern_<isa>.c after simd_tiles.h, whose tiles it walks; over pages of bf16 with WORD_HALVES in the place of WORD_F32.
  *
  * Scores are a product whose panels are K pages.  The mix is one of probabilities and V pages, whose rows see different
  * tokens: the tokens that all rows of a tile see are walked together. */
 
-static void attn_scores(const float *q, size_t ldq, size_t rows, const float *const *k_pages, size_t n_pages,
-                        size_t dim, float scale, float *s, size_t lds) {
+#define HALVES_TILE(R, C) static void tile_halves_##R##x##C(const tile *t) { run_tile(t, WORD_HALVES, R, C); }
+TILE_LIST(HALVES_TILE)
+#define HALVES_ENTRY(R, C) [(R) - 1][(C) - 1] = tile_halves_##R##x##C,
+static tile_table halves_tiles = {TILE_LIST(HALVES_ENTRY)};
+
+static void scores(tile_table table, const float *q, size_t ldq, size_t rows, const float *const *k_pages,
+                   size_t n_pages, size_t dim, float scale, float *s, size_t lds) {
     if (rows == 0) return;
     const size_t n_tiles = (rows + ATTN_ROWS - 1) / ATTN_ROWS, most = (rows + n_tiles - 1) / n_tiles;
     for (size_t p = 0, C; p < n_pages; p += C) {
@@ -16,8 +21,18 @@ static void attn_scores(const float *q, size_t ldq, size_t rows, const float *co
             t.w[c] = k_pages[p + c];
             next[c] = k_pages[p + C + c < n_pages ? p + C + c : p + c];
         }
-        run_rows(tiles, t, rows, n_tiles, C, next);
+        run_rows(table, t, rows, n_tiles, C, next);
     }
+}
+
+static void attn_scores(const float *q, size_t ldq, size_t rows, const float *const *k_pages, size_t n_pages,
+                        size_t dim, float scale, float *s, size_t lds) {
+    scores(tiles, q, ldq, rows, k_pages, n_pages, dim, scale, s, lds);
+}
+
+static void attn_scores_bf16(const float *q, size_t ldq, size_t rows, const float *const *k_pages, size_t n_pages,
+                             size_t dim, float scale, float *s, size_t lds) {
+    scores(halves_tiles, q, ldq, rows, k_pages, n_pages, dim, scale, s, lds);
 }
 
 /* --------------------------------------------------------------------------------------------------- softmax ---- */
@@ -81,7 +96,7 @@ typedef struct mix {
 } mix;
 
 /* Chains of R rows x C channel groups continue over tokens [first, last). */
-INLINE void run_mix(const mix *m, size_t first, size_t last, const int R, const int C) {
+INLINE void run_mix(const mix *m, size_t first, size_t last, const word W, const int R, const int C) {
     v16 acc[TILE_ROWS][TILE_PANELS];
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
@@ -91,15 +106,16 @@ INLINE void run_mix(const mix *m, size_t first, size_t last, const int R, const 
     for (size_t t = first, n; t < last; t += n) {
         const size_t slot = t % CCH_LANES;
         const size_t offset = slot * m->ldv + m->channel;
-        const float *v = m->v_pages[t / CCH_LANES] + offset, *w[TILE_PANELS];
+        const float *v = panel_at(W, m->v_pages[t / CCH_LANES], offset), *w[TILE_PANELS];
         n = last - t < CCH_LANES - slot ? last - t : CCH_LANES - slot;
-        const float *ahead = t + n < last ? m->v_pages[t / CCH_LANES + 1] + offset : v;
+        const float *ahead = t + n < last ? panel_at(W, m->v_pages[t / CCH_LANES + 1], offset) : v;
 #pragma GCC unroll 8
-        for (int c = 0; c < C; c++) w[c] = v + CCH_LANES * c;
+        for (int c = 0; c < C; c++) w[c] = panel_at(W, v, (size_t)(CCH_LANES * c));
         for (size_t i = 0; i < n; i++) {
-            step(acc, WORD_F32, R, C, m->p + t + i, m->ldp, w, i * m->ldv);
+            step(acc, W, R, C, m->p + t + i, m->ldp, w, i * m->ldv);
 #pragma GCC unroll 8
-            for (int c = 0; c < C; c++) __builtin_prefetch(ahead + i * m->ldv + CCH_LANES * c, 0, 2);
+            for (int c = 0; c < C; c++)
+                __builtin_prefetch(panel_at(W, ahead, i * m->ldv + (size_t)(CCH_LANES * c)), 0, 2);
         }
     }
 #pragma GCC unroll 8
@@ -109,19 +125,26 @@ INLINE void run_mix(const mix *m, size_t first, size_t last, const int R, const 
     }
 }
 
-#define MIX_FUNCTION(R, C) \
-    static void mix_##R##x##C(const mix *m, size_t first, size_t last) { run_mix(m, first, last, R, C); }
-TILE_LIST(MIX_FUNCTION)
-#define MIX_ENTRY(R, C) [(R) - 1][(C) - 1] = mix_##R##x##C,
-static void (*const mixes[TILE_ROWS][TILE_PANELS])(const mix *, size_t, size_t) = {TILE_LIST(MIX_ENTRY)};
+typedef void (*const mix_table[TILE_ROWS][TILE_PANELS])(const mix *, size_t, size_t);
 
-static void mix_one(const mix *m, size_t row, size_t first, size_t last, size_t C) {
+#define MIX_FUNCTIONS(R, C)                                                                                            \
+    static void mix_##R##x##C(const mix *m, size_t first, size_t last) { run_mix(m, first, last, WORD_F32, R, C); }    \
+    static void mix_halves_##R##x##C(const mix *m, size_t first, size_t last) {                                        \
+        run_mix(m, first, last, WORD_HALVES, R, C);                                                                    \
+    }
+TILE_LIST(MIX_FUNCTIONS)
+#define MIX_ENTRY(R, C) [(R) - 1][(C) - 1] = mix_##R##x##C,
+static mix_table mixes = {TILE_LIST(MIX_ENTRY)};
+#define HALVES_MIX_ENTRY(R, C) [(R) - 1][(C) - 1] = mix_halves_##R##x##C,
+static mix_table halves_mixes = {TILE_LIST(HALVES_MIX_ENTRY)};
+
+static void mix_one(mix_table table, const mix *m, size_t row, size_t first, size_t last, size_t C) {
     const mix one = {m->p + row * m->ldp, m->ldp, m->v_pages, m->ldv, m->channel, m->acc + row};
-    if (first < last) mixes[0][C - 1](&one, first, last);
+    if (first < last) table[0][C - 1](&one, first, last);
 }
 
 /* R rows x C channel groups: what only some rows see before and after the common range goes row by row, in order. */
-static void mix_rows(const mix *m, const int32_t *first, const int32_t *last, size_t R, size_t C) {
+static void mix_rows(mix_table table, const mix *m, const int32_t *first, const int32_t *last, size_t R, size_t C) {
     size_t begin = 0, end = SIZE_MAX;
     for (size_t r = 0; r < R; r++) {
         if ((size_t)first[r] > begin) begin = (size_t)first[r];
@@ -129,13 +152,14 @@ static void mix_rows(const mix *m, const int32_t *first, const int32_t *last, si
     }
     if (end < begin) end = begin;
     for (size_t r = 0; r < R; r++)
-        mix_one(m, r, (size_t)first[r], (size_t)last[r] < begin ? (size_t)last[r] : begin, C);
-    if (begin < end) mixes[R - 1][C - 1](m, begin, end);
-    for (size_t r = 0; r < R; r++) mix_one(m, r, end, (size_t)last[r], C);
+        mix_one(table, m, r, (size_t)first[r], (size_t)last[r] < begin ? (size_t)last[r] : begin, C);
+    if (begin < end) table[R - 1][C - 1](m, begin, end);
+    for (size_t r = 0; r < R; r++) mix_one(table, m, r, end, (size_t)last[r], C);
 }
 
-static void attn_mix(const float *p, size_t ldp, size_t rows, const float *const *v_pages, const int32_t *first,
-                     const int32_t *last, size_t dim, size_t ldv, bool resume, float *out, size_t ldo) {
+static void mix_all(mix_table table, const float *p, size_t ldp, size_t rows, const float *const *v_pages,
+                    const int32_t *first, const int32_t *last, size_t dim, size_t ldv, bool resume, float *out,
+                    size_t ldo) {
     if (rows == 0) return;
     const size_t n_tiles = (rows + ATTN_ROWS - 1) / ATTN_ROWS, most = (rows + n_tiles - 1) / n_tiles;
     const size_t n_groups = (dim + CCH_LANES - 1) / CCH_LANES;
@@ -148,8 +172,18 @@ static void attn_mix(const float *p, size_t ldp, size_t rows, const float *const
             const size_t width = C * CCH_LANES < dim - c ? C * CCH_LANES : dim - c;
             const mix m = {p + row * ldp, ldp, v_pages, ldv, c, acc};
             for (size_t r = 0; resume && r < R; r++) memcpy(acc[r], out + (row + r) * ldo + c, width * sizeof(float));
-            mix_rows(&m, first + row, last + row, R, C);
+            mix_rows(table, &m, first + row, last + row, R, C);
             for (size_t r = 0; r < R; r++) memcpy(out + (row + r) * ldo + c, acc[r], width * sizeof(float));
         }
     }
+}
+
+static void attn_mix(const float *p, size_t ldp, size_t rows, const float *const *v_pages, const int32_t *first,
+                     const int32_t *last, size_t dim, size_t ldv, bool resume, float *out, size_t ldo) {
+    mix_all(mixes, p, ldp, rows, v_pages, first, last, dim, ldv, resume, out, ldo);
+}
+
+static void attn_mix_bf16(const float *p, size_t ldp, size_t rows, const float *const *v_pages, const int32_t *first,
+                          const int32_t *last, size_t dim, size_t ldv, bool resume, float *out, size_t ldo) {
+    mix_all(halves_mixes, p, ldp, rows, v_pages, first, last, dim, ldv, resume, out, ldo);
 }

@@ -107,6 +107,15 @@ INLINE b_vec b_sub16(b_vec a, b_vec b) { return _mm512_sub_epi16(a, b); }
 INLINE b_vec b_odd(b_vec a) { return _mm512_srli_epi16(a, 8); }
 INLINE b_vec b_even(b_vec a) { return _mm512_slli_epi16(a, 8); }
 
+/* 16 bf16 numbers as f32: each goes to the upper half of its lane. */
+INLINE v16 v_load_bf16(const void *p) {
+    const __m512i from = _mm512_set_epi64(0x000F000F000E000E, 0x000D000D000C000C, 0x000B000B000A000A,
+                                          0x0009000900080008, 0x0007000700060006, 0x0005000500040004,
+                                          0x0003000300020002, 0x0001000100000000);
+    const __m512i halves = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)p));
+    return _mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(0xAAAAAAAAu, from, halves));
+}
+
 /* Products of packed words (kern/kernels.h): 16 words of weights and one of a row. */
 INLINE v16 v_dot_bf16(v16 acc, v16 x, v16 w) {
 #ifdef NATIVE_DOTS

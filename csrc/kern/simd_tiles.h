@@ -28,8 +28,17 @@ typedef struct tile {
 
 typedef enum word {
     WORD_F32,
-    WORD_BF16
+    WORD_BF16,
+    WORD_HALVES /* rows of f32, panels of single bf16 numbers */
 } word;
+
+/* Element i of a panel, and 16 of them. */
+INLINE const float *panel_at(const word W, const float *w, size_t i) {
+    return W == WORD_HALVES ? (const float *)(const void *)((const uint16_t *)(const void *)w + i) : w + i;
+}
+INLINE v16 panel_load(const word W, const float *w, size_t i) {
+    return W == WORD_HALVES ? v_load_bf16(panel_at(W, w, i)) : v_load(w + i);
+}
 
 /* One word in all lanes. */
 INLINE v16 v_word(const float *p) {
@@ -43,13 +52,13 @@ INLINE void step(v16 acc[TILE_ROWS][TILE_PANELS], const word W, const int R, con
                  const float *const *w, size_t offset) {
     v16 wk[TILE_PANELS];
 #pragma GCC unroll 8
-    for (int c = 0; c < C; c++) wk[c] = v_load(w[c] + offset);
+    for (int c = 0; c < C; c++) wk[c] = panel_load(W, w[c], offset);
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
         const v16 xk = v_word(x + (size_t)r * ldx);
 #pragma GCC unroll 8
         for (int c = 0; c < C; c++)
-            acc[r][c] = W == WORD_F32 ? v_fma(xk, wk[c], acc[r][c]) : v_dot_bf16(acc[r][c], xk, wk[c]);
+            acc[r][c] = W == WORD_BF16 ? v_dot_bf16(acc[r][c], xk, wk[c]) : v_fma(xk, wk[c], acc[r][c]);
     }
 }
 
@@ -69,7 +78,7 @@ INLINE void run_tile(const tile *t, const word W, const int R, const int C) {
     for (size_t at = 0; at < end; at += CCH_LANES, x++) {
         step(acc, W, R, C, x, ldx, w, at);
 #pragma GCC unroll 8
-        for (int c = 0; c < C; c++) __builtin_prefetch(ahead[c] + at, 0, 2);
+        for (int c = 0; c < C; c++) __builtin_prefetch(panel_at(W, ahead[c], at), 0, 2);
     }
     const v16 scale = v_set1(t->scale);
 #pragma GCC unroll 8

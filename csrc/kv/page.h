@@ -41,6 +41,7 @@
  * KV block of a page: for each layer and KV head, first K then V:
  *   K [head_dim][16]   tokens in the lanes, so scores need no horizontal sums
  *   V [16][ldv]        channels in the lanes; ldv = head_dim rounded up to 16, padding zero
+ * as f32, or as bf16 in half the bytes (`halves`): each number the nearest to what was computed, of two the even one.
  *
  * Threads.  The pool's lock guards structure (refs, map, lists, scores, n_kv, kv pointers); it is never held during
  * compute.  Contents of KV blocks are written only by the holder of the model's run lock; blocks of live pages are
@@ -53,6 +54,7 @@
 #include <pthread.h>
 
 #include "base/alloc.h"
+#include "base/half.h"
 
 /* Scores a page remembers; slot i speaks of token i of the page.  See kv/scores.h. */
 typedef struct cch_page_scores cch_page_scores;
@@ -68,7 +70,7 @@ struct cch_page {
     uint8_t n_tokens, n_kv, from_n;
     bool known;
     bool mark;                          /* was live; for cch_pool_check */
-    float *kv;                          /* owned, NULL when evicted or not computed yet */
+    float *kv;                          /* owned, NULL when evicted or not computed yet; of bf16: two in each float */
     cch_page_scores *scores;            /* owned, NULL when nothing is stored */
     cch_page *map_next;                 /* chain of the map's bucket */
     cch_page *all_prev, *all_next;      /* list of all pages */
@@ -83,17 +85,26 @@ struct cch_page {
 
 typedef struct cch_page_geometry {
     int32_t n_layers, n_kv_heads, head_dim, ldv;
-    size_t head_floats;  /* of one layer and KV head: 16 * head_dim + 16 * ldv */
-    size_t page_floats;  /* of a KV block */
+    bool halves;         /* numbers are bf16, else f32 */
+    size_t k_floats;     /* words of 32 bits: of K of one layer and KV head, 16 * head_dim numbers */
+    size_t head_floats;  /* ... of its K and V */
+    size_t page_floats;  /* ... of a KV block */
 } cch_page_geometry;
 
-cch_page_geometry cch_page_geometry_make(int32_t n_layers, int32_t n_kv_heads, int32_t head_dim);
+cch_page_geometry cch_page_geometry_make(int32_t n_layers, int32_t n_kv_heads, int32_t head_dim, bool halves);
 
 static inline float *cch_page_k(const cch_page_geometry *g, float *kv, int32_t layer, int32_t kv_head) {
     return kv + ((size_t)layer * (size_t)g->n_kv_heads + (size_t)kv_head) * g->head_floats;
 }
 static inline float *cch_page_v(const cch_page_geometry *g, float *kv, int32_t layer, int32_t kv_head) {
-    return cch_page_k(g, kv, layer, kv_head) + (size_t)CCH_PAGE_TOKENS * (size_t)g->head_dim;
+    return cch_page_k(g, kv, layer, kv_head) + g->k_floats;
+}
+/* Number i of K or V. */
+static inline float cch_page_number(const cch_page_geometry *g, const float *part, size_t i) {
+    uint16_t half;
+    if (!g->halves) return part[i];
+    memcpy(&half, (const char *)part + i * sizeof half, sizeof half);
+    return cch_bf16_to_f32(half);
 }
 
 #endif

@@ -256,9 +256,11 @@ void cch_page_touch(cch_pool *pool, cch_page *page) {
 
 /* ---- the pool ---- */
 
-cch_page_geometry cch_page_geometry_make(int32_t n_layers, int32_t n_kv_heads, int32_t head_dim) {
-    cch_page_geometry g = {n_layers, n_kv_heads, head_dim, (head_dim + CCH_PAGE_TOKENS - 1) / 16 * 16, 0, 0};
-    g.head_floats = (size_t)CCH_PAGE_TOKENS * ((size_t)g.head_dim + (size_t)g.ldv);
+cch_page_geometry cch_page_geometry_make(int32_t n_layers, int32_t n_kv_heads, int32_t head_dim, bool halves) {
+    const int32_t ldv = (head_dim + CCH_PAGE_TOKENS - 1) / 16 * 16;
+    const size_t slot_words = CCH_PAGE_TOKENS / (halves ? 2 : 1); /* of 16 numbers */
+    cch_page_geometry g = {n_layers, n_kv_heads, head_dim, ldv, halves, slot_words * (size_t)head_dim, 0, 0};
+    g.head_floats = g.k_floats + slot_words * (size_t)ldv;
     g.page_floats = (size_t)n_layers * (size_t)n_kv_heads * g.head_floats;
     return g;
 }

@@ -127,21 +127,36 @@ static void finish_heads(const kv_args *a, float *heads, int32_t n_heads, const 
     }
 }
 
-/* Rows of one page: keys with tokens in the lanes, values as they are (kv/page.h). */
+/* n rows of one head: keys with tokens in the lanes, values as they are (kv/page.h). */
+static void write_f32(const float *keys, const float *values, size_t ld, size_t n, size_t dim, float *k, float *v,
+                      size_t ldv) {
+    for (size_t d = 0; d < dim; d++)
+        for (size_t t = 0; t < n; t++) k[d * CCH_PAGE_TOKENS + t] = keys[t * ld + d];
+    for (size_t t = 0; t < n; t++) memcpy(v + t * ldv, values + t * ld, dim * sizeof *v);
+}
+
+static void write_bf16(const float *keys, const float *values, size_t ld, size_t n, size_t dim, uint16_t *k,
+                       uint16_t *v, size_t ldv) {
+    for (size_t d = 0; d < dim; d++)
+        for (size_t t = 0; t < n; t++) k[d * CCH_PAGE_TOKENS + t] = cch_bf16_round(keys[t * ld + d]);
+    for (size_t t = 0; t < n; t++)
+        for (size_t d = 0; d < dim; d++) v[t * ldv + d] = cch_bf16_round(values[t * ld + d]);
+}
+
+/* Rows of one page. */
 static void write_page(const kv_args *a, const cch_run *run) {
     const cch_config *config = &a->model->config;
     const cch_page_geometry *g = cch_pool_geometry(a->model->pool);
-    size_t dim = (size_t)config->head_dim, n = (size_t)run->n, slot = (size_t)run->slot;
-    int32_t layer = cch_kv_layer(a->model, a->layer_index);
+    const size_t dim = (size_t)config->head_dim, n = (size_t)run->n, slot = (size_t)run->slot, ldv = (size_t)g->ldv;
+    const int32_t layer = cch_kv_layer(a->model, a->layer_index);
     const float *keys = a->qkv + run->row * a->ld + (size_t)config->n_heads * dim;
     const float *values = keys + (size_t)config->n_kv_heads * dim;
-    for (int32_t h = 0; h < config->n_kv_heads; h++) {
-        float *k = cch_page_k(g, run->kv, layer, h) + slot;
-        float *v = cch_page_v(g, run->kv, layer, h) + slot * (size_t)g->ldv;
-        for (size_t d = 0; d < dim; d++)
-            for (size_t t = 0; t < n; t++) k[d * CCH_PAGE_TOKENS + t] = keys[t * a->ld + (size_t)h * dim + d];
-        for (size_t t = 0; t < n; t++)
-            memcpy(v + t * (size_t)g->ldv, values + t * a->ld + (size_t)h * dim, dim * sizeof *v);
+    for (int32_t h = 0; h < config->n_kv_heads; h++, keys += dim, values += dim) {
+        float *k = cch_page_k(g, run->kv, layer, h), *v = cch_page_v(g, run->kv, layer, h);
+        if (g->halves)
+            write_bf16(keys, values, a->ld, n, dim, (uint16_t *)(void *)k + slot, (uint16_t *)(void *)v + slot * ldv,
+                       ldv);
+        else write_f32(keys, values, a->ld, n, dim, k + slot, v + slot * ldv, ldv);
     }
 }
 

@@ -35,6 +35,12 @@ static cch_status parse_dtype(const char *name, cch_format *out, cch_error *err)
     CCH_FAIL(err, CCH_E_ARGUMENT, -1, "dtype is \"%.40s\", allowed: \"f32\", \"bf16\", \"int8\"", name);
 }
 
+static cch_status parse_kv_dtype(const char *name, bool *out_halves, cch_error *err) {
+    *out_halves = name != NULL && strcmp(name, dtype_names[CCH_FORMAT_BF16]) == 0;
+    if (*out_halves || name == NULL || strcmp(name, dtype_names[CCH_FORMAT_F32]) == 0) return CCH_OK;
+    CCH_FAIL(err, CCH_E_ARGUMENT, -1, "kv_dtype is \"%.40s\", allowed: \"f32\", \"bf16\"", name);
+}
+
 /* Which of these files a folder holds decides whether it has a tokenizer; their bytes are part of the fingerprint. */
 static const char *const tokenizer_files[] = {"tokenizer.json", "vocab.json", "merges.txt", CCH_PIECES_FILE,
                                               "vocab.txt"};
@@ -106,6 +112,7 @@ static void begin_fingerprint(const cch_model *m, cch_hash *hash) {
     const char *dtype = dtype_names[m->weights.format], *order = m->kern->bf16_order;
     if (m->weights.format != CCH_FORMAT_F32) cch_hash_update(hash, dtype, strlen(dtype) + 1);
     if (m->weights.format == CCH_FORMAT_BF16) cch_hash_update(hash, order, strlen(order) + 1);
+    if (cch_pool_geometry(m->pool)->halves) cch_hash_update(hash, "kv bf16", sizeof "kv bf16");
 }
 
 static void end_fingerprint(cch_model *m, const cch_hash *hash) {
@@ -210,11 +217,13 @@ static cch_status open_parts(const char *path, const cch_model_options *o, cch_m
     const cch_config *c = &m->config;
     const bool is_file = cch_path_is_file(path);
     cch_format format;
+    bool halves;
     int32_t n_threads = o->n_threads == 0 ? usable_cores() : o->n_threads;
     if (!is_file && o->tokenizer != NULL)
         CCH_FAIL(err, CCH_E_ARGUMENT, -1, "tokenizer is %s, but only a checkpoint is opened with one: %s is none",
                  o->tokenizer, path);
     CCH_RETURN_IF(parse_dtype(o->dtype, &format, err));
+    CCH_RETURN_IF(parse_kv_dtype(o->kv_dtype, &halves, err));
     CCH_RETURN_IF(cch_kernels_get(o->isa, &m->kern, err));
     CCH_RETURN_IF(cch_threads_new(n_threads, &m->threads, err));
     atomic_init(&m->n_threads, n_threads);
@@ -223,7 +232,8 @@ static cch_status open_parts(const char *path, const cch_model_options *o, cch_m
     if (c->global_every > 0) CCH_RETURN_IF(cch_rope_init(c, c->local_rope_theta, &m->local_rope, err));
     if (c->model_type == CCH_ENCODER) CCH_RETURN_IF(cch_sentence_open(path, c, &m->sentence, err));
     int32_t kept_layers = c->model_type == CCH_ENCODER ? 1 : c->n_layers; /* see cch_kv_layer */
-    CCH_RETURN_IF(cch_pool_new(cch_page_geometry_make(kept_layers, c->n_kv_heads, c->head_dim),
+    halves = halves && c->model_type != CCH_ENCODER; /* which keeps none */
+    CCH_RETURN_IF(cch_pool_new(cch_page_geometry_make(kept_layers, c->n_kv_heads, c->head_dim, halves),
                                o->kv_budget_bytes == 0 ? DEFAULT_BUDGET : o->kv_budget_bytes, &m->pool, err));
     return is_file ? open_chat_tokenizer(path, o->tokenizer, m, err) : open_tokenizer(path, m, err);
 }
@@ -280,6 +290,8 @@ void cch_model_get_info(const cch_model *model, cch_model_info *out) {
     snprintf(out->architecture, sizeof out->architecture, "%s", c->architecture);
     snprintf(out->isa, sizeof out->isa, "%s", model->kern->name);
     snprintf(out->dtype, sizeof out->dtype, "%s", dtype_names[model->weights.format]);
+    const cch_format kv_format = cch_pool_geometry(model->pool)->halves ? CCH_FORMAT_BF16 : CCH_FORMAT_F32;
+    snprintf(out->kv_dtype, sizeof out->kv_dtype, "%s", encoder ? "" : dtype_names[kv_format]);
 }
 
 const char *cch_model_label_view(const cch_model *model, int32_t i) { return model->config.labels[i]; }

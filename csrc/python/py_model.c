@@ -26,12 +26,13 @@ static PyObject *open_model(PyTypeObject *type, PyObject *path, const cch_model_
 }
 
 static PyObject *model_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"path", "threads", "kv_budget", "isa", "tokenizer", "dtype", NULL};
+    static char *names[] = {"path", "threads", "kv_budget", "isa", "tokenizer", "dtype", "kv_dtype", NULL};
     PyObject *path = NULL, *tokenizer = NULL, *given = Py_None, *result = NULL;
     cch_model_options options = CCH_MODEL_OPTIONS_INIT;
     Py_ssize_t budget = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|inzOz:Model", names, PyUnicode_FSConverter, &path,
-                                     &options.n_threads, &budget, &options.isa, &given, &options.dtype))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|inzOzz:Model", names, PyUnicode_FSConverter, &path,
+                                     &options.n_threads, &budget, &options.isa, &given, &options.dtype,
+                                     &options.kv_dtype))
         return NULL;
     if (budget < 0) refuse_budget(PyType_GetModuleState(type), budget);
     else if (given == Py_None || PyUnicode_FSConverter(given, &tokenizer)) {
@@ -85,9 +86,11 @@ static PyObject *model_info(PyObject *object, PyObject *unused) {
         Py_XDECREF(eos);
         return NULL;
     }
-    return Py_BuildValue("{s:s,s:s,s:N,s:s,s:s,s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:N,s:N,s:N,s:z,s:i,s:L,s:n,s:n}",
+    return Py_BuildValue("{s:s,s:s,s:N,s:s,s:s,s:z,s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,"
+                         "s:N,s:N,s:N,s:z,s:i,s:L,s:n,s:n}",
                          "model_type", cch_model_type_name(info.model_type), "architecture", info.architecture,
-                         "labels", labels, "isa", info.isa, "dtype", info.dtype, "fingerprint", info.fingerprint,
+                         "labels", labels, "isa", info.isa, "dtype", info.dtype,
+                         "kv_dtype", info.kv_dtype[0] != '\0' ? info.kv_dtype : NULL, "fingerprint", info.fingerprint,
                          "vocab_size", info.vocab_size, "hidden_size", info.hidden_size,
                          "intermediate_size", info.intermediate_size, "n_layers", info.n_layers,
                          "n_heads", info.n_heads, "n_kv_heads", info.n_kv_heads, "head_dim", info.head_dim,
@@ -310,8 +313,8 @@ static PyType_Slot model_slots[] = {
     {Py_tp_dealloc, model_dealloc},
     {Py_tp_getattro, cch_py_owned_getattro},
     {Py_tp_methods, model_methods},
-    {Py_tp_doc, PyDoc_STR("Model(path, threads=0, kv_budget=0, isa=None, tokenizer=None): an opened model folder or "
-                          "checkpoint.")},
+    {Py_tp_doc, PyDoc_STR("Model(path, threads=0, kv_budget=0, isa=None, tokenizer=None, dtype=\"f32\", "
+                          "kv_dtype=\"f32\"): an opened model folder or checkpoint.")},
     {0, NULL},
 };
 

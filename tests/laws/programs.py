@@ -19,19 +19,34 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 import cacher
 from cacher import _core
+from cacher.facts import KVDtype
 from cacher.index import Dtype
 from tests.models.make_tiny import CONFIGS, VOCAB, make_tiny
 
 ISAS = ("generic", "avx2", "avx512", "avx512bf16", "amx")
-DTYPES: tuple[Dtype, ...] = ("f32", "bf16", "int8")
 LIMIT = 120  # tokens of a state at most
 NO_SCORES = {"store_logits": "none"}
+
+
+class Format(NamedTuple):
+    """What a model's weights and pages are held in."""
+
+    dtype: Dtype = "f32"
+    kv_dtype: KVDtype = "f32"
+
+    def load(self, source: Path, **options: object) -> cacher.Model:
+        """Open a model in this format."""
+        return cacher.load(source, dtype=self.dtype, kv_dtype=self.kv_dtype, **options)
+
+
+FORMATS = (Format(), Format("bf16"), Format("int8"), Format(kv_dtype="bf16"))
 
 
 @dataclass(frozen=True)
@@ -46,8 +61,8 @@ class Truth:
 class Oracle:
     """Computes from nothing: one state, one thread, portable kernels, nothing reused."""
 
-    def __init__(self, folder: Path, isa: str = "generic", dtype: Dtype = "f32") -> None:
-        self.model = cacher.load(folder, threads=1, isa=isa, dtype=dtype)
+    def __init__(self, folder: Path, isa: str = "generic", form: Format = FORMATS[0]) -> None:
+        self.model = form.load(folder, threads=1, isa=isa)
         self.model.set_prompt_lookup(False)
         self._seen: dict[tuple[int, ...], Truth] = {}
 
@@ -398,25 +413,25 @@ class MismatchError(Exception):
 
 
 class Bench:
-    """Each tiny model in some dtypes with every instruction set and 1 or 2 threads."""
+    """Each tiny model in some formats with every instruction set and 1 or 2 threads."""
 
     def __init__(
-        self, folder: Path, dtypes: tuple[Dtype, ...] = ("f32",), kv_pages: int = 40
+        self, folder: Path, formats: tuple[Format, ...] = FORMATS[:1], kv_pages: int = 40
     ) -> None:
         self.folder = folder
         self.families = []
         for name in CONFIGS:
             source = make_tiny(name, folder)
-            budget = kv_pages * cacher.load(source, threads=1).info.page_bytes
-            for dtype in dtypes:
-                for isas in equal_isas(source, dtype):
+            for form in formats:
+                budget = kv_pages * form.load(source, threads=1).info.page_bytes
+                for isas in equal_isas(source, form):
                     # Budgets so small that programs evict each other's pages.
                     models = [
-                        cacher.load(source, threads=n, isa=isa, dtype=dtype, kv_budget=budget)
+                        form.load(source, threads=n, isa=isa, kv_budget=budget)
                         for isa in isas
                         for n in (1, 2)
                     ]
-                    self.families.append((models, Oracle(source, isas[0], dtype)))
+                    self.families.append((models, Oracle(source, isas[0], form)))
 
     def run(self, seed: int) -> str | None:
         """Run the program with this seed."""
@@ -440,11 +455,11 @@ def available_isas(source: Path) -> list[str]:
     return found
 
 
-def equal_isas(source: Path, dtype: Dtype) -> list[list[str]]:
+def equal_isas(source: Path, form: Format) -> list[list[str]]:
     """Return instruction sets in groups that give the same bits: those of a fingerprint."""
     groups: dict[str, list[str]] = {}
     for isa in available_isas(source):
-        model = cacher.load(source, isa=isa, dtype=dtype, threads=1)
+        model = form.load(source, isa=isa, threads=1)
         groups.setdefault(model.fingerprint, []).append(isa)
     return list(groups.values())
 
@@ -453,7 +468,7 @@ def main(count: int) -> int:
     """Run programs 0..count-1 and return how many did not agree."""
     mismatches = 0
     with tempfile.TemporaryDirectory() as folder:
-        bench, fewer_bits = Bench(Path(folder)), Bench(Path(folder), DTYPES[1:])
+        bench, fewer_bits = Bench(Path(folder)), Bench(Path(folder), FORMATS[1:])
         for seed in tqdm(range(count), unit="program", disable=None):
             for found in (bench.run(seed), fewer_bits.run(seed) if seed % 4 == 0 else None):
                 if found is not None:

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cacher
-from cacher.index import Dtype
-from tests.laws.programs import DTYPES, NO_SCORES, Bench, available_isas, equal_isas
+from tests.laws.programs import FORMATS, NO_SCORES, Bench, Format, available_isas, equal_isas
 from tests.models.make_tiny import CONFIGS, VOCAB, make_tiny
 
-FEWER_BITS = [(sorted(CONFIGS)[-1], dtype) for dtype in DTYPES[1:]]
+FAMILIES = sorted(CONFIGS)
+MODELS = [(name, FORMATS[0]) for name in FAMILIES] + [(FAMILIES[-1], f) for f in FORMATS[1:]]
 tokens_lists = st.lists(st.integers(2, VOCAB - 1), min_size=1, max_size=100)
 
 
@@ -23,15 +23,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("laws")
 
 
-@pytest.fixture(scope="module", params=sorted(CONFIGS))
+@pytest.fixture(scope="module", params=FAMILIES)
 def source(request: pytest.FixtureRequest, folder: Path) -> Path:
     return make_tiny(request.param, folder)
 
 
-@pytest.fixture(scope="module", params=[*((name, "f32") for name in sorted(CONFIGS)), *FEWER_BITS])
+@pytest.fixture(scope="module", params=MODELS)
 def model(request: pytest.FixtureRequest, folder: Path) -> cacher.Model:
-    name, dtype = request.param
-    return cacher.load(make_tiny(name, folder), threads=2, dtype=dtype)
+    name, form = request.param
+    return form.load(make_tiny(name, folder), threads=2)
 
 
 def fresh_logits(model: cacher.Model, tokens: list[int]) -> bytes:
@@ -40,17 +40,18 @@ def fresh_logits(model: cacher.Model, tokens: list[int]) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("seeds", "dtypes"),
+    ("seeds", "formats"),
     [
-        (range(300), DTYPES[:1]),
-        (range(100), DTYPES[1:]),
-        pytest.param(range(300, 3000), DTYPES[:1], marks=pytest.mark.slow),
+        (range(300), FORMATS[:1]),
+        (range(100), FORMATS[1:3]),
+        (range(100), FORMATS[3:]),
+        pytest.param(range(300, 3000), FORMATS[:1], marks=pytest.mark.slow),
     ],
 )
 def test_random_programs_agree_with_a_straight_line_run(
-    folder: Path, seeds: range, dtypes: tuple[Dtype, ...]
+    folder: Path, seeds: range, formats: tuple[Format, ...]
 ) -> None:
-    bench = Bench(folder, dtypes)
+    bench = Bench(folder, formats)
     found = [bench.run(seed) for seed in seeds]
     assert [text for text in found if text is not None] == []
 
@@ -78,21 +79,21 @@ def test_chunk_law(model: cacher.Model, tokens: list[int], chunk: int) -> None:
 @settings(max_examples=15, deadline=None)
 @given(tokens=tokens_lists)
 def test_thread_and_isa_laws(source: Path, tokens: list[int]) -> None:
-    for dtype in DTYPES:
-        for isas in equal_isas(source, dtype):
+    for form in FORMATS:
+        for isas in equal_isas(source, form):
             seen = {
-                fresh_logits(cacher.load(source, threads=n, isa=isa, dtype=dtype), tokens)
+                fresh_logits(form.load(source, threads=n, isa=isa), tokens)
                 for isa in isas
                 for n in (1, 2, 3)
             }
             assert len(seen) == 1
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_only_bf16_has_more_than_one_order(source: Path, dtype: Dtype) -> None:
-    groups = equal_isas(source, dtype)
+@pytest.mark.parametrize("form", FORMATS)
+def test_only_weights_in_bf16_have_more_than_one_order(source: Path, form: Format) -> None:
+    groups = equal_isas(source, form)
     assert groups == [available_isas(source)] or (
-        dtype == "bf16" and groups == [available_isas(source)[:-1], ["amx"]]
+        form.dtype == "bf16" and groups == [available_isas(source)[:-1], ["amx"]]
     )
 
 

@@ -3,6 +3,7 @@
 
 #include <stdint.h>
 
+#include "base/half.h"
 #include "kern/kernels.h"
 
 static const cch_kernels *generic(void) {
@@ -220,6 +221,29 @@ TEST(attention_reads_keys_by_lane_and_values_by_row) {
             CHECK(fabs((double)out[r][c] - want) < 1e-5);
         }
     }
+}
+
+/* Pages of bf16 are pages of the f32 numbers with these upper halves, bit for bit. */
+TEST(attention_over_bf16_pages_is_that_over_their_numbers) {
+    float wide[2][16 * 16], q[2][16], p[2][32], s[2][2][32], out[2][2][16];
+    uint16_t halves[2][16 * 16];
+    const float *pages[] = {wide[0], wide[1]};
+    const float *half_pages[] = {(const float *)(const void *)halves[0], (const float *)(const void *)halves[1]};
+    const int32_t first[] = {0, 5}, last[] = {17, 32};
+    for (int i = 0; i < 2 * 16 * 16; i++) {
+        halves[i / 256][i % 256] = cch_bf16_round((float)sin(i));
+        wide[i / 256][i % 256] = cch_bf16_to_f32(halves[i / 256][i % 256]);
+    }
+    for (int i = 0; i < 2 * 16; i++) q[i / 16][i % 16] = (float)cos(i);
+    for (int i = 0; i < 2 * 32; i++) p[i / 32][i % 32] = (float)cos(5 * i);
+    generic()->attn_scores(q[0], 16, 2, pages, 2, 16, 0.25f, s[0][0], 32);
+    generic()->attn_scores_bf16(q[0], 16, 2, half_pages, 2, 16, 0.25f, s[1][0], 32);
+    CHECK(memcmp(s[0], s[1], sizeof s[0]) == 0);
+    for (int half = 0; half < 2; half++)
+        for (int i = 0; i < 2 * 16; i++) out[half][i / 16][i % 16] = (float)i;
+    generic()->attn_mix(p[0], 32, 2, pages, first, last, 16, 16, true, out[0][0], 16);
+    generic()->attn_mix_bf16(p[0], 32, 2, half_pages, first, last, 16, 16, true, out[1][0], 16);
+    CHECK(memcmp(out[0], out[1], sizeof out[0]) == 0);
 }
 
 TEST(a_mix_in_pieces_is_the_mix) {

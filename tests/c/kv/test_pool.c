@@ -130,13 +130,13 @@ TEST(the_last_borrower_takes_the_block_over) {
 TEST(a_pool_needs_a_geometry) {
     cch_error err;
     cch_pool *pool = NULL;
-    CHECK_STATUS(cch_pool_new(cch_page_geometry_make(0, 1, 4), 1, &pool, &err), CCH_E_ARGUMENT, err, "0 layers");
+    CHECK_STATUS(cch_pool_new(cch_page_geometry_make(0, 1, 4, false), 1, &pool, &err), CCH_E_ARGUMENT, err, "0 layers");
     CHECK(pool == NULL);
 }
 
 static cch_status open_and_close(void) {
     cch_pool *pool = NULL;
-    cch_status status = cch_pool_new(cch_page_geometry_make(1, 1, 4), 1, &pool, NULL);
+    cch_status status = cch_pool_new(cch_page_geometry_make(1, 1, 4, false), 1, &pool, NULL);
     cch_pool_free(pool);
     return status;
 }
@@ -144,11 +144,22 @@ static cch_status open_and_close(void) {
 TEST(a_pool_that_cannot_have_memory_leaves_nothing) { CHECK_OOM(open_and_close()); }
 
 TEST(a_geometry_pads_values_to_whole_lanes) {
-    cch_page_geometry g = cch_page_geometry_make(3, 2, 20);
+    cch_page_geometry g = cch_page_geometry_make(3, 2, 20, false);
     CHECK_EQ(g.ldv, 32);
     CHECK_EQ(g.head_floats, 16 * 20 + 16 * 32);
     CHECK_EQ(g.page_floats, 6 * g.head_floats);
     CHECK_EQ(cch_page_k(&g, NULL, 2, 1) - cch_page_k(&g, NULL, 0, 0), 5 * (long)g.head_floats);
+    CHECK_EQ(cch_page_v(&g, NULL, 2, 1) - cch_page_k(&g, NULL, 2, 1), 16 * 20);
+}
+
+TEST(a_block_of_bf16_takes_half_the_bytes) {
+    cch_page_geometry whole = cch_page_geometry_make(3, 2, 5, false), g = cch_page_geometry_make(3, 2, 5, true);
+    const float numbers[] = {cch_float_from_bits(0xC0000000 | 0x3FC0), 0.0f}; /* 1.5 in the lower half, -2 above */
+    CHECK_EQ(2 * g.page_floats, whole.page_floats);
+    CHECK_EQ(2 * g.head_floats, whole.head_floats);
+    CHECK_EQ(cch_page_v(&g, NULL, 2, 1) - cch_page_k(&g, NULL, 2, 1), 16 * 5 / 2);
+    CHECK(cch_page_number(&g, numbers, 0) == 1.5f && cch_page_number(&g, numbers, 1) == -2.0f);
+    CHECK(cch_page_number(&whole, numbers, 1) == 0.0f);
 }
 
 TEST(a_copy_that_finds_no_room_is_computed_again) {

@@ -24,7 +24,7 @@ void cch_model_unref(cch_model *model) { __atomic_sub_fetch(&model->refs, 1, __A
 
 static inline void toy_open(cch_model *model, size_t budget_pages) {
     cch_error err;
-    cch_page_geometry g = cch_page_geometry_make(2, 1, 5);
+    cch_page_geometry g = cch_page_geometry_make(2, 1, 5, false);
     model->refs = 0;
     CHECK_OK(cch_pool_new(g, budget_pages * g.page_floats * sizeof(float), &model->pool, &err), err);
 }

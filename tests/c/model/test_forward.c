@@ -124,19 +124,20 @@ static size_t owner_of(size_t b, int32_t page) {
 /* All branches in one pass, in an order of their own, against each by itself; random keys and values. */
 TEST(branches_in_one_pass_change_no_bit) {
     static const char *const isas[] = {"generic", "avx2", "avx512"};
-    for (size_t c = 0; c < 3 * N_CONFIGS; c++) {
+    for (size_t c = 0; c < 2 * 3 * N_CONFIGS; c++) {
         cch_model m;
+        const char *isa = isas[c / N_CONFIGS % 3];
         const cch_kernels *kern;
         toy_sequence own[N_BRANCHES], seen[N_BRANCHES];
         cch_span spans[N_BRANCHES];
         float together[32 * 48], alone[32 * 48];
-        if (cch_kernels_get(isas[c / N_CONFIGS], &kern, NULL) != CCH_OK) continue;
-        toy_open(&m, configs[c % N_CONFIGS](), isas[c / N_CONFIGS], 1 + (int)c % 2);
+        if (cch_kernels_get(isa, &kern, NULL) != CCH_OK) continue;
+        toy_open(&m, configs[c % N_CONFIGS](), isa, 1 + (int)c % 2);
+        toy_pool(&m, c >= 3 * N_CONFIGS);
         for (size_t b = 0; b < N_BRANCHES; b++) {
             toy_sequence_new(&m, tree[b].n, 20 + b, &own[b]);
             for (int32_t i = 0; i * CCH_PAGE_TOKENS < tree[b].n; i++) {
-                float *kv = own[b].pages[i]->kv;
-                for (size_t f = 0; f < cch_pool_geometry(m.pool)->page_floats; f++) kv[f] = toy_random();
+                toy_fill(&m, own[b].pages[i]);
                 seen[b].pages[i] = own[owner_of(b, i)].pages[i];
             }
             const size_t at = b * 5 % N_BRANCHES;

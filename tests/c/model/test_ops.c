@@ -92,6 +92,9 @@ TEST(residual_and_norm) {
     check_norm(toy_gpt2(), true);
 }
 
+/* What a page of this format holds of a number. */
+static float stored(const cch_page_geometry *g, float x) { return g->halves ? cch_bf16_to_f32(cch_bf16_round(x)) : x; }
+
 /* Where each key and value of a row must be found in its page, rotated by its position. */
 static void check_page(const cch_model *m, const toy_sequence *s, int32_t pos, const float *before,
                        const float *after) {
@@ -109,8 +112,9 @@ static void check_page(const cch_model *m, const toy_sequence *s, int32_t pos, c
             double turned = d < half ? x * (double)cos_row[pair] - y * (double)sin_row[pair]
                                      : y * (double)cos_row[pair] + x * (double)sin_row[pair];
             if (!c->qk_norm) CHECK(fabs((double)key[d] - turned) < 1e-5);
-            CHECK(k[d * CCH_PAGE_TOKENS + slot] == key[d]);
-            CHECK(v[slot * (size_t)g->ldv + d] == before[(size_t)(c->n_heads + c->n_kv_heads + h) * dim + d]);
+            CHECK(cch_page_number(g, k, d * CCH_PAGE_TOKENS + slot) == stored(g, key[d]));
+            CHECK(cch_page_number(g, v, slot * (size_t)g->ldv + d) ==
+                  stored(g, before[(size_t)(c->n_heads + c->n_kv_heads + h) * dim + d]));
         }
         if (c->qk_norm) {
             double square = 0, weight = 0; /* a rotation keeps the length of what the norm gave */
@@ -125,12 +129,13 @@ static void check_page(const cch_model *m, const toy_sequence *s, int32_t pos, c
     }
 }
 
-static void check_store(cch_config config, bool keep_kv) {
+static void check_store(cch_config config, bool keep_kv, bool halves) {
     cch_model m;
     toy_sequence s;
     cch_run runs[3];
     int32_t n = 37, first = 3;
     toy_open(&m, config, NULL, 2);
+    toy_pool(&m, halves);
     toy_sequence_new(&m, first + n, 1, &s);
     size_t ld = (size_t)((config.n_heads + 2 * config.n_kv_heads) * config.head_dim), half = m.rope.half;
     float *before = toy_vector((size_t)n * ld, 0.0f, 1.0f), *after = cch_alloc((size_t)n * ld, sizeof *after);
@@ -156,9 +161,11 @@ static void check_store(cch_config config, bool keep_kv) {
 }
 
 TEST(keys_and_values_go_to_their_slots) {
-    check_store(toy_llama(), true);
-    check_store(toy_windowed(), true);
-    check_store(toy_llama(), false);
+    for (int halves = 0; halves < 2; halves++) {
+        check_store(toy_llama(), true, halves);
+        check_store(toy_windowed(), true, halves);
+        check_store(toy_llama(), false, halves);
+    }
 }
 
 static void check_activation(const char *isa, cch_activation activation, bool gated, double (*formula)(double)) {

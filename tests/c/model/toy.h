@@ -106,6 +106,14 @@ static inline void toy_layer(const cch_config *c, int32_t l, cch_layer *layer) {
     layer->k_norm.w = c->qk_norm ? toy_vector((size_t)c->head_dim, 1.0f, 0.5f) : NULL;
 }
 
+/* Pages in bf16 (halves) or f32. */
+static inline void toy_pool(cch_model *m, bool halves) {
+    const cch_config *c = &m->config;
+    const int32_t kept = c->model_type == CCH_ENCODER ? 1 : c->n_layers;
+    cch_pool_free(m->pool);
+    CHECK_EQ(cch_pool_new(cch_page_geometry_make(kept, c->n_kv_heads, c->head_dim, halves), 1, &m->pool, NULL), CCH_OK);
+}
+
 /* Weights depend on the configuration alone. */
 static inline void toy_open(cch_model *m, cch_config config, const char *isa, int threads) {
     memset(m, 0, sizeof *m);
@@ -117,9 +125,7 @@ static inline void toy_open(cch_model *m, cch_config config, const char *isa, in
     if (config.global_every > 0)
         CHECK_EQ(cch_rope_init(&config, config.local_rope_theta, &m->local_rope, NULL), CCH_OK);
     m->sentence = (cch_sentence){CCH_POOL_MEAN, config.max_position_embeddings};
-    int32_t kept = config.model_type == CCH_ENCODER ? 1 : config.n_layers;
-    CHECK_EQ(cch_pool_new(cch_page_geometry_make(kept, config.n_kv_heads, config.head_dim), 1, &m->pool,
-                          NULL), CCH_OK);
+    toy_pool(m, false);
     toy_packed(&m->weights.head, cch_config_n_outputs(&config), config.hidden_size, false);
     if (config.model_type != CCH_CAUSAL_LM)
         m->weights.embedding = toy_vector((size_t)config.vocab_size * (size_t)config.hidden_size, 0.0f, 1.0f);
@@ -142,6 +148,17 @@ static inline void toy_close(cch_model *m) {
     cch_pool_free(m->pool);
     cch_scratch_deinit(&m->scratch);
     cch_weights_close(&m->weights);
+}
+
+/* Random numbers in a page's block. */
+static inline void toy_fill(const cch_model *m, cch_page *page) {
+    const cch_page_geometry *g = cch_pool_geometry(m->pool);
+    for (size_t i = 0; i < g->page_floats * (g->halves ? 2 : 1); i++) {
+        const float x = toy_random();
+        const uint16_t half = cch_bf16_round(x);
+        if (g->halves) memcpy((char *)page->kv + i * sizeof half, &half, sizeof half);
+        else page->kv[i] = x;
+    }
 }
 
 /* n random tokens; pages with KV blocks of `fill` (not ready values must never be read). */

@@ -117,6 +117,10 @@ TEST(bad_options_are_named) {
     options.n_threads = 1;
     options.isa = "sse9";
     CHECK_STATUS(cch_model_open(f.path, &options, &model, &err), CCH_E_ARGUMENT, err, "sse9");
+    options.isa = NULL;
+    options.kv_dtype = "int8";
+    CHECK_STATUS(cch_model_open(f.path, &options, &model, &err), CCH_E_ARGUMENT, err,
+                 "kv_dtype is \"int8\", allowed: \"f32\", \"bf16\"");
     CHECK_STATUS(cch_model_open(NULL, NULL, &model, &err), CCH_E_ARGUMENT, err, "NULL");
     CHECK(model == NULL);
     tempdir_free(&f);
