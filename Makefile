@@ -22,7 +22,7 @@ TEST_BIN := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/*/test_*.
 .DEFAULT_GOAL := help
 .PHONY: help demo test core ext dev test-c test-py test-isa laws parity slow crash crash-pipelines bench bench-peers \
         bench-api bench-chat bench-formats bench-index bench-embed bench-semantic bench-pipelines bench-tokenizers \
-        bench-branches false-hits \
+        bench-branches bench-decoding false-hits \
         lint fmt werror asan ubsan tsan fuzz fuzz-replay sdist clean
 
 help: ## this list
@@ -138,6 +138,10 @@ bench-semantic: ## all of embedding, index and semantic cache beside their peers
 bench-branches: ## decoding 64 branches of one long prefix beside the same sequences apart
 	@tools/setup.sh venv dev
 	@$(PY) benchmarks/branches.py
+
+bench-decoding: ## guessing ahead, beam search, several continuations and traces beside plain decoding; writes docs/benchmarks-decoding.md
+	@tools/setup.sh venv dev
+	@$(PY) benchmarks/decoding.py
 
 bench-pipelines: ## request pipelines beside the newest cachesaver; writes docs/benchmarks-pipelines.md
 	@tools/setup.sh venv dev
