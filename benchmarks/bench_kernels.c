@@ -62,7 +62,7 @@ typedef struct cell {
     const cch_kernels *kern;
     cch_threads *threads;
     cch_packed packed[MOST_COPIES];
-    float *dense[MOST_COPIES], *x, *y;
+    float *dense[MOST_COPIES], *x, *words, *y;
     size_t k, n, n_copies, calls; /* calls per timing */
 } cell;
 
@@ -70,7 +70,7 @@ static double time_ours(cell *c, size_t rows, size_t turn) {
     const size_t ldy = (c->n + 15) / 16 * 16;
     const double start = now();
     for (size_t i = 0; i < c->calls; i++)
-        cch_matmul(c->kern, c->threads, &c->packed[(turn * c->calls + i) % c->n_copies], c->x, c->k, rows, NULL,
+        cch_matmul(c->kern, c->threads, &c->packed[(turn * c->calls + i) % c->n_copies], c->x, c->k, rows, c->words,
                    c->y, ldy);
     return (now() - start) / (double)c->calls;
 }
@@ -117,6 +117,7 @@ static void bench_shape(const cch_kernels *kern, cch_threads *threads, const sha
     c.n_copies = COPIES_BYTES / (s->k * s->n * sizeof(float));
     c.n_copies = c.n_copies < 2 ? 2 : c.n_copies > MOST_COPIES ? MOST_COPIES : c.n_copies;
     c.x = random_floats(MOST_ROWS * s->k);
+    c.words = random_floats(MOST_ROWS * s->k);
     c.y = random_floats(MOST_ROWS * (s->n + 16));
     for (size_t i = 0; i < c.n_copies; i++) {
         c.dense[i] = random_floats(s->k * s->n);
@@ -130,6 +131,7 @@ static void bench_shape(const cch_kernels *kern, cch_threads *threads, const sha
         cch_packed_deinit(&c.packed[i]);
     }
     cch_free(c.x);
+    cch_free(c.words);
     cch_free(c.y);
 }
 

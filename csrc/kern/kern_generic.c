@@ -247,6 +247,12 @@ static void matmul_f32(const float *x, size_t ldx, size_t rows, const float *pan
     }
 }
 
+/* Tiles of one row: they lie as they were. */
+static void matmul_dealt(const float *dealt, size_t rows, const float *panels, size_t n_panels, size_t k_len,
+                         const float *bias, float *y, size_t ldy) {
+    matmul_f32(dealt, k_len, rows, panels, n_panels, k_len, bias, y, ldy);
+}
+
 /* --------------------------------------------------------------------------------- products in fewer bits ---- */
 
 static uint32_t word_at(const float *words, size_t i) {
@@ -384,6 +390,8 @@ const cch_kernels cch_kernels_generic = {
     .name = "generic",
     .bf16_order = "chain",
     .matmul_f32 = matmul_f32,
+    .matmul_dealt = matmul_dealt,
+    .deal_rows = 1,
     .matmul_bf16 = matmul_bf16,
     .matmul_int8 = matmul_int8,
     .round_bf16 = round_bf16,

@@ -29,6 +29,9 @@ static inline size_t cch_n_words(size_t n, size_t per_word) {
 /* Groups of k_words words, the last of which may be shorter. */
 static inline size_t cch_n_groups(size_t k_words) { return (k_words + CCH_GROUP_WORDS - 1) / CCH_GROUP_WORDS; }
 
+/* Where tile i begins when `rows` are spread evenly over `n` tiles. */
+static inline size_t cch_tile_row(size_t rows, size_t n, size_t i) { return rows * i / n; }
+
 typedef struct cch_sieve {
     float gain, base, along, across;
 } cch_sieve;
@@ -41,6 +44,12 @@ typedef struct cch_kernels {
      *   x [rows, ldx], panels [n_panels][k_len][16] 64-byte aligned, y [rows, ldy].  Writes whole panels. */
     void (*matmul_f32)(const float *x, size_t ldx, size_t rows, const float *panels, size_t n_panels, size_t k_len,
                        const float *bias, float *y, size_t ldy);
+    /* The same of many rows that were dealt: tile i of n, n = ceil(rows / deal_rows), holds rows [rows * i / n,
+     * rows * (i + 1) / n) side by side, input after input.   dealt: tiles [k_len][their rows], one behind the other.
+     *   deal_rows: most rows of a tile.  rows >= 4 * deal_rows: no tile lacks more than two. */
+    void (*matmul_dealt)(const float *dealt, size_t rows, const float *panels, size_t n_panels, size_t k_len,
+                         const float *bias, float *y, size_t ldy);
+    size_t deal_rows;
 
     /* Products in fewer bits.  A word is 32 bits: of inputs 2i (low half) and 2i + 1 as bf16, or of four inputs as
      * bytes, the first lowest; inputs behind the end are 0.  k_words: words of a row, as cch_n_words counts them; x,

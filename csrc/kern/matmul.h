@@ -42,11 +42,13 @@ void cch_pack_rows(cch_packed *w, size_t row, size_t rows, const float *src, siz
 /* Row `row` of W as f32 into dst [k] (an embedding look-up in a tied output matrix): what the format has left of it. */
 void cch_packed_row(const cch_packed *w, size_t row, float *dst);
 
-/* Floats that a product with w needs for each row of x; 0 for f32. */
+/* dst[k * rows + r] = src[r * row_stride + k]: a tile of matmul_dealt.   1 <= rows, dst [k_len][rows]. */
+void cch_deal(float *dst, const float *src, size_t row_stride, size_t rows, size_t k_len);
+/* Floats that a product with w needs for each row of x. */
 size_t cch_matmul_words(const cch_packed *w);
 /* y [rows, ldy] = x [rows, ldx] W^T + bias, split over the threads by panels (by rows when there are few panels; not at
  * all when the product is small).  ldy >= n rounded up to 16 (whole panels are written); y must not overlap x.
- *   words [rows * cch_matmul_words(w)]: scratch; may be NULL where that is 0. */
+ *   words [rows * cch_matmul_words(w)]: scratch. */
 void cch_matmul(const cch_kernels *kern, cch_threads *threads, const cch_packed *w, const float *x, size_t ldx,
                 size_t rows, float *words, float *y, size_t ldy);
 

@@ -57,7 +57,7 @@ static inline float *element(const cch_packed *w, size_t row, size_t k) {
 typedef float quad __attribute__((vector_size(16)));
 
 /* dst[i][r] = src[r][i] for a square of 4. */
-static inline void transpose4(float *dst, const float *src, size_t row_stride) {
+static inline void transpose4(float *dst, size_t dst_stride, const float *src, size_t row_stride) {
     quad a, b, c, d;
     memcpy(&a, src, sizeof a);
     memcpy(&b, src + row_stride, sizeof b);
@@ -68,7 +68,7 @@ static inline void transpose4(float *dst, const float *src, size_t row_stride) {
     const quad out[4] = {
         __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5), __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7),
         __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5), __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7)};
-    for (int i = 0; i < 4; i++) memcpy(dst + CCH_LANES * i, &out[i], sizeof out[i]);
+    for (int i = 0; i < 4; i++) memcpy(dst + dst_stride * i, &out[i], sizeof out[i]);
 }
 
 /* Up to 16 rows of one panel.  Source lines are used up four rows at a time: more would fall on the same set of a cache
@@ -78,7 +78,7 @@ static void pack_panel(float *dst, size_t rows, size_t k_len, const float *src, 
     for (size_t k = 0; k < whole; k += CCH_LANES)
         for (size_t r = 0; r < whole_rows; r += 4)
             for (size_t i = k; i < k + CCH_LANES; i += 4)
-                transpose4(dst + i * CCH_LANES + r, src + r * row_stride + i, row_stride);
+                transpose4(dst + i * CCH_LANES + r, CCH_LANES, src + r * row_stride + i, row_stride);
     for (size_t r = 0; r < rows; r++)
         for (size_t i = r < whole_rows ? whole : 0; i < k_len; i++)
             dst[i * CCH_LANES + r] = src[r * row_stride + i * col_stride];
@@ -94,6 +94,19 @@ static void pack_transposed(cch_packed *w, size_t row, size_t rows, const float 
             memcpy(element(w, row + r, k), line + r, n * sizeof *line);
         }
     }
+}
+
+/* Four rows at a time; the last four may overlap those before them. */
+void cch_deal(float *dst, const float *src, size_t row_stride, size_t rows, size_t k_len) {
+    const size_t whole = rows < 4 ? 0 : k_len / 4 * 4;
+    for (size_t k = 0; k < whole; k += 4)
+        for (size_t r = 0, next; r < rows; r = next) {
+            next = r + 4;
+            if (next > rows) r = rows - 4;
+            transpose4(dst + k * rows + r, rows, src + r * row_stride + k, row_stride);
+        }
+    for (size_t k = whole; k < k_len; k++)
+        for (size_t r = 0; r < rows; r++) dst[k * rows + r] = src[r * row_stride + k];
 }
 
 /* ---------------------------------------------------------------------------------------------- fewer bits ---- */

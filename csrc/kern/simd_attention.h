@@ -164,7 +164,7 @@ static void mix_all(mix_table table, const float *p, size_t ldp, size_t rows, co
     const size_t n_tiles = (rows + ATTN_ROWS - 1) / ATTN_ROWS, most = (rows + n_tiles - 1) / n_tiles;
     const size_t n_groups = (dim + CCH_LANES - 1) / CCH_LANES;
     for (size_t i = 0; i < n_tiles; i++) {
-        const size_t row = rows_before(rows, n_tiles, i), R = rows_before(rows, n_tiles, i + 1) - row;
+        const size_t row = cch_tile_row(rows, n_tiles, i), R = cch_tile_row(rows, n_tiles, i + 1) - row;
         for (size_t g = 0, C; g < n_groups; g += C) {
             float acc[TILE_ROWS][TILE_PANELS * CCH_LANES] = {{0}};
             const size_t c = g * CCH_LANES;

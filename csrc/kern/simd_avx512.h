@@ -64,6 +64,7 @@ INLINE d8 d_scale(d8 p, d8 n) { return _mm512_scalef_pd(p, n); }
     X(1, 1) X(1, 2) X(1, 4) X(2, 1) X(2, 2) X(2, 4) X(3, 1) X(3, 2) X(3, 4) \
     X(4, 1) X(4, 2) X(4, 4) X(5, 1) X(5, 2) X(5, 4) X(6, 1) X(6, 2) X(6, 4) \
     X(6, 3) X(7, 1) X(7, 3) X(8, 1) X(8, 3)
+#define DEALT_LIST(X) X(6, 1) X(6, 3) X(7, 1) X(7, 3) X(8, 1) X(8, 3)
 
 /* 32 codes as 16-bit numbers; 16 sums. */
 typedef __m512i w_vec, s_vec;

@@ -5,6 +5,8 @@
 #define FEW_TILES 4  /* so many passes or fewer are near the bound of memory: they take turns at short blocks, of */
 #define K_SHORT 96   /* which the next comes from memory meanwhile, and this one stays in the first-level cache */
 #define AHEAD 24     /* lines between fetching a weight and using it */
+#define NEAR_PANEL 128 /* floats between fetching a weight from the second-level cache and using it */
+#define NEAR_ROWS 256  /* the same of rows that were dealt */
 
 /* ------------------------------------------------------------------------------------------------ tiles ---- */
 
@@ -14,6 +16,34 @@ TILE_LIST(BF16_FUNCTION)
 #define BF16_ENTRY(R, C) [(R) - 1][(C) - 1] = bf16_##R##x##C,
 static tile_table bf16_tiles = {TILE_LIST(BF16_ENTRY)};
 #endif
+
+/* R rows, dealt, over C panels, which are read from the second-level cache: what is wanted next of all three comes into
+ * the first-level one meanwhile. */
+INLINE void run_dealt(const tile *t, const int R, const int C) {
+    v16 acc[TILE_ROWS][TILE_PANELS];
+    const float *w[TILE_PANELS], *ahead[TILE_PANELS], *x = t->x;
+    const size_t end = t->k_len * CCH_LANES;
+#pragma GCC unroll 8
+    for (int c = 0; c < C; c++) w[c] = t->w[c], ahead[c] = t->ahead[c];
+    for (size_t r = 0; r < (size_t)R; r++)
+        for (size_t c = 0; c < (size_t)C; c++) __builtin_prefetch(t->y + r * t->ldy + CCH_LANES * c, 1, 3);
+    begin_tile(t, acc, R, C);
+    for (size_t at = 0; at < end; at += CCH_LANES, x += R) {
+        step(acc, WORD_F32, R, C, x, 1, w, at);
+        __builtin_prefetch(x + NEAR_ROWS, 0, 3);
+#pragma GCC unroll 8
+        for (int c = 0; c < C; c++) {
+            __builtin_prefetch(w[c] + at + NEAR_PANEL, 0, 3);
+            __builtin_prefetch(ahead[c] + at, 0, 2);
+        }
+    }
+    end_tile(t, acc, R, C);
+}
+
+#define DEALT_FUNCTION(R, C) static void dealt_##R##x##C(const tile *t) { run_dealt(t, R, C); }
+DEALT_LIST(DEALT_FUNCTION)
+#define DEALT_ENTRY(R, C) [(R) - 1][(C) - 1] = dealt_##R##x##C,
+static tile_table dealt_tiles = {DEALT_LIST(DEALT_ENTRY)};
 
 /* One word of 8-bit numbers: acc[r][c] += their four products. */
 INLINE void step_int8(i16 acc[TILE_ROWS][TILE_PANELS], const int R, const int C, const float *x, size_t ldx,
@@ -173,6 +203,25 @@ static void matmul_f32(const float *x, size_t ldx, size_t rows, const float *pan
     multiply(tiles, x, ldx, rows, panels, NULL, n_panels, k_len, bias, y, ldy);
 }
 
+/* One group of panels after the other passes over all rows; the first passes fetch the next group. */
+static void matmul_dealt(const float *dealt, size_t rows, const float *panels, size_t n_panels, size_t k_len,
+                         const float *bias, float *y, size_t ldy) {
+    const size_t n_tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
+    for (size_t p = 0, C; p < n_panels; p += C) {
+        C = panels_at_once(tile_widths[TILE_ROWS - 1], n_panels - p);
+        for (size_t i = 0; i < n_tiles; i++) {
+            const size_t first = cch_tile_row(rows, n_tiles, i), R = cch_tile_row(rows, n_tiles, i + 1) - first;
+            tile t = {.x = dealt + first * k_len, .k_len = k_len, .scale = 1.0f, .y = y + first * ldy + CCH_LANES * p,
+                      .ldy = ldy, .bias = bias != NULL ? bias + CCH_LANES * p : NULL};
+            for (size_t c = 0; c < C; c++) {
+                t.w[c] = panels + (p + c) * k_len * CCH_LANES;
+                t.ahead[c] = c == i && p + C + c < n_panels ? t.w[c] + C * k_len * CCH_LANES : t.w[c];
+            }
+            dealt_tiles[R - 1][C - 1](&t);
+        }
+    }
+}
+
 #ifndef TILE_REGISTERS
 static void matmul_bf16(const float *x, size_t ldx, size_t rows, const float *panels, size_t n_panels, size_t k_words,
                         const float *bias, float *y, size_t ldy) {
@@ -187,7 +236,8 @@ static void matmul_int8(const float *x, size_t ldx, size_t rows, const float *pa
 
 #define SIMD_TABLE(isa, order, bf16, int8)                                                                        \
     {                                                                                                             \
-        .name = isa, .bf16_order = order, .matmul_f32 = matmul_f32, .matmul_bf16 = bf16, .matmul_int8 = int8,     \
+        .name = isa, .bf16_order = order, .matmul_f32 = matmul_f32, .matmul_dealt = matmul_dealt,                 \
+        .deal_rows = TILE_ROWS, .matmul_bf16 = bf16, .matmul_int8 = int8,                                         \
         .round_bf16 = round_bf16, .quantize_int8 = quantize_int8, .rms_norm = rms_norm, .layer_norm = layer_norm, \
         .add = add, .silu_mul = silu_mul, .gelu_tanh_mul = gelu_tanh_mul, .gelu_erf_mul = gelu_erf_mul,           \
         .relu = relu, .rope = rope, .attn_scores = attn_scores, .attn_scores_bf16 = attn_scores_bf16,             \

@@ -62,24 +62,16 @@ INLINE void step(v16 acc[TILE_ROWS][TILE_PANELS], const word W, const int R, con
     }
 }
 
-INLINE void run_tile(const tile *t, const word W, const int R, const int C) {
-    v16 acc[TILE_ROWS][TILE_PANELS];
-    const float *w[TILE_PANELS], *ahead[TILE_PANELS];
-#pragma GCC unroll 8
-    for (int c = 0; c < C; c++) w[c] = t->w[c], ahead[c] = t->ahead[c];
+INLINE void begin_tile(const tile *t, v16 acc[TILE_ROWS][TILE_PANELS], const int R, const int C) {
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
 #pragma GCC unroll 8
         for (int c = 0; c < C; c++)
             acc[r][c] = t->resume ? v_load(t->y + (size_t)r * t->ldy + CCH_LANES * c) : v_zero();
     }
-    const float *x = t->x;
-    const size_t ldx = t->ldx, end = t->k_len * CCH_LANES;
-    for (size_t at = 0; at < end; at += CCH_LANES, x++) {
-        step(acc, W, R, C, x, ldx, w, at);
-#pragma GCC unroll 8
-        for (int c = 0; c < C; c++) __builtin_prefetch(panel_at(W, ahead[c], at), 0, 2);
-    }
+}
+
+INLINE void end_tile(const tile *t, v16 acc[TILE_ROWS][TILE_PANELS], const int R, const int C) {
     const v16 scale = v_set1(t->scale);
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
@@ -92,6 +84,21 @@ INLINE void run_tile(const tile *t, const word W, const int R, const int C) {
     }
 }
 
+INLINE void run_tile(const tile *t, const word W, const int R, const int C) {
+    v16 acc[TILE_ROWS][TILE_PANELS];
+    const float *w[TILE_PANELS], *ahead[TILE_PANELS], *x = t->x;
+    const size_t ldx = t->ldx, end = t->k_len * CCH_LANES;
+#pragma GCC unroll 8
+    for (int c = 0; c < C; c++) w[c] = t->w[c], ahead[c] = t->ahead[c];
+    begin_tile(t, acc, R, C);
+    for (size_t at = 0; at < end; at += CCH_LANES, x++) {
+        step(acc, W, R, C, x, ldx, w, at);
+#pragma GCC unroll 8
+        for (int c = 0; c < C; c++) __builtin_prefetch(panel_at(W, ahead[c], at), 0, 2);
+    }
+    end_tile(t, acc, R, C);
+}
+
 typedef void (*const tile_table[TILE_ROWS][TILE_PANELS])(const tile *);
 
 #define TILE_FUNCTION(R, C) static void tile_##R##x##C(const tile *t) { run_tile(t, WORD_F32, R, C); }
@@ -99,9 +106,6 @@ TILE_LIST(TILE_FUNCTION)
 #define TILE_ENTRY(R, C) [(R) - 1][(C) - 1] = tile_##R##x##C,
 static tile_table tiles = {TILE_LIST(TILE_ENTRY)};
 static const size_t tile_widths[TILE_ROWS] = TILE_WIDTHS;
-
-/* Rows of tile i when `rows` are spread evenly over `n` tiles: [first, last). */
-INLINE size_t rows_before(size_t rows, size_t n, size_t i) { return rows * i / n; }
 
 INLINE size_t panels_at_once(size_t width, size_t left) {
     while (width > left) width /= 2;
@@ -114,7 +118,7 @@ static void run_rows(tile_table table, tile t, size_t rows, size_t n_tiles, size
     const float *x = t.x, *offsets = t.offsets, *row_scale = t.row_scale;
     float *y = t.y;
     for (size_t i = 0; i < n_tiles; i++) {
-        const size_t first = rows_before(rows, n_tiles, i), last = rows_before(rows, n_tiles, i + 1);
+        const size_t first = cch_tile_row(rows, n_tiles, i), last = cch_tile_row(rows, n_tiles, i + 1);
         t.x = x + first * t.ldx;
         t.y = y + first * t.ldy;
         if (offsets != NULL) t.offsets = offsets + first * t.ldx;

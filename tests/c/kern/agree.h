@@ -93,6 +93,31 @@ static bool agree_matmul(const cch_kernels *a, const cch_kernels *b, draw *d) {
     return same_take("matmul_f32", y, z, rows * ldy);
 }
 
+/* Rows as matmul_dealt of one of the two wants them.   Returned: to be freed. */
+static float *dealt_for(const cch_kernels *kern, const float *x, size_t rows, size_t k) {
+    const size_t n = (rows + kern->deal_rows - 1) / kern->deal_rows;
+    float *dealt = malloc(rows * k * sizeof *dealt);
+    for (size_t i = 0; i < n; i++) {
+        const size_t first = cch_tile_row(rows, n, i), of_tile = cch_tile_row(rows, n, i + 1) - first;
+        for (size_t r = 0; r < of_tile; r++)
+            for (size_t j = 0; j < k; j++) dealt[first * k + j * of_tile + r] = x[(first + r) * k + j];
+    }
+    return dealt;
+}
+
+static bool agree_dealt(const cch_kernels *a, const cch_kernels *b, draw *d) {
+    const size_t rows = draw_size(d, 32, 70), k = draw_size(d, 1, 20), panels = draw_size(d, 0, 7);
+    const size_t ldy = 16 * panels + draw_size(d, 0, 5);
+    float *x = draw_floats(d, rows * k), *w = aligned_floats(d, panels * k * 16);
+    float *bias = draw_size(d, 0, 1) ? draw_floats(d, panels * 16) : NULL;
+    float *y = draw_floats(d, rows * ldy), *z = copy_floats(y, rows * ldy);
+    float *for_a = dealt_for(a, x, rows, k), *for_b = dealt_for(b, x, rows, k);
+    a->matmul_dealt(for_a, rows, w, panels, k, bias, y, ldy);
+    b->matmul_dealt(for_b, rows, w, panels, k, bias, z, ldy);
+    free(x), free(w), free(bias), free(for_a), free(for_b);
+    return same_take("matmul_dealt", y, z, rows * ldy);
+}
+
 /* Numbers of ordinary size: products of bf16 numbers may count subnormal ones as 0. */
 static float *draw_rows(draw *d, size_t n) {
     float *x = draw_floats(d, n);
@@ -363,7 +388,7 @@ static bool agree_signs(const cch_kernels *a, const cch_kernels *b, draw *d) {
 }
 
 static bool (*const agree_ops[])(const cch_kernels *, const cch_kernels *, draw *) = {
-    agree_matmul, agree_bf16, agree_int8, agree_scores, agree_mix, agree_softmax, agree_norms, agree_rope,
+    agree_matmul, agree_dealt, agree_bf16, agree_int8, agree_scores, agree_mix, agree_softmax, agree_norms, agree_rope,
     agree_elements, agree_sampler, agree_index, agree_picks, agree_signs, agree_scores_bf16, agree_mix_bf16,
 };
 #define N_AGREE_OPS (sizeof agree_ops / sizeof *agree_ops)

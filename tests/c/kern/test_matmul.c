@@ -132,7 +132,8 @@ static void check_laws(cch_format format, const size_t *shape, bool bias) {
 
 TEST(bits_depend_on_nothing_but_the_row) {
     const size_t shapes[][3] = {{16, 4, 1}, {200, 40, 1}, {1200, 90, 1}, {1200, 90, 5}, {40, 1100, 40}, {70, 2100, 13},
-                                {24, 600, 64}, {100, 515, 30}, {48, 9000, 9}};
+                                {24, 600, 64}, {100, 515, 30}, {48, 9000, 9}, {300, 37, 56}, {500, 75, 65},
+                                {700, 50, 111}, {90, 70, 33}, {40, 61, 180}};
     for (cch_format format = CCH_FORMAT_F32; format <= CCH_FORMAT_INT8; format++)
         for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) check_laws(format, shapes[i], i % 2 == 0);
 }
