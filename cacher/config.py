@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from cacher.checks import MAX_INT64, model_id, shown
 from cacher.errors import ParameterError
+from cacher.facts import DTYPES, KV_DTYPES, Dtype, KVDtype
 from cacher.variables import (
     ApiKey,
     Parse,
@@ -169,6 +170,8 @@ class Settings:
         BATCH_SIZE: Accepted, and without effect: the engine forms its batches by itself, and
             they never change a result.
         KV_BUDGET_MB: Key/value memory of a model.
+        DTYPE: What weights are held in: ``f32``, ``bf16`` or ``int8``, as in `cacher.load`.
+        KV_DTYPE: What keys and values are kept in: ``f32`` or ``bf16``.
         MAX_DISK_STATES: State files kept.
         STATE_STORE: Where states are kept: ``files`` (in CACHE_DIR), or the address of a Redis
             server, for workers on several machines.
@@ -221,6 +224,8 @@ class Settings:
     OFFLINE: bool = variable(False, parse_boolean)
     BATCH_SIZE: int = variable(8, an_integer(1, 256))
     KV_BUDGET_MB: int = variable(1024, _COUNT)
+    DTYPE: Dtype = variable("f32", one_of(*DTYPES))  # noqa: RUF009 - a str
+    KV_DTYPE: KVDtype = variable("f32", one_of(*KV_DTYPES))  # noqa: RUF009
     MAX_DISK_STATES: int = variable(10_000, _COUNT)
     STATE_STORE: str = variable("files", a_place("files", "redis://", "rediss://", "unix://"))
     WORKERS: int = variable(1, an_integer(1, 64))

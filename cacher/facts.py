@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 ModelType = Literal["causal_lm", "sequence_classification", "encoder"]
+#: What numbers are held in, of an index or of a model's matrices.
+Dtype = Literal["f32", "bf16", "int8"]
+#: What keys and values are kept in.
 KVDtype = Literal["f32", "bf16"]
+DTYPES, KV_DTYPES = get_args(Dtype), get_args(KVDtype)
 
 
 @dataclass(frozen=True, slots=True)

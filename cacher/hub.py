@@ -12,8 +12,7 @@ from cacher.errors import DeviceError, MissingExtraError, ModelNotFoundError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cacher.facts import KVDtype
-    from cacher.index import Dtype
+    from cacher.facts import Dtype, KVDtype
     from cacher.model import Model
 
 BUILT_IN = os.path.join(os.path.dirname(__file__), "models")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
@@ -16,8 +16,8 @@ from cacher.errors import ParameterError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-#: What numbers are held in, of an index or of a model's matrices.
-Dtype = Literal["f32", "bf16", "int8"]
+    from cacher.facts import Dtype
+
 MAX_DIMENSION = 65536
 
 

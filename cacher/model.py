@@ -17,7 +17,7 @@ from cacher.errors import (
     TokenizerError,
     WrongModelTypeError,
 )
-from cacher.facts import KVDtype, ModelInfo, ModelStats, ModelType
+from cacher.facts import Dtype, KVDtype, ModelInfo, ModelStats, ModelType
 from cacher.generate import generate_rows
 from cacher.identity import salt_of
 from cacher.lineage import check_states
@@ -30,8 +30,6 @@ from cacher.window import ROLLING
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from cacher.index import Dtype
 
     Text = str | Iterable[int] | NDArray[np.integer]
 

@@ -215,7 +215,10 @@ class Registry:
                 )
             model.name = source.model_id
         else:
-            model = Model(source.folder or self._download(source), name=source.model_id)
+            model = Model(
+                source.folder or self._download(source), name=source.model_id,
+                dtype=self._settings.DTYPE, kv_dtype=self._settings.KV_DTYPE,
+            )  # fmt: skip
         model.set_kv_budget(self._settings.KV_BUDGET_MB * 2**20)
         own = self._settings.MODEL_CONFIG.get(source.model_id, {})
         model.default_config = self._state_defaults(own)

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from cacher.branches import tree
+from cacher.cli.formats import add_formats
 from cacher.cli.styles import DIM, coloured, styled
 from cacher.errors import CacherError, ParameterError
 from cacher.hub import load
@@ -37,6 +38,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument(
         "--model", default="tales", help="built-in name, folder, checkpoint or hub id"
     )
+    add_formats(parser)
     parser.add_argument("--system", help="what the model is told before the first message")
     parser.add_argument("--max-tokens", type=int, default=256, help="of an answer at most")
     parser.add_argument(
@@ -53,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     from cacher.chat import Conversation
 
     first = Conversation(
-        load(arguments.model),
+        load(arguments.model, dtype=arguments.dtype, kv_dtype=arguments.kv_dtype),
         system=arguments.system,
         name=FIRST_BRANCH,
         max_tokens=arguments.max_tokens,

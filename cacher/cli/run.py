@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from cacher.cli.formats import add_formats
 from cacher.hub import load
 
 
@@ -17,6 +18,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument(
         "--model", default="tales", help="built-in name, folder, checkpoint or hub id"
     )
+    add_formats(parser)
     parser.add_argument("--max-tokens", type=int, default=200, help="new tokens at most")
     parser.add_argument("--temperature", type=float, default=0.7, help="0 or more; 0 is greedy")
     parser.add_argument("--top-p", type=float, default=0.9, help="0 to 1; 1 is off")
@@ -27,7 +29,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def run(arguments: argparse.Namespace) -> int:
     """Stream the continuation to stdout; 0 on success."""
     stream = (
-        load(arguments.model)
+        load(arguments.model, dtype=arguments.dtype, kv_dtype=arguments.kv_dtype)
         .state(arguments.text)
         .stream(
             arguments.max_tokens,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from cacher.cli.formats import add_formats
 from cacher.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from cacher.config import Settings
 
+VARIABLES = ("log_level", "workers", "dtype", "kv_dtype")  # options that set theirs
 LEVELS = ("debug", "info", "warning", "error", "critical")
 KEEP_ALIVE_SECONDS = 30
 GRACEFUL_SECONDS = 30
@@ -27,6 +29,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--workers", type=int, default=None,
         help="processes behind the port, 1 to 64; any serves any state; default: CACHER_WORKERS",
     )  # fmt: skip
+    add_formats(parser, variables=True)
     parser.add_argument("--reload", action="store_true", help="start again when a file changes")
     parser.add_argument("--log-level", choices=LEVELS, help="default: CACHER_LOG_LEVEL")
     parser.set_defaults(run=run)
@@ -36,10 +39,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal; 0 when it ended as asked."""
     import os
 
-    if arguments.log_level is not None:
-        os.environ["CACHER_LOG_LEVEL"] = arguments.log_level  # for processes it starts, too
-    if arguments.workers is not None:
-        os.environ["CACHER_WORKERS"] = str(arguments.workers)
+    given = {name: getattr(arguments, name) for name in VARIABLES}
+    for name, value in given.items():
+        if value is not None:
+            os.environ[f"CACHER_{name.upper()}"] = str(value)  # for processes it starts, too
     require_server()
     from cacher.config import settings  # a wrong value ends here, in one line
     from cacher.semantic.settings import SemanticSettings

@@ -9,6 +9,8 @@ from pydantic import FailFast, Field
 from cacher.schemas.base import Answer, ModelId, Request, example
 
 ModelType = Literal["causal_lm", "sequence_classification", "encoder"]
+Dtype = Literal["f32", "bf16", "int8"]
+KVDtype = Literal["f32", "bf16"]
 TokenIds = Annotated[list[Annotated[int, Field(ge=0, le=2**31 - 1)]], FailFast()]
 
 
@@ -55,6 +57,13 @@ class ModelDetails(Answer):
     description: str = Field(description="A line for people.", examples=["Built-in story model"])
     model_type: ModelType = Field(description="What it can do.")
     loaded: bool = Field(description="Whether it is in memory.")
+    dtype: Dtype | None = Field(
+        description="What its weights are held in; null until it is loaded.", examples=["f32"]
+    )
+    kv_dtype: KVDtype | None = Field(
+        description="What keys and values are kept in; null until then, and for an encoder.",
+        examples=["f32"],
+    )
     config: dict[str, Any] = Field(
         description=(
             "The model's own configuration; vocab_size, n_ctx, n_embd, n_layer, n_head, "

@@ -26,8 +26,7 @@ from tqdm import tqdm
 
 import cacher
 from cacher import _core
-from cacher.facts import KVDtype
-from cacher.index import Dtype
+from cacher.facts import Dtype, KVDtype
 from tests.models.make_tiny import CONFIGS, VOCAB, make_tiny
 
 ISAS = ("generic", "avx2", "avx512", "avx512bf16", "amx")

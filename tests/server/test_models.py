@@ -26,6 +26,16 @@ def test_106_models(http: httpx.Client, prefix: str) -> None:
     assert (answer.status_code, answer.json()["code"]) == (404, "model_not_found")
 
 
+def test_a_loaded_model_tells_its_formats() -> None:
+    async def run() -> None:
+        async with in_memory(DTYPE="int8", KV_DTYPE="bf16") as http:
+            await http.post("/tokenize", json={"text": "Hello"})
+            found = (await http.get("/models/tales")).json()
+            assert (found["loaded"], found["dtype"], found["kv_dtype"]) == (True, "int8", "bf16")
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("model_id", ["-x", "a/%2e%2e/b", "%2e%2e/tales", "a b", "x" * 201])
 def test_ids_that_are_none_are_refused(http: httpx.Client, model_id: str) -> None:
     answer = http.get(f"/models/{model_id}")

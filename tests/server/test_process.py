@@ -91,7 +91,8 @@ def test_5_no_network(tmp_path: Path, dead_port: int) -> None:
 
 
 def test_a_stream_is_finished_before_the_server_ends(tmp_path: Path, dead_port: int) -> None:
-    with process(tmp_path, dead_port, "-m", "cacher", "serve") as (child, http):
+    serve = ("-m", "cacher", "serve", "--dtype", "int8", "--kv-dtype", "bf16")
+    with process(tmp_path, dead_port, *serve) as (child, http):
         state_id = http.post("/states", json={"model_id": "tales", "text": "Hello"}).json()[
             "state_id"
         ]
@@ -105,6 +106,7 @@ def test_a_stream_is_finished_before_the_server_ends(tmp_path: Path, dead_port: 
         child.communicate(timeout=30)
     saved = json.loads((tmp_path / f"{state_id}.json").read_text())
     assert saved["text"] == "Hello" + "".join(tokens)
+    assert (saved["dtype"], saved["kv_dtype"]) == ("int8", "bf16")
 
 
 @pytest.mark.parametrize("streams", [True, False])

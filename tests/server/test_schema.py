@@ -135,7 +135,9 @@ FIELDS: list[tuple[str, str, dict[str, Any], dict[str, str]]] = [
     ("POST", "/tokenize", {"text": "x"}, {"": "tokens token_strings count model_id"}),
     ("POST", "/detokenize", {"tokens": [5]}, {"": "text count model_id"}),
     ("GET", "/models", {}, {"0": "model_id description model_type default"}),
-    ("GET", "/models/tales", {}, {"": "model_id description model_type loaded config"}),
+    ("GET", "/models/tales", {}, {
+        "": "model_id description model_type loaded dtype kv_dtype config",
+    }),
     ("GET", "/health", {}, {"": "status timestamp ok model_ready"}),
     ("POST", "/query", {"query": "What is rain?"}, {
         "": "query response cache_hit cached_data embedding_dimension processing_time entry_id",

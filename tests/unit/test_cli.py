@@ -56,6 +56,14 @@ def test_a_text_is_continued() -> None:
     assert (done.returncode, done.stdout) == (0, f"Once upon a time{want}\n")
 
 
+def test_a_text_is_continued_in_fewer_bits() -> None:
+    options = ("--max-tokens", "60", "--dtype", "int8", "--kv-dtype", "bf16")
+    small = cacher.load("tales", dtype="int8", kv_dtype="bf16").state("Once upon a time")
+    want = small.generate(60, seed=42).text
+    assert run("run", "Once upon a time", *options).stdout == f"Once upon a time{want}\n"
+    assert want != cacher.load("tales").state("Once upon a time").generate(60, seed=42).text
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
@@ -63,6 +71,8 @@ def test_a_text_is_continued() -> None:
         (["dance"], 2, "invalid choice: 'dance'"),
         (["run"], 2, "text"),
         (["run", "x", "--max-tokens", "many"], 2, "invalid int value: 'many'"),
+        (["run", "x", "--dtype", "f16"], 2, "invalid choice: 'f16'"),
+        (["serve", "--kv-dtype", "int8"], 2, "invalid choice: 'int8'"),
         (["run", "x", "--max-tokens", "0"], 1, "max_tokens is 0"),
         (["run", "x", "--temperature", "nan"], 1, "temperature is nan"),
         (["run", "x", "--seed", "-1"], 1, "seed is -1"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import cacher
-from cacher.index import Dtype
+from cacher.facts import Dtype
 from tests.models.make_tiny import make_tiny
 
 TEXT = "Once upon a time there was a little girl who lived near the sea."

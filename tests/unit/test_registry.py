@@ -96,6 +96,7 @@ def test_a_model_is_loaded_once() -> None:
 def test_states_begin_with_the_settings() -> None:
     settings = Settings(
         DEFAULT_TEMPERATURE=0.2, DEFAULT_SEED=None, LOGITS_STORAGE="none", KV_BUDGET_MB=64,
+        DTYPE="bf16", KV_DTYPE="bf16",
         MODEL_CONFIG={"tales": {"max_length": 100, "top_p": 0.5}},
     )  # fmt: skip
     model = Registry(settings).load("tales")
@@ -104,6 +105,7 @@ def test_states_begin_with_the_settings() -> None:
     assert config.store_logits == "none"
     assert model.state().context_limit == 100
     assert model.stats.kv_budget_bytes == 64 * 2**20
+    assert (model.info.dtype, model.info.kv_dtype) == ("bf16", "bf16")
 
 
 def test_the_default_model(tmp_path: Path) -> None:

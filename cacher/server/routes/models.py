@@ -46,11 +46,14 @@ async def get_model(call: Call, model_id: str) -> object:
         facts = await asyncio.to_thread(call.services.registry.facts, model_id)
     except ModelNotFoundError as error:
         raise ApiError(404, "model_not_found", str(error)) from None
+    model = call.services.registry.get(facts.model_id)
     return {
         "model_id": facts.model_id,
         "description": facts.description,
         "model_type": facts.model_type,
-        "loaded": facts.loaded,
+        "loaded": model is not None,
+        "dtype": None if model is None else model.info.dtype,
+        "kv_dtype": None if model is None else model.info.kv_dtype,
         "config": facts.config,
     }
 
