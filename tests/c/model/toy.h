@@ -138,7 +138,13 @@ static inline void toy_open(cch_model *m, cch_config config, const char *isa, in
     if (!config.post_norm) m->weights.final_norm = toy_norm(&config, config.hidden_size);
     CHECK((m->weights.layers = cch_zalloc((size_t)config.n_layers, sizeof *m->weights.layers)) != NULL);
     m->weights.n_layers = (size_t)config.n_layers;
-    for (int32_t l = 0; l < config.n_layers; l++) toy_layer(&config, l, &m->weights.layers[l]);
+    for (int32_t l = 0; l < config.n_layers; l++) {
+        const cch_layer *layer = &m->weights.layers[l];
+        const cch_packed *const all[] = {&layer->qkv, &layer->o, &layer->up, &layer->down};
+        toy_layer(&config, l, &m->weights.layers[l]);
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+            if (cch_matmul_words(all[i]) > m->weights.words) m->weights.words = cch_matmul_words(all[i]);
+    }
 }
 
 static inline void toy_close(cch_model *m) {
