@@ -303,10 +303,10 @@ static void quantize_int8(const float *x, size_t n, float *words) {
     memcpy(words + k_words + groups, &scale, sizeof scale);
 }
 
-/* Inputs 4k to 4k + 3: bytes of x signed, of w unsigned. */
+/* Inputs 4k to 4k + 3. */
 static int32_t dot_int8(uint32_t x, uint32_t w) {
     int32_t sum = 0;
-    for (int shift = 0; shift < 32; shift += 8) sum += (int8_t)(x >> shift & 0xFF) * (int32_t)(w >> shift & 0xFF);
+    for (int shift = 0; shift < 32; shift += 8) sum += (int8_t)(x >> shift & 0xFF) * (int8_t)(w >> shift & 0xFF);
     return sum;
 }
 
@@ -319,7 +319,7 @@ static void matmul_int8(const float *x, size_t ldx, size_t rows, const float *pa
             float sum = 0.0f;
             for (size_t g = 0; g < groups; g++) {
                 const size_t end = k_words < (g + 1) * CCH_GROUP_WORDS ? k_words : (g + 1) * CCH_GROUP_WORDS;
-                int32_t exact = (int32_t)word_at(x, k_words + g);
+                int32_t exact = 0;
                 for (size_t k = g * CCH_GROUP_WORDS; k < end; k++)
                     exact += dot_int8(word_at(x, k), word_at(panels, (panel * k_words + k) * CCH_LANES + lane));
                 sum = fmaf((float)exact, scales[(panel * groups + g) * CCH_LANES + lane], sum);

@@ -65,11 +65,11 @@ typedef struct cch_kernels {
 
     /* The words of one row: x [n] as integers q = round(x * (127 / most)), `most` being the largest magnitude.
      *   words [k_words + groups + 1], k_words = cch_n_words(n, 4), groups = cch_n_groups(k_words): the words; int32 of
-     *   each group: -128 * sum of q; f32: most / 127, or 0 when most < CCH_LEAST_ROW, or NaN when it is not finite
-     *   (then all q are 0). */
+     *   each group: -128 * sum of q, for instructions that take w + 128; f32: most / 127, or 0 when most is below
+     *   CCH_LEAST_ROW, or NaN when it is not finite (then all q are 0). */
     void (*quantize_int8)(const float *x, size_t n, float *words);
-    /* y[r, 16p + j] = scale of the row * chain over groups of fma(sum of q * (w - 128), scales[p][group][j], acc), then
-     * + bias; sums are exact.   panels: w, unsigned; x: rows as quantize_int8 makes them, ldx words apart. */
+    /* y[r, 16p + j] = scale of the row * chain over groups of fma(sum of q * w, scales[p][group][j], acc), then
+     * + bias; sums are exact.   panels: w, from -127 to 127; x: rows as quantize_int8 makes them, ldx words apart. */
     void (*matmul_int8)(const float *x, size_t ldx, size_t rows, const float *panels, const float *scales,
                         size_t n_panels, size_t k_words, const float *bias, float *y, size_t ldy);
 

@@ -133,7 +133,7 @@ static void pack_bf16(float *dst, size_t rows, size_t n_words, float block[BLOCK
 }
 
 /* A number from -127 to 127 as a byte. */
-static inline uint32_t to_byte(float x) { return (uint32_t)((int32_t)(x + 0x1.8p+23f - 0x1.8p+23f) + 128); }
+static inline uint32_t to_byte(float x) { return (uint8_t)(int8_t)(x + 0x1.8p+23f - 0x1.8p+23f); }
 
 static void pack_int8(float *dst, float *scales, size_t rows, size_t n_words, float block[BLOCK][CCH_LANES]) {
     float most[CCH_LANES] = {0}, steps[CCH_LANES], scale[CCH_LANES];
@@ -201,7 +201,7 @@ void cch_packed_row(const cch_packed *w, size_t row, float *dst) {
             break;
         case CCH_FORMAT_INT8:
             memcpy(&word, src + k / 4 * CCH_LANES, sizeof word);
-            dst[k] = (float)((int32_t)(word >> 8 * (k % 4) & 0xFF) - 128) *
+            dst[k] = (float)(int8_t)(word >> 8 * (k % 4) & 0xFF) *
                      w->scales[(row / CCH_LANES * groups + k / BLOCK) * CCH_LANES + row % CCH_LANES];
         }
     }

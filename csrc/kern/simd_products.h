@@ -45,12 +45,14 @@ DEALT_LIST(DEALT_FUNCTION)
 #define DEALT_ENTRY(R, C) [(R) - 1][(C) - 1] = dealt_##R##x##C,
 static tile_table dealt_tiles = {DEALT_LIST(DEALT_ENTRY)};
 
-/* One word of 8-bit numbers: acc[r][c] += their four products. */
+/* One word of 8-bit numbers: acc[r][c] += their four products, weights taken as unsigned: 128 more than they are, which
+ * the sums' beginnings make up for. */
 INLINE void step_int8(i16 acc[TILE_ROWS][TILE_PANELS], const int R, const int C, const float *x, size_t ldx,
                       const float *const *w, size_t offset) {
+    const v16 signs = v_set1(-0x1.0101p-126f); /* 0x80808080 */
     i16 wk[TILE_PANELS];
 #pragma GCC unroll 8
-    for (int c = 0; c < C; c++) wk[c] = i_cast(v_load(w[c] + offset));
+    for (int c = 0; c < C; c++) wk[c] = i_cast(v_xor(v_load(w[c] + offset), signs));
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
         const i16 xk = i_cast(v_word(x + (size_t)r * ldx));
