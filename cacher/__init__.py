@@ -94,6 +94,7 @@ if typing.TYPE_CHECKING:
     from cacher.engine import Engine, EngineStream
     from cacher.index import Index, Match, Matches
     from cacher.kv import CacheData, CacheInspection, CacheLayer, KVStats
+    from cacher.packing import pack
     from cacher.pipelines.assemblies import LocalAPI, OnlineAPI, OrderedLocalAPI
     from cacher.pipelines.batcher import AsyncBatcher
     from cacher.pipelines.deduplicator import AsyncDeduplicator
@@ -239,6 +240,7 @@ __all__ = [
     "import_states",
     "load",
     "merge",
+    "pack",
     "register_model",
     "sampling_distribution",
     "tree",
@@ -256,6 +258,7 @@ _LATE = {
     "CacheInspection": "kv",
     "CacheLayer": "kv",
     "KVStats": "kv",
+    "pack": "packing",
     "Cache": "pipelines.sqlite",
     "OnlineAPI": "pipelines.assemblies",
     "LocalAPI": "pipelines.assemblies",

@@ -37,7 +37,7 @@ def load(
     device: str = "cpu",
     isa: str | None = None,
     tokenizer: str | os.PathLike[str] | None = None,
-    dtype: Dtype = "f32",
+    dtype: Dtype | None = None,
     kv_dtype: KVDtype = "f32",
     progress: bool | None = None,
 ) -> Model:
@@ -45,8 +45,9 @@ def load(
 
     Args:
         name: A built-in model (``"tales"``; ``"minilm"``, whose files are a package of their own),
-            a folder in the hub's layout, a niels-gpt checkpoint as torch.save writes it (a string
-            that ends in ``.pt``, or any ``Path``; nothing in it is run), or a hub id
+            a folder in the hub's layout or one that `pack` wrote, a niels-gpt checkpoint as
+            torch.save writes it (a string that ends in ``.pt``, or any ``Path``; nothing in it is
+            run), or a hub id
             (``"openai-community/gpt2"``; needs ``cacher[hub]``).  The hub's usual variables apply:
             HF_HOME, HF_HUB_OFFLINE, HF_TOKEN.  What is on the machine already is not asked for.
         threads: Threads of a forward pass, 1 to 256; None: the cores this process may use.  Never
@@ -61,6 +62,7 @@ def load(
         dtype: What the weights are held and multiplied in: ``"f32"``; ``"bf16"``, half the bytes;
             ``"int8"``, a quarter, each 128 of an output's weights with a scale.  Inputs of products
             are rounded likewise.  Results differ between these, and so does the fingerprint.
+            None: what a packed folder holds, which is then the only one allowed; else ``"f32"``.
         kv_dtype: What keys and values are kept in: ``"f32"``, or ``"bf16"``, half the bytes, so
             that a `kv_budget` holds twice the tokens.  Results differ between these, and so does
             the fingerprint.  Of no effect on an encoder, which keeps none.

@@ -60,7 +60,7 @@ class Model(Encoding):
         kv_budget: int | None = None,
         isa: str | None = None,
         tokenizer: str | PathLike[str] | None = None,
-        dtype: Dtype = "f32",
+        dtype: Dtype | None = None,
         kv_dtype: KVDtype = "f32",
     ) -> None:
         """Open a folder or a checkpoint; see `cacher.load`, which also finds it."""

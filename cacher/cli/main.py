@@ -10,10 +10,10 @@ import sys
 from collections.abc import Sequence
 
 from cacher import __version__
-from cacher.cli import cache, chat, run, semantic, serve, story
+from cacher.cli import cache, chat, pack, run, semantic, serve, story
 from cacher.errors import CacherError
 
-COMMANDS = (story, run, chat, serve, cache, semantic)
+COMMANDS = (story, run, chat, serve, pack, cache, semantic)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -93,6 +93,8 @@ void cch_filemap_close(cch_filemap *map) {
     *map = (cch_filemap){NULL, 0};
 }
 
+void cch_filemap_prefer_huge_pages(const cch_filemap *map) { cch_prefer_huge_pages(address(map->data), map->size); }
+
 void cch_filemap_drop(const cch_filemap *map, size_t first, size_t bytes) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE), last;
     if (!cch_add(first, bytes, &last)) return;

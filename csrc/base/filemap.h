@@ -33,6 +33,9 @@ cch_status cch_filemap_open(const char *path, cch_filemap *out, cch_error *err);
 /* A closed or zeroed map is a no-op. */
 void cch_filemap_close(cch_filemap *map);
 
+/* A hint that all of the map will be read: the system may read ahead, and keep it in pages of 2 MiB. */
+void cch_filemap_prefer_huge_pages(const cch_filemap *map);
+
 /* Gives the memory of the whole pages inside [first, first + bytes) back; their content stays readable. */
 void cch_filemap_drop(const cch_filemap *map, size_t first, size_t bytes);
 

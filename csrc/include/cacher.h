@@ -58,6 +58,7 @@ extern "C" {
 #endif
 
 #define CCH_VERSION "0.1.0"
+#define CCH_PACKED_FILE "model.packed" /* the weights of a packed folder */
 #define CCH_PAGE_TOKENS 16 /* tokens of one KV page */
 
 /* ------------------------------------------------------------------------------------------------ status ---- */
@@ -133,7 +134,8 @@ typedef struct cch_model_options {
     const char *isa;           /* "amx", "avx512bf16", "avx512", "avx2", "generic"; NULL = CACHER_ISA from the
                                   environment, else the best */
     const char *tokenizer;     /* of a checkpoint: its spm.model; NULL = as cch_tokenizer_open_for finds it */
-    const char *dtype;         /* of the matrices: "f32", "bf16", "int8" (a scale for each 128); NULL = "f32" */
+    const char *dtype;         /* of the matrices: "f32", "bf16", "int8" (a scale for each 128); NULL = "f32", or what
+                                  a packed folder holds */
     const char *kv_dtype;      /* of KV pages: "f32", "bf16"; NULL = "f32"; nothing to an encoder, which keeps none */
 } cch_model_options;
 #define CCH_MODEL_OPTIONS_INIT { 0, 0, NULL, NULL, NULL, NULL }
@@ -175,10 +177,16 @@ typedef struct cch_model_stats {
  * product are rounded, too, row by row, so results are others than with f32, as is the fingerprint; all else holds.
  * With `kv_dtype` "bf16" keys and values are rounded as they are stored, which takes half the bytes; attention itself
  * computes in f32, and what is said of results and fingerprint goes for this, too.
+ * Or a packed folder, where cch_model_pack has written model.packed in the place of these weights: the file is checked,
+ * mapped, and stays so; its dtype is what it holds (E_ARGUMENT when options ask for another).
  * Or a file: a niels-gpt checkpoint, as torch.save writes it (include/cacher_checkpoint.h).
  *   options may be NULL.   E_IO, E_FORMAT, E_UNSUPPORTED (the option is named), E_ARGUMENT (options), E_MEMORY. */
 CCH_API cch_status cch_model_open(const char *path, const cch_model_options *options, cch_model **out,
                                   cch_error *err);
+/* Writes the weights, as they are packed, to the file `path`: model.packed of a folder that holds all other files of
+ * the model's own folder.  Opened, that is the same model: fingerprint and results are equal on every machine of this
+ * byte order.  The file is there whole or not at all.   E_IO, E_UNSUPPORTED (the model is a checkpoint), E_MEMORY. */
+CCH_API cch_status cch_model_pack(const cch_model *model, const char *path, cch_error *err);
 CCH_API cch_model *cch_model_ref(cch_model *model);
 CCH_API void cch_model_unref(cch_model *model);
 /* Facts that do not change, but for n_threads. */

@@ -9,45 +9,66 @@ static size_t words_of(cch_format format, size_t k) {
     return format == CCH_FORMAT_F32 ? k : cch_n_words(k, format == CCH_FORMAT_BF16 ? 2 : 4);
 }
 
-static size_t scale_floats(const cch_packed *w) {
-    return w->format == CCH_FORMAT_INT8 ? w->n_panels * CCH_LANES * cch_n_groups(w->k_words) : 0;
+/* Floats of panels, scales and bias. */
+typedef struct extent {
+    size_t panels, scales, bias;
+} extent;
+
+/* False: more bytes than can be counted. */
+static bool measure(cch_format format, size_t n, size_t k, bool with_bias, extent *out) {
+    const size_t n_panels = n / CCH_LANES + (n % CCH_LANES != 0), words = words_of(format, k);
+    size_t outputs, count;
+    if (k > SIZE_MAX / 2 || !cch_mul(n_panels, CCH_LANES, &outputs)) return false;
+    if (!cch_mul(outputs, words + cch_n_groups(words) + 1, &count) || count > SIZE_MAX / sizeof(float)) return false;
+    out->panels = outputs * words;
+    out->scales = format == CCH_FORMAT_INT8 ? outputs * cch_n_groups(words) : 0;
+    out->bias = with_bias ? outputs : 0;
+    return true;
+}
+
+bool cch_packed_size(cch_format format, size_t n, size_t k, bool with_bias, size_t *out_bytes) {
+    extent e;
+    if (!measure(format, n, k, with_bias, &e)) return false;
+    *out_bytes = (e.panels + e.scales + e.bias) * sizeof(float);
+    return true;
+}
+
+void cch_packed_view(cch_format format, size_t n, size_t k, bool with_bias, float *block, cch_packed *out) {
+    extent e = {0};
+    (void)measure(format, n, k, with_bias, &e);
+    *out = (cch_packed){.format = format, .n = n, .k = k, .n_panels = n / CCH_LANES + (n % CCH_LANES != 0),
+                        .k_words = words_of(format, k), .panels = block};
+    if (format == CCH_FORMAT_INT8) out->scales = block + e.panels;
+    if (with_bias) out->bias = block + e.panels + e.scales;
 }
 
 cch_status cch_packed_init(cch_format format, size_t n, size_t k, bool with_bias, cch_packed *out, cch_error *err) {
     cch_status status = CCH_OK;
-    cch_packed w = {.format = format};
-    size_t padded, count;
+    float *block = NULL;
+    size_t bytes;
     memset(out, 0, sizeof *out);
-    if (!cch_add(n, CCH_LANES - 1, &padded) || !cch_mul(padded, k, &count))
+    if (!cch_packed_size(format, n, k, with_bias, &bytes))
         CCH_THROW(err, CCH_E_MEMORY, -1, "a weight matrix of %zu x %zu does not fit in memory", n, k);
-    w.n = n;
-    w.k = k;
-    w.n_panels = padded / CCH_LANES;
-    w.k_words = words_of(format, k);
-    count = w.n_panels * CCH_LANES * w.k_words;
-    CCH_NEW(w.panels, count, err);
-    cch_prefer_huge_pages(w.panels, count * sizeof *w.panels);
-    if (w.n_panels > 0)
-        memset(w.panels + (w.n_panels - 1) * CCH_LANES * w.k_words, 0, CCH_LANES * w.k_words * sizeof *w.panels);
-    if (format == CCH_FORMAT_INT8) CCH_ZNEW(w.scales, scale_floats(&w), err);
-    if (with_bias) CCH_ZNEW(w.bias, w.n_panels * CCH_LANES, err);
-    *out = w;
-    return CCH_OK;
+    CCH_NEW(block, bytes / sizeof *block, err);
+    cch_prefer_huge_pages(block, bytes);
+    cch_packed_view(format, n, k, with_bias, block, out);
+    if (n > 0) { /* from the last panel on */
+        const size_t first = (out->n_panels - 1) * CCH_LANES * out->k_words;
+        memset(block + first, 0, bytes - first * sizeof *block);
+    }
 done:
-    cch_packed_deinit(&w);
     return status;
 }
 
 void cch_packed_deinit(cch_packed *w) {
     cch_free(w->panels);
-    cch_free(w->scales);
-    cch_free(w->bias);
     memset(w, 0, sizeof *w);
 }
 
 size_t cch_packed_bytes(const cch_packed *w) {
-    const size_t outputs = w->n_panels * CCH_LANES;
-    return (outputs * w->k_words + scale_floats(w) + (w->bias != NULL ? outputs : 0)) * sizeof(float);
+    size_t bytes = 0;
+    (void)cch_packed_size(w->format, w->n, w->k, w->bias != NULL, &bytes);
+    return bytes;
 }
 
 static inline float *element(const cch_packed *w, size_t row, size_t k) {

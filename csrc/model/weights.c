@@ -18,10 +18,12 @@ typedef struct problems {
 typedef struct loader {
     const cch_config *config;
     const cch_family *family;
-    const cch_tensors *tensors;    /* borrowed */
+    const cch_tensors *tensors;    /* borrowed; NULL when the parts are packed already */
+    const unsigned char *packed;   /* borrowed [packed_bytes]: the parts that are left of these */
+    size_t packed_bytes;
     const cch_tensor_view **found; /* owned [n_layers][n_rules]; a tensor outside the layers is in row 0 */
     cch_packer packer;             /* owned */
-    cch_hash hash;
+    cch_hash hash, layout;
     cch_weights *weights;
     cch_error *err;
 } loader;
@@ -223,17 +225,45 @@ static cch_status check_tensors(loader *l) {
 
 /* ------------------------------------------------------------------------------------------------ loading ---- */
 
+/* The next part of those that are packed. */
+static cch_status take_part(loader *l, size_t bytes, float **out) {
+    const size_t beyond = bytes % CCH_PART_ALIGN;
+    *out = (float *)(uintptr_t)l->packed; /* never written: weights are immutable */
+    if (bytes > l->packed_bytes || (beyond > 0 && CCH_PART_ALIGN - beyond > l->packed_bytes - bytes))
+        CCH_FAIL(l->err, CCH_E_FORMAT, -1, "a part of %zu bytes is asked for by config.json, %zu bytes are left", bytes,
+                 l->packed_bytes);
+    bytes += beyond > 0 ? CCH_PART_ALIGN - beyond : 0;
+    l->packed += bytes;
+    l->packed_bytes -= bytes;
+    return CCH_OK;
+}
+
+static void add_part(loader *l, float *data, size_t bytes) {
+    l->weights->parts[l->weights->n_parts++] = (cch_part){data, bytes};
+    l->weights->bytes += bytes;
+}
+
 static cch_status new_matrix(loader *l, size_t n, size_t k, bool bias, cch_packed *out) {
-    CCH_RETURN_IF(cch_packed_init(l->weights->format, n, k, bias, out, l->err));
+    const cch_format format = l->weights->format;
+    float *block;
+    size_t bytes;
+    if (l->tensors != NULL) {
+        CCH_RETURN_IF(cch_packed_init(format, n, k, bias, out, l->err));
+    } else {
+        if (!cch_packed_size(format, n, k, bias, &bytes)) bytes = SIZE_MAX;
+        CCH_RETURN_IF(take_part(l, bytes, &block));
+        cch_packed_view(format, n, k, bias, block, out);
+    }
+    add_part(l, out->panels, cch_packed_bytes(out));
     if (cch_matmul_words(out) > l->weights->words) l->weights->words = cch_matmul_words(out);
-    l->weights->bytes += cch_packed_bytes(out);
     return CCH_OK;
 }
 
 static cch_status new_table(loader *l, size_t n, float **out) {
-    *out = cch_alloc(n, sizeof **out);
-    if (*out == NULL) CCH_FAIL(l->err, CCH_E_MEMORY, -1, "could not allocate %zu numbers", n);
-    l->weights->bytes += n * sizeof **out;
+    if (l->tensors == NULL) CCH_RETURN_IF(take_part(l, n * sizeof **out, out));
+    else if ((*out = cch_alloc(n, sizeof **out)) == NULL)
+        CCH_FAIL(l->err, CCH_E_MEMORY, -1, "could not allocate %zu numbers", n);
+    add_part(l, *out, n * sizeof **out);
     return CCH_OK;
 }
 
@@ -307,9 +337,9 @@ static cch_status load_pairs(loader *l, size_t layer, const cch_tensor_view *vie
     return CCH_OK;
 }
 
+/* Makes the part that a tensor goes to, where it has one of its own, and brings the tensor there. */
 static cch_status load_tensor(loader *l, size_t layer, size_t r) {
     const cch_tensor_rule *rule = &l->family->rules[r];
-    const cch_tensor_view *view = *found_at(l, layer, r);
     place to = slot_place(l, rule->slot, layer);
     cch_pack_target target = {.packed = to.packed, .row = to.row, .transposed = rule->transposed};
     char label[160];
@@ -325,7 +355,10 @@ static cch_status load_tensor(loader *l, size_t layer, size_t r) {
     }
     int n = snprintf(label, sizeof label, "%s %zu %zu %zu", rule->pattern, layer, target.rows, target.cols);
     cch_hash_update(&l->hash, label, (size_t)n + 1);
-    l->weights->n_parameters += (int64_t)view->n_elements;
+    cch_hash_update(&l->layout, label, (size_t)n + 1);
+    l->weights->n_parameters += (int64_t)(target.rows * target.cols);
+    if (l->tensors == NULL) return CCH_OK;
+    const cch_tensor_view *view = *found_at(l, layer, r);
     if (rule->slot == CCH_SLOT_QKV && l->config->rope_type == CCH_ROPE_PAIRS) return load_pairs(l, layer, view);
     return cch_packer_load(&l->packer, view, &target, &l->hash, l->err);
 }
@@ -343,10 +376,14 @@ static cch_status new_layer(loader *l, cch_layer *layer) {
 static cch_status load_all(loader *l) {
     const cch_config *c = l->config;
     cch_weights *w = l->weights;
-    size_t n_layers = (size_t)c->n_layers;
+    const size_t n_layers = (size_t)c->n_layers;
     w->layers = cch_zalloc(n_layers, sizeof *w->layers);
-    if (w->layers == NULL) CCH_FAIL(l->err, CCH_E_MEMORY, -1, "could not allocate %zu layers", n_layers);
+    w->parts = cch_alloc(1 + n_layers * (4 + l->family->n_rules), sizeof *w->parts); /* the head, matrices, tables */
+    if (w->layers == NULL || w->parts == NULL)
+        CCH_FAIL(l->err, CCH_E_MEMORY, -1, "could not allocate %zu layers", n_layers);
     w->n_layers = n_layers;
+    cch_hash_init(&l->hash);
+    cch_hash_init(&l->layout);
     CCH_RETURN_IF(new_matrix(l, (size_t)cch_config_n_outputs(c), (size_t)c->hidden_size, false, &w->head));
     for (size_t layer = 0; layer < n_layers; layer++) {
         CCH_RETURN_IF(new_layer(l, &w->layers[layer]));
@@ -355,7 +392,8 @@ static cch_status load_all(loader *l) {
             if (is_wanted(c, rule, layer) && (layer == 0 || is_layered(rule))) CCH_RETURN_IF(load_tensor(l, layer, r));
         }
     }
-    cch_hash_digest(&l->hash, w->digest);
+    cch_hash_digest(&l->layout, w->layout);
+    if (l->tensors != NULL) cch_hash_digest(&l->hash, w->digest);
     return CCH_OK;
 }
 
@@ -382,7 +420,6 @@ cch_status cch_weights_load(const cch_tensors *tensors, const cch_config *config
     loader l = {.config = config, .tensors = tensors, .weights = &weights, .err = err};
     memset(out, 0, sizeof *out);
     CCH_RETURN_IF(find_family(config, &l.family, err));
-    cch_hash_init(&l.hash);
     CCH_TRY(check_tensors(&l));
     l.packer = (cch_packer){.threads = threads, .tensors = tensors, .any_number = l.family->any_number};
     CCH_TRY(load_all(&l));
@@ -406,30 +443,30 @@ cch_status cch_weights_open(const char *folder, const cch_config *config, cch_fo
     return status;
 }
 
-static void free_norm(cch_norm_weights *norm) {
-    cch_free(norm->w);
-    cch_free(norm->b);
+cch_status cch_weights_take(cch_filemap map, size_t first, const cch_config *config, cch_format format,
+                            cch_weights *out, cch_error *err) {
+    cch_status status = CCH_OK;
+    cch_weights weights = {.format = format, .map = map};
+    loader l = {.config = config, .packed = map.data + first, .packed_bytes = map.size - first, .weights = &weights,
+                .err = err};
+    memset(out, 0, sizeof *out);
+    CCH_TRY(find_family(config, &l.family, err));
+    CCH_TRY(load_all(&l));
+    if (l.packed_bytes > 0)
+        CCH_THROW(err, CCH_E_FORMAT, -1, "%zu bytes are more than config.json asks for", l.packed_bytes);
+    *out = weights;
+    weights = (cch_weights){0};
+done:
+    cch_weights_close(&weights);
+    return status;
 }
 
 void cch_weights_close(cch_weights *weights) {
-    for (size_t i = 0; i < weights->n_layers; i++) {
-        cch_layer *layer = &weights->layers[i];
-        free_norm(&layer->attention_norm);
-        free_norm(&layer->mlp_norm);
-        free_norm(&layer->q_norm);
-        free_norm(&layer->k_norm);
-        cch_packed_deinit(&layer->qkv);
-        cch_packed_deinit(&layer->o);
-        cch_packed_deinit(&layer->up);
-        cch_packed_deinit(&layer->down);
-    }
+    const bool mapped = weights->map.data != NULL;
+    for (size_t i = 0; i < weights->n_parts && !mapped; i++) cch_free(weights->parts[i].data);
+    cch_free(weights->parts);
     cch_free(weights->layers);
-    free_norm(&weights->embedding_norm);
-    free_norm(&weights->final_norm);
-    cch_packed_deinit(&weights->head);
-    cch_free(weights->embedding);
-    cch_free(weights->positions);
-    cch_free(weights->token_types);
+    cch_filemap_close(&weights->map);
     memset(weights, 0, sizeof *weights);
 }
 

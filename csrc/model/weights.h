@@ -5,24 +5,33 @@
  * (model/families/).  Every tensor's shape is checked against the config, every value must be finite (but for a family
  * that says otherwise), missing tensors and such that the family does not know are refused by name, all at once.
  *
- * Loading maps the files and converts and packs them tile by tile on all threads, giving the file's pages back behind
- * itself: at no time are there two copies.  On the way each tensor is hashed as f32 values, so that equal weights have
- * equal digests whatever their file format, sharding or order.
+ * Loading a folder maps the files and converts and packs them tile by tile on all threads, giving the file's pages back
+ * behind itself: at no time are there two copies.  On the way each tensor is hashed as f32 values, so that equal
+ * weights have equal digests whatever their file format, sharding or order.
  *
  * Threads: immutable after cch_weights_open.
  */
 #ifndef CCH_MODEL_WEIGHTS_H
 #define CCH_MODEL_WEIGHTS_H
 
+#include "base/filemap.h"
 #include "base/hash.h"
 #include "io/config.h"
 #include "io/tensors.h"
 #include "kern/matmul.h"
 
+#define CCH_PART_ALIGN 64
+
 typedef struct cch_norm_weights {
-    float *w; /* owned [n]; NULL when the family has no such norm */
-    float *b; /* owned [n]; NULL for norms without bias */
+    float *w; /* [n]; NULL when the family has no such norm */
+    float *b; /* [n]; NULL for norms without bias */
 } cch_norm_weights;
+
+/* A matrix, table or vector as one run of bytes, 64-byte aligned. */
+typedef struct cch_part {
+    float *data;
+    size_t bytes;
+} cch_part;
 
 /* Rows of fused matrices follow each other without gaps; biases lie in the packed matrices. */
 typedef struct cch_layer {
@@ -41,14 +50,19 @@ typedef struct cch_weights {
     cch_norm_weights embedding_norm, final_norm; /* [hidden_size]; w NULL where the family has none */
     cch_packed head;             /* [vocab_size, hidden_size]: the output matrix; when tied also the embeddings.
                                     Of a classifier: [n_labels, hidden_size]; of an encoder without rows */
-    float *embedding;            /* owned [vocab_size, hidden_size]; NULL when tied */
-    float *positions;            /* owned [max_position_embeddings, hidden_size]; NULL with RoPE */
-    float *token_types;          /* owned [type_vocab_size, hidden_size]; NULL without */
+    float *embedding;            /* [vocab_size, hidden_size]; NULL when tied */
+    float *positions;            /* [max_position_embeddings, hidden_size]; NULL with RoPE */
+    float *token_types;          /* [type_vocab_size, hidden_size]; NULL without */
+    cch_part *parts;             /* owned [n_parts]: all of the above in the order of its making; their data is owned,
+                                    or lies in the map */
+    size_t n_parts;
+    cch_filemap map;             /* owned: a packed file (model/packedfile.h); closed when the parts are memory */
     size_t words;                /* most that a product with one of the matrices needs for a row: cch_matmul_words */
     int64_t n_parameters;        /* as in the file; a tied matrix counts once */
     int64_t n_not_finite;        /* how many of them are NaN or infinite, where the family lets them be */
-    size_t bytes;                /* held by all of the above */
+    size_t bytes;                /* of all parts */
     uint8_t digest[CCH_HASH_BYTES]; /* of the names, shapes and f32 values */
+    uint8_t layout[CCH_HASH_BYTES]; /* of the names and shapes alone */
 } cch_weights;
 
 /* Loads model.safetensors, or the shards of model.safetensors.index.json, from `folder`.
@@ -62,6 +76,11 @@ cch_status cch_weights_open(const char *folder, const cch_config *config, cch_fo
 /* The same from tensors that are open already; they are not needed afterwards. */
 cch_status cch_weights_load(const cch_tensors *tensors, const cch_config *config, cch_format format,
                             cch_threads *threads, cch_weights *out, cch_error *err);
+/* The same as views of a map of parts as packing left them: from byte `first` on, in the order of `parts`, each padded
+ * to a multiple of CCH_PART_ALIGN.   digest stays zero.
+ *   map: taken, also on failure.   E_FORMAT (the parts that the config asks for take another number of bytes). */
+cch_status cch_weights_take(cch_filemap map, size_t first, const cch_config *config, cch_format format,
+                            cch_weights *out, cch_error *err);
 /* Checks names, shapes and types as loading does, and loads nothing. */
 cch_status cch_weights_check(const cch_tensors *tensors, const cch_config *config, cch_error *err);
 /* A zeroed struct is a no-op. */

@@ -6,6 +6,8 @@
 
 #include "base/cpu.h"
 #include "base/filemap.h"
+#include "model/families/family.h"
+#include "model/packedfile.h"
 #include "open/checkpoint.h"
 #include "tok/tokenizer.h"
 
@@ -208,9 +210,23 @@ done:
     return status;
 }
 
-static cch_status open_folder(const char *folder, cch_format format, cch_model *m, cch_error *err) {
-    CCH_RETURN_IF(cch_config_open(folder, &m->config, err));
-    return cch_weights_open(folder, &m->config, format, m->threads, &m->weights, err);
+/* Configuration and weights of a folder, which are packed when there is such a file. */
+static cch_status open_folder(const char *folder, const char *dtype, cch_format format, cch_model *m, cch_error *err) {
+    cch_status status = CCH_OK;
+    char *packed = NULL;
+    CCH_TRY(cch_config_open(folder, &m->config, err));
+    CCH_TRY(cch_path_join(folder, CCH_PACKED_FILE, &packed, err));
+    if (!cch_path_exists(packed)) {
+        CCH_TRY(cch_weights_open(folder, &m->config, format, m->threads, &m->weights, err));
+    } else {
+        CCH_TRY(cch_packedfile_open(packed, &m->config, m->threads, &m->weights, err));
+        if (dtype != NULL && format != m->weights.format)
+            CCH_THROW(err, CCH_E_ARGUMENT, -1, "dtype is \"%s\", but %s holds weights in \"%s\"", dtype, packed,
+                      dtype_names[m->weights.format]);
+    }
+done:
+    cch_free(packed);
+    return status;
 }
 
 static cch_status open_parts(const char *path, const cch_model_options *o, cch_model *m, cch_error *err) {
@@ -227,7 +243,7 @@ static cch_status open_parts(const char *path, const cch_model_options *o, cch_m
     CCH_RETURN_IF(cch_kernels_get(o->isa, &m->kern, err));
     CCH_RETURN_IF(cch_threads_new(n_threads, &m->threads, err));
     atomic_init(&m->n_threads, n_threads);
-    CCH_RETURN_IF(is_file ? open_checkpoint(path, format, m, err) : open_folder(path, format, m, err));
+    CCH_RETURN_IF(is_file ? open_checkpoint(path, format, m, err) : open_folder(path, o->dtype, format, m, err));
     CCH_RETURN_IF(cch_rope_init(c, c->rope_theta, &m->rope, err));
     if (c->global_every > 0) CCH_RETURN_IF(cch_rope_init(c, c->local_rope_theta, &m->local_rope, err));
     if (c->model_type == CCH_ENCODER) CCH_RETURN_IF(cch_sentence_open(path, c, &m->sentence, err));
@@ -260,6 +276,12 @@ cch_status cch_model_open(const char *path, const cch_model_options *options, cc
 done:
     if (m != NULL) close_parts(m);
     return status;
+}
+
+cch_status cch_model_pack(const cch_model *model, const char *path, cch_error *err) {
+    if (cch_family_find(model->config.architecture)->any_number)
+        CCH_FAIL(err, CCH_E_UNSUPPORTED, -1, "a checkpoint has no packed form: its configuration lies in it");
+    return cch_packedfile_save(&model->weights, path, err);
 }
 
 cch_model *cch_model_ref(cch_model *model) {

@@ -287,6 +287,20 @@ static PyObject *model_check(PyObject *object, PyObject *unused) {
     Py_RETURN_NONE;
 }
 
+static PyObject *model_pack(PyObject *object, PyObject *arg) {
+    cch_model *model = ((cch_py_model *)object)->model;
+    PyObject *path = NULL;
+    cch_error err = {0};
+    cch_status status;
+    if (!PyUnicode_FSConverter(arg, &path)) return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    status = cch_model_pack(model, PyBytes_AS_STRING(path), &err);
+    Py_END_ALLOW_THREADS
+    Py_DECREF(path);
+    if (status != CCH_OK) return cch_py_raise(cch_py_module_of(object), status, &err);
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef model_methods[] = {
     {"info", model_info, METH_NOARGS, PyDoc_STR("info() -> dict of fixed facts")},
     {"suppressed", model_suppressed, METH_NOARGS, PyDoc_STR("suppressed() -> ids that are never drawn")},
@@ -304,6 +318,7 @@ static PyMethodDef model_methods[] = {
     {"set_prompt_lookup", model_set_prompt_lookup, METH_VARARGS, PyDoc_STR("set_prompt_lookup(on)")},
     {"set_budget", model_set_budget, METH_VARARGS, PyDoc_STR("set_budget(bytes, drop_cached=False)")},
     {"embedding", model_embedding, METH_O, PyDoc_STR("embedding(token_id) -> Array [hidden_size]")},
+    {"pack", model_pack, METH_O, PyDoc_STR("pack(path): write the packed weights to a file")},
     {"check", model_check, METH_NOARGS, PyDoc_STR("check(): verify the page pool's invariants")},
     {NULL, NULL, 0, NULL},
 };
