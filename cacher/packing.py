@@ -14,7 +14,7 @@ from cacher.model import Model
 from cacher.statefile import reason, sync_folder
 
 if TYPE_CHECKING:
-    from cacher.index import Dtype
+    from cacher.facts import Dtype
 
 WEIGHTS = "model.packed"
 # What a folder may hold besides weights that loading reads.

@@ -15,7 +15,7 @@ import pytest
 
 import cacher
 from cacher import hub, packing
-from cacher.index import Dtype
+from cacher.facts import Dtype
 from tests.models import make_tiny as tiny
 from tests.models.niels import write_checkpoint
 
