@@ -53,7 +53,7 @@ $(CORE_LIB): $(CORE_OBJ)
 $(BUILD)/cacher_run: csrc/tools/cacher_run.c $(CORE_LIB)
 	$(CC) $(CFLAGS) $< $(CORE_LIB) $(LDLIBS) -o $@
 
-$(BUILD)/tests/%: tests/c/%.c tests/c/check.h $(CORE_LIB)
+$(BUILD)/tests/%: tests/c/%.c tests/c/check.h $(wildcard tests/c/*/*.h) $(CORE_LIB)
 	@mkdir -p $(@D)
 	@echo "  LD  $@"
 	@$(CC) $(CFLAGS) -UNDEBUG -Itests/c $< $(CORE_LIB) $(LDLIBS) -o $@

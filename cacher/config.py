@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cacher.checks import MAX_INT64, model_id, shown
+from cacher.checks import MAX_INT64, choice, model_id, shown
 from cacher.errors import ParameterError
 from cacher.facts import DTYPES, KV_DTYPES, Dtype, KVDtype
 from cacher.variables import (
@@ -48,6 +48,10 @@ def _seed(name: str, text: str) -> int | None:
         return None
     seed: int = an_integer(0, MAX_INT64)(name, text)
     return seed
+
+
+def _dtype(name: str, text: str) -> str | None:
+    return choice(name, text, *DTYPES) if text else None
 
 
 def _log_format(name: str, text: str) -> str:
@@ -170,7 +174,8 @@ class Settings:
         BATCH_SIZE: Accepted, and without effect: the engine forms its batches by itself, and
             they never change a result.
         KV_BUDGET_MB: Key/value memory of a model.
-        DTYPE: What weights are held in: ``f32``, ``bf16`` or ``int8``, as in `cacher.load`.
+        DTYPE: What weights are held in: ``f32``, ``bf16`` or ``int8``, as in `cacher.load`; by
+            default what a packed folder holds, else f32.
         KV_DTYPE: What keys and values are kept in: ``f32`` or ``bf16``.
         MAX_DISK_STATES: State files kept.
         STATE_STORE: Where states are kept: ``files`` (in CACHE_DIR), or the address of a Redis
@@ -224,8 +229,8 @@ class Settings:
     OFFLINE: bool = variable(False, parse_boolean)
     BATCH_SIZE: int = variable(8, an_integer(1, 256))
     KV_BUDGET_MB: int = variable(1024, _COUNT)
-    DTYPE: Dtype = variable("f32", one_of(*DTYPES))  # noqa: RUF009 - a str
-    KV_DTYPE: KVDtype = variable("f32", one_of(*KV_DTYPES))  # noqa: RUF009
+    DTYPE: Dtype | None = variable(None, _dtype)  # noqa: RUF009 - a str
+    KV_DTYPE: KVDtype = variable("f32", one_of(*KV_DTYPES))  # noqa: RUF009 - a str
     MAX_DISK_STATES: int = variable(10_000, _COUNT)
     STATE_STORE: str = variable("files", a_place("files", "redis://", "rediss://", "unix://"))
     WORKERS: int = variable(1, an_integer(1, 64))

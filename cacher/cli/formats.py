@@ -12,11 +12,12 @@ def add_formats(parser: argparse.ArgumentParser, *, variables: bool = False) -> 
 
     Args:
         parser: Of the command.
-        variables: Whether CACHER_DTYPE and CACHER_KV_DTYPE are the defaults, else f32.
+        variables: Whether CACHER_DTYPE and CACHER_KV_DTYPE are the defaults.
     """
     parser.add_argument(
-        "--dtype", choices=DTYPES, default=None if variables else "f32",
-        help="weights" + ("; default: CACHER_DTYPE" if variables else ""),
+        "--dtype", choices=DTYPES,
+        help="weights; "
+        + ("default: CACHER_DTYPE" if variables else "None: as a packed folder has them, else f32"),
     )  # fmt: skip
     parser.add_argument(
         "--kv-dtype", choices=KV_DTYPES, default=None if variables else "f32",

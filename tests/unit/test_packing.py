@@ -214,6 +214,9 @@ def test_the_command(tmp_path: Path) -> None:
     size = weights_of(packed).stat().st_size
     assert done.stdout == f"{size} bytes of weights written to {weights_of(packed)}\n"
     assert cacher.load(packed).fingerprint == cacher.load("tales", dtype="int8").fingerprint
+    story = [*command[:3], "run", "Once", "--model", str(packed), "--max-tokens", "2"]
+    done = subprocess.run(story, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith("Once")
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (1, "")
     assert "it is there, and not an empty folder" in done.stderr

@@ -147,12 +147,37 @@ static inline void toy_open(cch_model *m, cch_config config, const char *isa, in
     }
 }
 
+static inline void toy_norm_free(cch_norm_weights *norm) {
+    cch_free(norm->w);
+    cch_free(norm->b);
+}
+
+/* What toy_open made one by one is none of the parts that cch_weights_close frees. */
+static inline void toy_weights_free(cch_weights *w) {
+    for (size_t l = 0; l < w->n_layers; l++) {
+        cch_layer *layer = &w->layers[l];
+        cch_norm_weights *const norms[] = {&layer->attention_norm, &layer->mlp_norm, &layer->q_norm, &layer->k_norm};
+        cch_packed *const matrices[] = {&layer->qkv, &layer->o, &layer->up, &layer->down};
+        for (size_t i = 0; i < 4; i++) {
+            toy_norm_free(norms[i]);
+            cch_packed_deinit(matrices[i]);
+        }
+    }
+    toy_norm_free(&w->embedding_norm);
+    toy_norm_free(&w->final_norm);
+    cch_free(w->embedding);
+    cch_free(w->positions);
+    cch_free(w->token_types);
+    cch_packed_deinit(&w->head);
+}
+
 static inline void toy_close(cch_model *m) {
     cch_threads_free(m->threads);
     cch_rope_deinit(&m->rope);
     cch_rope_deinit(&m->local_rope);
     cch_pool_free(m->pool);
     cch_scratch_deinit(&m->scratch);
+    toy_weights_free(&m->weights);
     cch_weights_close(&m->weights);
 }
 
