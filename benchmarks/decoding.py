@@ -24,7 +24,7 @@ from serving import prompt
 from tracing import measure_tracing
 
 import cacher
-from cacher.index import Dtype
+from cacher.facts import Dtype
 from cacher.state import State
 
 THREADS = 2

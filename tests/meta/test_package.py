@@ -50,6 +50,23 @@ def test_importing_is_light() -> None:
     assert done.stdout == "[]\n"
 
 
+def test_benchmarks_find_what_they_import() -> None:
+    """Other engines may be missing; names of ours may not."""
+    code = """
+import importlib, pathlib, sys
+sys.path[:0] = ["benchmarks", ""]
+for name in sorted(path.stem for path in pathlib.Path("benchmarks").glob("*.py")):
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name.split(".")[0] in ("cacher", "tests"):
+            raise
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
 def test_exports_are_sorted_complete_and_there() -> None:
     assert cacher.__all__ == sorted(cacher.__all__)
     assert all(hasattr(cacher, name) for name in cacher.__all__)  # what is late comes now
