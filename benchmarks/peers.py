@@ -23,6 +23,8 @@ import numpy as np
 from peers_page import BARS, Load, Row, Share
 from processes import Process
 
+import cacher
+
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = ROOT / "build/peer-engines/bin/python"
 OURS = "cacher"
@@ -37,7 +39,12 @@ class Form(NamedTuple):
 
     @property
     def name(self) -> str:
-        return f"{self.engine} {self.dtype}"
+        unpacked = ", unpacked" if self.engine == OURS and not self.file else ""
+        return f"{self.engine} {self.dtype}{unpacked}"
+
+
+def packed(dtype: str) -> Form:
+    return Form(OURS, dtype, f"cacher-{dtype}")
 
 
 FORMATS: dict[str, list[Form]] = {
@@ -87,12 +94,11 @@ class Engine(Process):
 
     def __init__(self, model: str, form: Form, threads: int) -> None:
         folder = models.folder(model)
-        ours = form.engine == OURS
         super().__init__(
-            sys.executable if ours else PYTHON,
+            sys.executable if form.engine == OURS else PYTHON,
             ROOT / "benchmarks/worker.py",
             form.engine,
-            peer_folder(model) / form.file if form.file else folder,
+            converted(model) / form.file if form.file else folder,
             form.dtype,
             str(threads),
             str(models.VOCAB[model]),
@@ -124,15 +130,18 @@ class Engine(Process):
         super().close()
 
 
-def peer_folder(model: str) -> Path:
+def converted(model: str) -> Path:
     return models.folder(model) / "peers"
 
 
 def convert(names: Sequence[str]) -> None:
-    """Write the models as the peers load them, where they are not there yet."""
+    """Write the models as cacher and the peers load them, where they are not there yet."""
     for name in names:
-        command = [PYTHON, ROOT / "benchmarks/convert.py", models.folder(name), peer_folder(name)]
-        subprocess.run(command, check=True)
+        source, out = models.folder(name), converted(name)
+        subprocess.run([PYTHON, ROOT / "benchmarks/convert.py", source, out], check=True)
+        for dtype in FORMATS:
+            if not (out / packed(dtype).file).exists():
+                cacher.pack(source, out / packed(dtype).file, dtype=dtype)
 
 
 def versions() -> str:
@@ -149,7 +158,7 @@ def engines(model: str, threads: int, format_: str) -> Iterator[list[Engine]]:
     """Give cacher and its peers, stopped."""
     with ExitStack() as stack:
         found = []
-        for form in (Form(OURS, format_), *FORMATS[format_]):
+        for form in (packed(format_), *FORMATS[format_]):
             engine = Engine(model, form, threads)
             stack.callback(engine.close)
             found.append(engine)
@@ -241,7 +250,8 @@ def measure_loads(plan: Plan) -> dict[str, Any]:
     found: dict[tuple[str, str, str], list[tuple[float, int]]] = {}
     for format_ in plan.formats:
         for model in plan.names:
-            for form in [Form(OURS, format_), *FORMATS[format_]] * min(plan.rounds, 3):
+            forms = [packed(format_), Form(OURS, format_), *FORMATS[format_]]
+            for form in forms * plan.rounds:
                 try:
                     engine = Engine(model, form, plan.threads[-1])
                 except RefusedError as error:
@@ -255,6 +265,7 @@ def measure_loads(plan: Plan) -> dict[str, Any]:
                 seen.append((engine.start["load_s"], used))
     return {
         "threads": plan.threads[-1],
+        "rounds": plan.rounds,
         "loads": [
             asdict(Load(*key, *(statistics.median(column) for column in zip(*seen, strict=True))))
             for key, seen in found.items()

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
 
 import cacher
+from cacher.facts import Dtype
 from engines import Engine, Timed
-
-OPTIONS: dict[str, dict[str, Any]] = {
-    "f32": {},
-    "bf16": {"dtype": "bf16"},
-    "int8": {"dtype": "int8"},
-}
 
 
 class Cacher(Engine):
-    def __init__(self, path: str, dtype: str, threads: int) -> None:
-        self.model = cacher.load(path, threads=threads, **OPTIONS[dtype])
+    def __init__(self, path: str, dtype: Dtype, threads: int) -> None:
+        self.model = cacher.load(path, threads=threads, dtype=dtype)
         self.model.set_prompt_lookup(False)  # random weights repeat themselves, peers guess nothing
         self.config = {"store_logits": "none", "temperature": 0.0}
 

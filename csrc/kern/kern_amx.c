@@ -109,10 +109,13 @@ static void store_sums(const block *b, float *y, size_t ldy, size_t next_panel, 
     if (b->pair) _tile_stored(3, y + next_rows + next_panel, bytes);
 }
 
-static void add_bias(float *y, size_t ldy, size_t rows, size_t n, const float *bias) {
-    for (size_t r = 0; r < rows; r++)
-        for (size_t i = 0; i < n; i += CCH_LANES)
-            v_store(y + r * ldy + i, v_add(v_load(y + r * ldy + i), v_load(bias + i)));
+/* y = sums + bias; of n panels. */
+INLINE void finish(const float *sums, size_t rows, size_t n, const float *bias, float *y, size_t ldy) {
+    const v16 b0 = v_load(bias), b1 = n > 1 ? v_load(bias + CCH_LANES) : v_zero();
+    for (size_t r = 0; r < rows; r++) {
+        v_store(y + r * ldy, v_add(v_load(sums + r * 2 * CCH_LANES), b0));
+        if (n > 1) v_store(y + r * ldy + CCH_LANES, v_add(v_load(sums + (r * 2 + 1) * CCH_LANES), b1));
+    }
 }
 
 typedef void (*block_step)(const block *b);
@@ -141,9 +144,13 @@ static void bf16_step(const block *b) {
     float *y = t->y + b->row * t->ldy + b->p * CCH_LANES;
     zero_sums(b);
     MULTIPLY_BLOCK(b, 0, t->k_words, _tile_dpbf16ps);
-    store_sums(b, y, t->ldy, CCH_LANES, T_ROWS * t->ldy);
-    if (t->bias != NULL)
-        add_bias(y, t->ldy, b->rows, b->pair ? 2 * CCH_LANES : CCH_LANES, t->bias + b->p * CCH_LANES);
+    if (t->bias == NULL) {
+        store_sums(b, y, t->ldy, CCH_LANES, T_ROWS * t->ldy);
+        return;
+    }
+    _Alignas(64) float sums[B_ROWS * 2 * CCH_LANES];
+    store_sums(b, sums, 2 * CCH_LANES, CCH_LANES, T_ROWS * 2 * CCH_LANES);
+    finish(sums, b->rows, b->pair ? 2 : 1, t->bias + b->p * CCH_LANES, y, t->ldy);
 }
 
 static void tiles_bf16(const float *x, size_t ldx, size_t rows, const float *panels, size_t n_panels, size_t k_words,

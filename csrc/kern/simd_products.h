@@ -115,25 +115,31 @@ static tile_table int8_tiles = {TILE_LIST(INT8_ENTRY)};
 
 /* ---------------------------------------------------------------------------------------- rows as words ---- */
 
+/* Lanes of x [n] from i on, zeros behind its end.  Most are whole, and masks cost as much as the work here. */
+INLINE v16 v_load_upto(const float *x, size_t i, size_t n) {
+    if (i + CCH_LANES <= n) return v_load(x + i);
+    return i < n ? v_load_m(m_range(0, n - i), x + i) : v_zero();
+}
+
 static void round_bf16(const float *x, size_t n, float *words) {
     uint16_t *out = (uint16_t *)(void *)words;
     const size_t end = 2 * cch_n_words(n, 2); /* a multiple of the lanes */
-    for (size_t i = 0; i < end; i += CCH_LANES) {
-        const size_t left = i < n ? n - i : 0;
-        v_store_bf16(out + i, v_load_m(m_range(0, left < CCH_LANES ? left : CCH_LANES), x + i));
-    }
+    for (size_t i = 0; i < end; i += CCH_LANES) v_store_bf16(out + i, v_load_upto(x, i, n));
 }
 
 /* The largest magnitude, NaN if any is NaN. */
 static float magnitude(const float *x, size_t n) {
-    v16 most = v_zero();
+    v16 most[4] = {v_zero(), v_zero(), v_zero(), v_zero()}; /* side by side: a maximum takes four cycles */
     m16 nan = m_range(0, 0);
-    for (size_t i = 0; i < n; i += CCH_LANES) {
-        const v16 a = v_load_m(m_range(0, n - i < CCH_LANES ? n - i : CCH_LANES), x + i);
-        most = v_max(most, v_abs(a));
-        nan = m_or(nan, m_nan(a));
+    for (size_t i = 0; i < n; i += 4 * CCH_LANES) {
+#pragma GCC unroll 4
+        for (size_t j = 0; j < 4; j++) {
+            const v16 a = v_load_upto(x, i + j * CCH_LANES, n);
+            most[j] = v_max(most[j], v_abs(a));
+            nan = m_or(nan, m_nan(a));
+        }
     }
-    return m_bits(nan) != 0 ? NAN : v_largest(most);
+    return m_bits(nan) != 0 ? NAN : v_largest(v_max(v_max(most[0], most[1]), v_max(most[2], most[3])));
 }
 
 static void quantize_int8(const float *x, size_t n, float *words) {
@@ -146,11 +152,8 @@ static void quantize_int8(const float *x, size_t n, float *words) {
         const size_t first = 4 * CCH_GROUP_WORDS * g, room = 4 * k_words - first;
         const size_t end = first + (room < 4 * CCH_GROUP_WORDS ? room : 4 * CCH_GROUP_WORDS);
         i16 sum = i_set1(0);
-        for (size_t i = first; i < end; i += CCH_LANES) {
-            const size_t left = i < n ? n - i : 0;
-            const v16 a = v_load_m(m_range(0, left < CCH_LANES ? left : CCH_LANES), x + i);
-            sum = v_store_i8(out + i, scale > 0.0f ? v_round(v_mul(a, steps)) : v_zero(), sum);
-        }
+        for (size_t i = first; i < end; i += CCH_LANES)
+            sum = v_store_i8(out + i, scale > 0.0f ? v_round(v_mul(v_load_upto(x, i, n), steps)) : v_zero(), sum);
         const int32_t offset = -128 * i_sum(sum);
         memcpy(words + k_words + g, &offset, sizeof offset);
     }
