@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cacher.checks import MAX_INT64, choice, model_id, shown
+from cacher.checks import MAX_INT64, model_id, shown
 from cacher.errors import ParameterError
 from cacher.facts import DTYPES, KV_DTYPES, Dtype, KVDtype
 from cacher.variables import (
@@ -25,6 +25,7 @@ from cacher.variables import (
     from_variables,
     model_name,
     one_of,
+    optional,
     parse_boolean,
     parse_json,
     variable,
@@ -48,10 +49,6 @@ def _seed(name: str, text: str) -> int | None:
         return None
     seed: int = an_integer(0, MAX_INT64)(name, text)
     return seed
-
-
-def _dtype(name: str, text: str) -> str | None:
-    return choice(name, text, *DTYPES) if text else None
 
 
 def _log_format(name: str, text: str) -> str:
@@ -229,8 +226,8 @@ class Settings:
     OFFLINE: bool = variable(False, parse_boolean)
     BATCH_SIZE: int = variable(8, an_integer(1, 256))
     KV_BUDGET_MB: int = variable(1024, _COUNT)
-    DTYPE: Dtype | None = variable(None, _dtype)  # noqa: RUF009 - a str
-    KV_DTYPE: KVDtype = variable("f32", one_of(*KV_DTYPES))  # noqa: RUF009 - a str
+    DTYPE: Dtype | None = variable(None, optional(one_of(*DTYPES)))
+    KV_DTYPE: KVDtype = variable("f32", one_of(*KV_DTYPES))
     MAX_DISK_STATES: int = variable(10_000, _COUNT)
     STATE_STORE: str = variable("files", a_place("files", "redis://", "rediss://", "unix://"))
     WORKERS: int = variable(1, an_integer(1, 64))

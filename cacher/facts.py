@@ -49,7 +49,7 @@ class ModelInfo:
     architecture: str
     labels: tuple[str, ...]
     isa: str
-    dtype: str
+    dtype: Dtype
     kv_dtype: KVDtype | None
     fingerprint: str
     vocab_size: int

@@ -12,11 +12,10 @@ import numpy as np
 from cacher import _core
 from cacher.checks import MAX_INT64, choice, integer, number, thread_count
 from cacher.errors import ParameterError
+from cacher.facts import DTYPES, Dtype
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
-
-    from cacher.facts import Dtype
 
 MAX_DIMENSION = 65536
 
@@ -92,7 +91,7 @@ class Index:
     def __init__(self, dimension: int, *, dtype: Dtype = "f32", threads: int | None = None) -> None:
         self._core = _core.Index(
             integer("dimension", dimension, 1, MAX_DIMENSION),
-            choice("dtype", dtype, "f32", "bf16", "int8"),
+            choice("dtype", dtype, *DTYPES),
             thread_count(threads),
         )
 

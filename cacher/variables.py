@@ -100,9 +100,13 @@ def any_text(_name: str, text: str) -> str:
     return text
 
 
-def model_name(name: str, text: str) -> str | None:
-    """Return a well-formed model id; None where there is no text."""
-    return model_id(name, text.strip()) if text.strip() else None
+def optional(parse: Parse) -> Parse:
+    """Return what reads what `parse` does, without space around it; None where there is no text."""
+    return lambda name, text: parse(name, text.strip()) if text.strip() else None
+
+
+#: Reads a well-formed model id; None where there is no text.
+model_name = optional(model_id)
 
 
 def comma_list(text: str) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from cacher.variables import (
     from_variables,
     model_name,
     one_of,
+    optional,
     variable,
 )
 
@@ -34,13 +35,6 @@ VERSION = "1.0.0"
 
 _FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _CLOCK = a_number(0, 1e9, open_low=True)
-
-
-def _threshold(name: str, text: str) -> float | None:
-    if not text.strip():
-        return None
-    threshold: float = a_number(0, 1)(name, text)
-    return threshold
 
 
 def _switch(name: str, text: str) -> bool:
@@ -80,7 +74,7 @@ class SemanticSettings:
     """
 
     MAX_CACHE_SIZE: int = variable(1000, an_integer(0, 1_000_000))
-    SIMILARITY_THRESHOLD: float | None = variable(None, _threshold)
+    SIMILARITY_THRESHOLD: float | None = variable(None, optional(a_number(0, 1)))
     MODEL_DEVICE: str = variable("cpu", one_of("cpu", "cuda"))
     HOST: str = variable("127.0.0.1", any_text)
     PORT: int = variable(8000, an_integer(0, 65_535))

@@ -15,14 +15,13 @@ import pytest
 
 import cacher
 from cacher import hub, packing
-from cacher.facts import Dtype
+from cacher.facts import DTYPES, Dtype
 from tests.models import make_tiny as tiny
 from tests.models.niels import write_checkpoint
 
 TEXT = "Once upon a time there was a little fox"
 IDS = [5, 9, 20, 31, 7]
 FAMILIES = [*tiny.CONFIGS, *tiny.CLASSIFIERS, *tiny.ENCODERS]
-DTYPES: tuple[Dtype, ...] = ("f32", "bf16", "int8")
 
 
 def results(model: cacher.Model, text: Any) -> bytes:
