@@ -45,7 +45,6 @@ class ModelFacts:
         description: A line for people.
         model_type: ``"causal_lm"``, ``"sequence_classification"`` or ``"encoder"``.
         default: Whether it is used where none is named.
-        loaded: Whether it is in memory.
         config: Its configuration, with the keys that every model has.
     """
 
@@ -53,7 +52,6 @@ class ModelFacts:
     description: str
     model_type: str
     default: bool
-    loaded: bool
     config: dict[str, Any]
 
 

@@ -63,15 +63,13 @@ def to_document(state: State) -> dict[str, Any]:
         "config": state.initial_config,
         "tags": dict(state.metadata),
     }
-    info = state.model.info
     return {
         "version": VERSION,
         "state_id": state.id,
         "model_id": state.model.name,
         "model_type": state.model.model_type,
-        "fingerprint": info.fingerprint,
-        "dtype": info.dtype,
-        "kv_dtype": info.kv_dtype,
+        "fingerprint": state.model.fingerprint,
+        **state.model.formats,
         "text": state.text,
         "config": state.config.to_dict(),
         "metadata": metadata,
@@ -154,11 +152,11 @@ def from_document(
     if not ours and not allow_mismatch:
         fingerprint = document.get("fingerprint")
         known = "no fingerprint" if fingerprint is None else f"fingerprint {fingerprint[:64]!r}"
-        own = {"dtype": model.info.dtype, "kv_dtype": model.info.kv_dtype}
-        theirs = {name: get(document, name, str, None) for name in own}
+        theirs = {name: get(document, name, str, None) for name in model.formats}
         raise ModelMismatchError(
             f"the state belongs to model {document['model_id'][:200]!r} with {known}"
-            f"{_formats(theirs)}, not to {model.name!r} with {model.fingerprint!r}{_formats(own)}"
+            f"{_formats(theirs)}, not to {model.name!r} with {model.fingerprint!r}"
+            f"{_formats(model.formats)}"
         )
     metadata = get(document, "metadata", dict, {})
     state = model.state(

@@ -94,6 +94,8 @@ class Model(Encoding):
         self.vocab_size: int = facts["vocab_size"]
         #: Hash of configuration, weights and tokenizer; part of every cache key.
         self.fingerprint: str = facts["fingerprint"]
+        #: What its numbers are held in: ``dtype`` and ``kv_dtype``, as in `info`.
+        self.formats: dict[str, str | None] = {n: facts[n] for n in ("dtype", "kv_dtype")}
 
     # ---- facts
 

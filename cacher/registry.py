@@ -355,6 +355,5 @@ class Registry:
         else:
             description = f"{config['model_type'] or 'unknown family'}, {words}, {source.place}"
         return ModelFacts(
-            source.model_id, description, model_type, source.model_id == self.default,
-            source.model_id in self._models, config,
-        )  # fmt: skip
+            source.model_id, description, model_type, source.model_id == self.default, config
+        )
