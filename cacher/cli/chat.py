@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from cacher.branches import tree
-from cacher.cli.formats import add_formats
+from cacher.cli.formats import add_formats, formats
 from cacher.cli.styles import DIM, coloured, styled
 from cacher.errors import CacherError, ParameterError
 from cacher.hub import load
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     from cacher.chat import Conversation
 
     first = Conversation(
-        load(arguments.model, dtype=arguments.dtype, kv_dtype=arguments.kv_dtype),
+        load(arguments.model, **formats(arguments)),
         system=arguments.system,
         name=FIRST_BRANCH,
         max_tokens=arguments.max_tokens,

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from cacher.facts import DTYPES, KV_DTYPES
 
+NAMES = ("dtype", "kv_dtype")
 
-def add_formats(parser: argparse.ArgumentParser, *, variables: bool = False) -> None:
-    """Register ``--dtype`` and ``--kv-dtype``.
 
-    Args:
-        parser: Of the command.
-        variables: Whether CACHER_DTYPE and CACHER_KV_DTYPE are the defaults.
-    """
+def add_formats(parser: argparse.ArgumentParser) -> None:
+    """Register ``--dtype`` and ``--kv-dtype``."""
+    add_dtype(parser)
     parser.add_argument(
-        "--dtype", choices=DTYPES,
-        help="weights; "
-        + ("default: CACHER_DTYPE" if variables else "None: as a packed folder has them, else f32"),
+        "--kv-dtype", choices=KV_DTYPES, default=argparse.SUPPRESS,
+        help="keys and values; not given: f32",
     )  # fmt: skip
+
+
+def add_dtype(parser: argparse.ArgumentParser) -> None:
+    """Register ``--dtype``."""
     parser.add_argument(
-        "--kv-dtype", choices=KV_DTYPES, default=None if variables else "f32",
-        help="keys and values" + ("; default: CACHER_KV_DTYPE" if variables else ""),
+        "--dtype", choices=DTYPES, default=argparse.SUPPRESS,
+        help="weights; not given: as a packed folder has them, else f32",
     )  # fmt: skip
+
+
+def formats(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return those that were given, as `cacher.load` takes them."""
+    return {name: value for name, value in vars(arguments).items() if name in NAMES}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from cacher.packing import WEIGHTS, pack
+from cacher.cli.formats import add_dtype, formats
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -13,14 +13,14 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser = commands.add_parser("pack", help=summary, description=summary.capitalize() + ".")
     parser.add_argument("source", help="built-in name, folder or hub id")
     parser.add_argument("folder", help="where to write it: not there yet, or empty")
-    parser.add_argument(
-        "--dtype", choices=("f32", "bf16", "int8"), help="of the weights; f32 when not given"
-    )
+    add_dtype(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the folder and print how large its weights are."""
-    folder = pack(arguments.source, arguments.folder, dtype=arguments.dtype)
+    from cacher.packing import WEIGHTS, pack
+
+    folder = pack(arguments.source, arguments.folder, **formats(arguments))
     print(f"{(folder / WEIGHTS).stat().st_size} bytes of weights written to {folder / WEIGHTS}")
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from cacher.cli.formats import add_formats
+from cacher.cli.formats import add_formats, formats
 from cacher.hub import load
 
 
@@ -29,7 +29,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def run(arguments: argparse.Namespace) -> int:
     """Stream the continuation to stdout; 0 on success."""
     stream = (
-        load(arguments.model, dtype=arguments.dtype, kv_dtype=arguments.kv_dtype)
+        load(arguments.model, **formats(arguments))
         .state(arguments.text)
         .stream(
             arguments.max_tokens,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from cacher.cli.formats import add_formats
+from cacher.cli.formats import NAMES, add_formats
 from cacher.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from cacher.config import Settings
 
-VARIABLES = ("log_level", "workers", "dtype", "kv_dtype")  # options that set theirs
+# Options that, where they are given, go before their variables.
+VARIABLES = {name: f"CACHER_{name.upper()}" for name in ("workers", "log_level", *NAMES)}
 LEVELS = ("debug", "info", "warning", "error", "critical")
 KEEP_ALIVE_SECONDS = 30
 GRACEFUL_SECONDS = 30
@@ -21,17 +22,20 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     """Register the command and its options."""
     parser = commands.add_parser(
         "serve", help="serve states over HTTP",
+        epilog=f"What is not given comes from {', '.join(VARIABLES.values())}, where they are set.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at")
     parser.add_argument("--port", type=int, default=8000, help="port to listen at; 0 is any")
     parser.add_argument(
-        "--workers", type=int, default=None,
-        help="processes behind the port, 1 to 64; any serves any state; default: CACHER_WORKERS",
+        "--workers", type=int, default=argparse.SUPPRESS,
+        help="processes behind the port, 1 to 64; any serves any state",
     )  # fmt: skip
-    add_formats(parser, variables=True)
+    add_formats(parser)
     parser.add_argument("--reload", action="store_true", help="start again when a file changes")
-    parser.add_argument("--log-level", choices=LEVELS, help="default: CACHER_LOG_LEVEL")
+    parser.add_argument(
+        "--log-level", choices=LEVELS, default=argparse.SUPPRESS, help="least that is logged"
+    )
     parser.set_defaults(run=run)
 
 
@@ -39,10 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal; 0 when it ended as asked."""
     import os
 
-    given = {name: getattr(arguments, name) for name in VARIABLES}
-    for name, value in given.items():
-        if value is not None:
-            os.environ[f"CACHER_{name.upper()}"] = str(value)  # for processes it starts, too
+    for name, variable in VARIABLES.items():
+        if name in arguments:
+            os.environ[variable] = str(getattr(arguments, name))  # for processes it starts, too
     require_server()
     from cacher.config import settings  # a wrong value ends here, in one line
     from cacher.semantic.settings import SemanticSettings
