@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cacher import hub
 from cacher.errors import CacherError, FileError, ModelFormatError, UnsupportedModelError
 from cacher.model import Model
-from cacher.statefile import reason, sync_folder
+from cacher.statefile import reason, sync
 
 if TYPE_CHECKING:
     from cacher.facts import Dtype
@@ -70,7 +70,7 @@ def pack(
             os.rename(partial, target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-        sync_folder(str(target.parent))
+        sync(target.parent)
     except CacherError:
         raise
     except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
@@ -88,17 +88,9 @@ def _write(model: Model, folder: Path) -> None:
         copy = folder / file.relative_to(source)
         copy.parent.mkdir(exist_ok=True)
         shutil.copyfile(file, copy)
-        _sync(copy)
-        sync_folder(str(copy.parent))
-    model._core.pack(folder / WEIGHTS)
+    for path in folder.rglob("*"):
+        sync(path)
+    model._core.pack(folder / WEIGHTS)  # puts this file and the folder's names on disk
     written = Model(folder, name=model.name, threads=model.info.n_threads)
     if written.fingerprint != model.fingerprint:
         raise ModelFormatError(f"{source} changed while it was packed")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

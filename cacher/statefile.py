@@ -31,7 +31,7 @@ def save(state: State, path: str | os.PathLike[str]) -> None:
         folder = os.path.dirname(name) or "."
         with new_file(folder, [data]) as temporary:
             os.replace(temporary, name)
-        sync_folder(folder)
+        sync(folder)
     except (OSError, ValueError) as error:  # a path with a NUL or half a character is a ValueError
         raise FileError(f"state file {name!r} cannot be written: {reason(error)}") from error
 
@@ -60,13 +60,13 @@ def new_file(folder: str, parts: Iterable[bytes]) -> Iterator[str]:
         raise
 
 
-def sync_folder(folder: str) -> None:
-    """Put the names of a folder on disk."""
-    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def sync(path: str | os.PathLike[str]) -> None:
+    """Put on disk what a file holds, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(directory)
+        os.fsync(descriptor)
     finally:
-        os.close(directory)
+        os.close(descriptor)
 
 
 def reason(error: Exception) -> str:

@@ -20,7 +20,7 @@ from typing import TypeVar
 from cacher.errors import StoreError
 from cacher.pipelines.opened import Opened, is_damage, look, path_of
 from cacher.pipelines.salvage import LOG, rebuild
-from cacher.statefile import reason, sync_folder
+from cacher.statefile import reason, sync
 from cacher.stores.database import Database
 
 NAME = re.compile(r"samples-([1-9][0-9]{0,8})\.sqlite3")
@@ -212,14 +212,14 @@ class Files:
             temporary = os.path.join(self.folder, f".cacher-{os.urandom(8).hex()}.tmp")
             try:
                 n = rebuild(opened.path, temporary, recovered)
-                _sync(temporary)
+                sync(temporary)
                 os.chmod(temporary, 0o600)
                 with contextlib.suppress(FileExistsError):
                     os.link(temporary, opened.following)
             finally:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(temporary)
-            sync_folder(self.folder)
+            sync(self.folder)
         log.warning(
             "the cache %s was damaged: its %d samples that are whole are in %s now; the other file "
             "is left as it is until compact()", opened.path, n, os.path.basename(opened.following),
@@ -320,11 +320,3 @@ def _numbers(folder: str) -> list[tuple[int, str]]:
 
 def _latest(folder: str) -> int:
     return max((number for number, _ in _numbers(folder)), default=1)
-
-
-def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -18,7 +18,7 @@ from cacher.errors import CacherError, FileError, ParameterError
 from cacher.pipelines.store import MAX_INDEX, SampleStore
 from cacher.pipelines.values import from_json, to_json
 from cacher.progress import Progress, reading
-from cacher.statefile import new_file, open_at_once, reason, sync_folder
+from cacher.statefile import new_file, open_at_once, reason, sync
 from cacher.typed import get, parse
 
 FORMAT = "cacher-samples"
@@ -103,7 +103,7 @@ def export_samples(
             raise OSError(errno.EINVAL, "it is there and not a regular file")
         with new_file(folder, lines()) as temporary:
             os.replace(temporary, name)
-        sync_folder(folder)
+        sync(folder)
     except CacherError:
         raise
     except (OSError, ValueError) as error:

@@ -22,7 +22,7 @@ from cacher.checks import shown
 from cacher.errors import CacherError, StateFileError, StoreError
 from cacher.semantic.entry import Entry, check_query, check_text
 from cacher.semantic.store import MAX_BATCH, Record
-from cacher.statefile import new_file, open_at_once, reason, sync_folder
+from cacher.statefile import new_file, open_at_once, reason, sync
 from cacher.stores.base import check_tenant
 from cacher.typed import get, parse
 
@@ -131,7 +131,7 @@ def write(name: str, embedder: str, dimension: int, lines: Iterable[Line]) -> No
             raise OSError(errno.EINVAL, "it is there and not a regular file")
         with new_file(folder, _written(embedder, dimension, lines)) as temporary:
             os.replace(temporary, name)
-        sync_folder(folder)
+        sync(folder)
     except (OSError, ValueError) as error:
         raise StoreError(f"{name!r} cannot be written: {reason(error)}") from error
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from cacher.errors import CacherError, FileError, StateExistsError, StateFileError, StoreError
 from cacher.identity import STATE_ID
-from cacher.statefile import new_file, read, reason, sync_folder
+from cacher.statefile import new_file, read, reason, sync
 from cacher.stores.base import (
     TENANT,
     ChangedMeanwhileError,
@@ -126,7 +126,7 @@ class FileStore(StateStore):
                     os.replace(temporary, path)
                     self._index.put(key, version, file, summary)
             try:
-                sync_folder(folder)
+                sync(folder)
             except OSError:
                 if expected is None:
                     self._unmake(key, version, path)
@@ -168,7 +168,7 @@ class FileStore(StateStore):
                 self.version(key)  # the index knows the file again
                 raise
             if there:
-                sync_folder(os.path.dirname(path))
+                sync(os.path.dirname(path))
         return there
 
     def touch(self, key: Key) -> None:
@@ -217,7 +217,7 @@ class FileStore(StateStore):
                 if (i < surplus or found.used < oldest) and self._remove_unused(found)
             ]
             for folder in {os.path.dirname(found.path) for found in gone}:
-                sync_folder(folder)
+                sync(folder)
             self._index.forget()
         return [found.key for found in gone]
 
@@ -283,7 +283,7 @@ class FileStore(StateStore):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(each, 0o700)
             try:
-                sync_folder(os.path.dirname(each))
+                sync(os.path.dirname(each))
             except OSError:
                 os.rmdir(each)  # or the next save would take it for one that is on disk
                 raise
