@@ -172,7 +172,8 @@ class Settings:
             they never change a result.
         KV_BUDGET_MB: Key/value memory of a model.
         DTYPE: What weights are held in: ``f32``, ``bf16`` or ``int8``, as in `cacher.load`; by
-            default what a packed folder holds, else f32.
+            default what a packed folder holds, else f32.  Of every model that is opened here, but
+            for registered ones; as the next.
         KV_DTYPE: What keys and values are kept in: ``f32`` or ``bf16``.
         MAX_DISK_STATES: State files kept.
         STATE_STORE: Where states are kept: ``files`` (in CACHE_DIR), or the address of a Redis

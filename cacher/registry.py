@@ -202,6 +202,28 @@ class Registry:
                 model = self._models[source.model_id] = self._open(source)
         return model
 
+    def open(self, path: Path, *, name: str, tokenizer: str | None = None) -> Model:
+        """Open a folder or a checkpoint as the settings say, for the caller alone.
+
+        Args:
+            path: Where it is.
+            name: What it is called.
+            tokenizer: As in `cacher.load`.
+
+        Raises:
+            ModelError, TokenizerError: It cannot be used.
+        """
+        from cacher.model import Model
+
+        return Model(
+            path, name=name, tokenizer=tokenizer, kv_budget=self._kv_budget,
+            dtype=self._settings.DTYPE, kv_dtype=self._settings.KV_DTYPE,
+        )  # fmt: skip
+
+    @property
+    def _kv_budget(self) -> int:
+        return self._settings.KV_BUDGET_MB * 2**20
+
     def _open(self, source: Source) -> Model:
         from cacher.model import Model
 
@@ -214,12 +236,9 @@ class Registry:
                     "allowed: a cacher.Model"
                 )
             model.name = source.model_id
+            model.set_kv_budget(self._kv_budget)
         else:
-            model = Model(
-                source.folder or self._download(source), name=source.model_id,
-                dtype=self._settings.DTYPE, kv_dtype=self._settings.KV_DTYPE,
-            )  # fmt: skip
-        model.set_kv_budget(self._settings.KV_BUDGET_MB * 2**20)
+            model = self.open(source.folder or self._download(source), name=source.model_id)
         own = self._settings.MODEL_CONFIG.get(source.model_id, {})
         model.default_config = self._state_defaults(own)
         model.n_ctx = min(model.n_ctx, int(own.get("max_length", model.n_ctx)))

@@ -7,13 +7,15 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from cacher import _core, hub
+from cacher import _core
+from cacher.config import Settings
 from cacher.errors import ModelNotFoundError
 from cacher.niels_gpt.config import ChatSettings
 
 if TYPE_CHECKING:
     from cacher.model import Model
     from cacher.niels_gpt.speaker import Sizes
+    from cacher.registry import Registry
 
 
 TOKENIZERS = ("spm.model", "tokenizer/spm.model")  # where one is looked for, from the checkpoint
@@ -105,8 +107,12 @@ def _download(settings: ChatSettings, name: str, *, optional: bool = False) -> P
     return target
 
 
-def load_checkpoint(settings: ChatSettings) -> Model:
+def load_checkpoint(settings: ChatSettings, registry: Registry) -> Model:
     """Return the model of the checkpoint.
+
+    Args:
+        settings: Which it is.
+        registry: What opens it as the server's settings say.
 
     Raises:
         ModelNotFoundError: There is none.
@@ -116,12 +122,13 @@ def load_checkpoint(settings: ChatSettings) -> Model:
     path = ensure_checkpoint(settings)
     with path.open("rb"):  # a pipe keeps us waiting here, as it does whoever reads it
         pass
-    return hub.load(path, tokenizer=settings.TOKENIZER_PATH or None)
+    return registry.open(path, name=path.resolve().name, tokenizer=settings.TOKENIZER_PATH or None)
 
 
 def load_model() -> tuple[Model, Sizes]:
     """Return the model that the environment names, and its sizes."""
     from cacher.niels_gpt.speaker import sizes_of
+    from cacher.registry import Registry
 
-    model = load_checkpoint(ChatSettings.from_env())
+    model = load_checkpoint(ChatSettings.from_env(), Registry(Settings.from_env()))
     return model, sizes_of(model)

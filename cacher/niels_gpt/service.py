@@ -65,7 +65,7 @@ class ChatService:
         Not for an event loop: it blocks.
         """
         if self.settings.CHAT_MODEL_ID is None and self.settings.checkpoint.exists():
-            return load_checkpoint(self.settings)
+            return load_checkpoint(self.settings, self._registry)
         return self._registry.load(self.settings.CHAT_MODEL_ID or self._registry.default)
 
     async def load(self) -> None:
@@ -107,5 +107,5 @@ class LoneChatService(ChatService):
     def find(self) -> Model:
         """See `ChatService`."""
         if self.settings.CHAT_MODEL_ID is None:
-            return load_checkpoint(self.settings)
+            return load_checkpoint(self.settings, self._registry)
         return self._registry.load(self.settings.CHAT_MODEL_ID)

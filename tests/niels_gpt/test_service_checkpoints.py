@@ -124,6 +124,22 @@ def test_the_models_of_the_library_answer(tmp_path: Path, monkeypatch: pytest.Mo
     assert asyncio.run(first(model)) == asyncio.run(first(GPT(model))) == VECTORS[2].greedy[0]
 
 
+def test_a_checkpoint_is_opened_as_the_settings_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = niels.write_checkpoint(tmp_path / "small.pt", 1)
+    for name, value in (
+        ("CKPT_PATH", str(path)),
+        ("CACHER_DTYPE", "int8"),
+        ("CACHER_KV_DTYPE", "bf16"),
+        ("CACHER_KV_BUDGET_MB", "7"),
+    ):
+        monkeypatch.setenv(name, value)
+    model, _ = load_model()
+    assert (model.name, model.info.dtype, model.info.kv_dtype) == ("small.pt", "int8", "bf16")
+    assert model.stats.kv_budget_bytes == 7 * 2**20
+
+
 SIZE = niels.Size(V=512, T=48, C=16, L=2, H=2, d_ff=32)
 
 
