@@ -47,9 +47,9 @@ def load(
         name: A built-in model (``"tales"``; ``"minilm"``, whose files are a package of their own),
             a folder in the hub's layout or one that `pack` wrote, a niels-gpt checkpoint as
             torch.save writes it (a string that ends in ``.pt``, or any ``Path``; nothing in it is
-            run), or a hub id
-            (``"openai-community/gpt2"``; needs ``cacher[hub]``).  The hub's usual variables apply:
-            HF_HOME, HF_HUB_OFFLINE, HF_TOKEN.  What is on the machine already is not asked for.
+            run), or a hub id (``"openai-community/gpt2"``; needs ``cacher[hub]``).  The hub's
+            usual variables apply: HF_HOME, HF_HUB_OFFLINE, HF_TOKEN.  What is on the machine
+            already is not asked for.
         threads: Threads of a forward pass, 1 to 256; None: the cores this process may use.  Never
             changes a result.
         kv_budget: Bytes of KV pages kept in memory at most; None: 1 GiB.  Never changes a result.

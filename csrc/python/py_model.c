@@ -328,7 +328,7 @@ static PyType_Slot model_slots[] = {
     {Py_tp_dealloc, model_dealloc},
     {Py_tp_getattro, cch_py_owned_getattro},
     {Py_tp_methods, model_methods},
-    {Py_tp_doc, PyDoc_STR("Model(path, threads=0, kv_budget=0, isa=None, tokenizer=None, dtype=\"f32\", "
+    {Py_tp_doc, PyDoc_STR("Model(path, threads=0, kv_budget=0, isa=None, tokenizer=None, dtype=None, "
                           "kv_dtype=\"f32\"): an opened model folder or checkpoint.")},
     {0, NULL},
 };
