@@ -14,7 +14,7 @@ import functools
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import decoding_page
@@ -114,7 +114,7 @@ class Text:
 
         cell = take_turns(self.cell(batch), GUESSING, turns, pair)
         passes, rows = (computed[True][i] / computed[False][i] for i in (0, 1))
-        return cell.with_counts(passes, rows)
+        return replace(cell, passes=passes, computed=rows)
 
 
 def tale(model: cacher.Model, number: int) -> State:

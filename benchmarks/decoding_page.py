@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import date
 
 from cells import Cell, cell_table
@@ -35,16 +35,12 @@ class Turns(Cell):
     """A cell of many turns; its ratio is the median of theirs."""
 
     in_turns: float | None = None  # None: that of the two
-    passes: float | None = None
-    computed: float | None = None
+    passes: float | None = None  # with over without; None: not counted
+    computed: float | None = None  # tokens that went through the model, likewise
 
     @property
     def ratio(self) -> float:
         return super().ratio if self.in_turns is None else self.in_turns
-
-    def with_counts(self, passes: float, computed: float) -> Turns:
-        """Return it with what was computed, over what is computed without."""
-        return replace(self, passes=passes, computed=computed)
 
 
 def _counts(cells: Sequence[Turns]) -> list[str]:

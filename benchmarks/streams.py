@@ -1,6 +1,7 @@
 """The streams that benchmarks/operations.py asks a server for, without HTTP.
 
-The same generations from the same engine, kept in a store of their own.
+The same generations from the same engine, kept in a store of their own; like the server's, it
+guesses ahead (prompt lookup), as by default.
 
 A line ``STREAMS REQUESTS FIRST`` on standard input is answered with the CPU seconds of the event
 loop's thread.

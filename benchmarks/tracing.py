@@ -46,7 +46,6 @@ def measure_tracing(names: tuple[str, ...], threads: list[int], rounds: int) -> 
     for name in names:
         for count in threads:
             model = cacher.load(models.folder(name), threads=count)
-            model.set_prompt_lookup(False)  # what is traced is not guessed ahead
             prompt = [300 + 7 * i for i in range(PROMPT)]
             state = model.state(prompt, config={"store_logits": "none"}).forward()
             ratio = traced_over_plain(state, model.info.n_layers // 2, TOKENS, rounds)
