@@ -17,10 +17,11 @@ LDLIBS := -ljson-c -lpthread -lm
 CORE_SRC := $(filter-out csrc/python/% csrc/tools/%,$(wildcard csrc/*/*.c csrc/*/*/*.c))
 CORE_OBJ := $(CORE_SRC:csrc/%.c=$(BUILD)/%.o)
 CORE_LIB := $(BUILD)/libcacher.a
-TEST_BIN := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/*/test_*.c))
+TEST_SRC := $(wildcard tests/c/*/test_*.c)
+TEST_BIN := $(TEST_SRC:tests/c/%.c=$(BUILD)/tests/%)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test core ext dev test-c test-py test-isa laws parity slow crash crash-pipelines bench bench-peers \
+.PHONY: help demo test core all ext dev test-c test-py test-isa laws parity slow crash crash-pipelines bench bench-peers \
         bench-api bench-chat bench-formats bench-index bench-embed bench-semantic bench-pipelines bench-tokenizers \
         bench-branches bench-decoding false-hits \
         lint fmt werror asan ubsan tsan fuzz fuzz-replay sdist clean
@@ -40,6 +41,8 @@ test: ## the default test suite: C tests, then pytest
 
 # ---- building ------------------------------------------------------------------------------------------------------
 core: $(CORE_LIB) $(BUILD)/cacher_run ## the C library and cacher_run, without Python, in build/
+
+all: core $(TEST_BIN) ## core, and the programs of the C tests
 
 $(BUILD)/%.o: csrc/%.c tools/cflags.txt
 	@mkdir -p $(@D)
@@ -72,8 +75,11 @@ sdist: ## source distribution, then a build from it in an empty environment
 	@$(PY) tools/check_sdist.py
 
 # ---- tests ---------------------------------------------------------------------------------------------------------
-test-c: $(TEST_BIN) ## C tests (BUILD=... EXTRA=... choose another build)
-	@for t in $(TEST_BIN); do $$t || exit 1; done
+test-c: $(TEST_BIN:%=run/%) ## C tests, with -j2 two at a time (BUILD=... EXTRA=... choose another build)
+
+.PHONY: $(TEST_BIN:%=run/%)
+$(TEST_BIN:%=run/%): run/%: %
+	@$<
 
 test-py: ## pytest, default suite
 	@$(PYTEST)
@@ -96,7 +102,7 @@ parity: ## equality with transformers and tokenizers
 slow: ## tests that take minutes, or a browser
 	@tools/setup.sh venv dev
 	@tools/setup.sh browser
-	@$(PYTEST) -m slow --durations=12
+	@$(PYTEST) --dist load --maxschedchunk 1 -m slow --durations=12
 
 crash: ## kill -9 the server under load, and processes that share a store, N times each: nothing acknowledged is lost
 	@tools/setup.sh venv dev
@@ -184,14 +190,16 @@ fmt: ## ruff, in place
 	@$(VENV)/bin/ruff check --fix . ; $(VENV)/bin/ruff format .
 
 werror: ## the C library and its tests with warnings as errors
-	@$(MAKE) --no-print-directory -j2 BUILD=$(BUILD)/werror EXTRA=-Werror core $(TEST_BIN:$(BUILD)/%=$(BUILD)/werror/%)
+	@$(MAKE) --no-print-directory -j2 BUILD=$(BUILD)/werror EXTRA=-Werror all
 
+# Only programs that start threads can race: the source names them, or includes a header of tests/c that does.
+THREADED := $(shell grep -lE 'threads|pthread|"([a-z]*/)?(alone|small|toy)\.h"' $(TEST_SRC))
 SANITIZE = $(MAKE) --no-print-directory -j2 BUILD=$(BUILD)/$@ \
-    EXTRA="-O1 -UNDEBUG -fno-omit-frame-pointer -fno-sanitize-recover=all -fsanitize=$(1)" test-c
+    EXTRA="-O1 -g1 -UNDEBUG -fno-omit-frame-pointer -fno-sanitize-recover=all -fsanitize=$(1)" test-c
 asan: ## C tests under the address and undefined-behaviour sanitizers
 	@$(call SANITIZE,address$(,)undefined)
-tsan: ## C tests under the thread sanitizer
-	@$(call SANITIZE,thread)
+tsan: ## C tests that start threads under the thread sanitizer
+	@$(call SANITIZE,thread) TEST_SRC="$(THREADED)"
 , := ,
 
 -include mk/fuzz.mk

@@ -11,7 +11,7 @@ CLANG ?= $(firstword $(foreach c,clang clang-14,$(shell command -v $c)))
 TARGET ?= $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ := $(BUILD)/fuzz
 FUZZ_CHECKS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-FUZZ_CFLAGS = $(CFLAGS) -O1 -UNDEBUG -Itests/fuzz
+FUZZ_CFLAGS = $(CFLAGS) -O1 -g1 -UNDEBUG -Itests/fuzz
 
 $(FUZZ)/core/%.o: csrc/%.c tools/cflags.txt
 	@mkdir -p $(@D)
@@ -31,17 +31,16 @@ $(FUZZ)/replay/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/driver.c $(CORE_SRC:csrc/%
 .PRECIOUS: $(FUZZ)/core/%.o $(FUZZ)/replay/core/%.o
 .PHONY: fuzz fuzz-replay
 
-fuzz: $(TARGET:%=$(FUZZ)/fuzz_%) ## T=60 seconds of libFuzzer per target (TARGET=json: only that one)
-	@mkdir -p $(FUZZ)/crashes
-	@for t in $(TARGET); do \
-	    mkdir -p $(FUZZ)/corpus/$$t; \
-	    dict=tests/fuzz/$$t.dict; \
-	    $(FUZZ)/fuzz_$$t -max_total_time=$(T) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
-	        $$(test -f $$dict && echo -dict=$$dict) -artifact_prefix=$(FUZZ)/crashes/$$t- \
-	        $(FUZZ)/corpus/$$t $$(ls -d tests/fuzz/corpus/$$t 2>/dev/null) >$(FUZZ)/$$t.log 2>&1 \
-	        || { tail -40 $(FUZZ)/$$t.log; exit 1; }; \
-	    echo "fuzz_$$t: $$(grep -o 'number_of_executed_units: *[0-9]*' $(FUZZ)/$$t.log | grep -o '[0-9]*$$') executions"; \
-	done
+fuzz: $(TARGET:%=fuzz/%) ## T=60 seconds of libFuzzer per target (TARGET=json: only that one), with -j2 two at a time
+
+.PHONY: $(TARGET:%=fuzz/%)
+$(TARGET:%=fuzz/%): fuzz/%: $(FUZZ)/fuzz_%
+	@mkdir -p $(FUZZ)/crashes $(FUZZ)/corpus/$*
+	@$< -max_total_time=$(T) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+	    $(patsubst %,-dict=%,$(wildcard tests/fuzz/$*.dict)) -artifact_prefix=$(FUZZ)/crashes/$*- \
+	    $(FUZZ)/corpus/$* $(wildcard tests/fuzz/corpus/$*) >$(FUZZ)/$*.log 2>&1 \
+	    || { tail -40 $(FUZZ)/$*.log; exit 1; }
+	@echo "fuzz_$*: $$(grep -o 'number_of_executed_units: *[0-9]*' $(FUZZ)/$*.log | grep -o '[0-9]*$$') executions"
 
 fuzz-replay: $(TARGET:%=$(FUZZ)/replay/fuzz_%) ## the committed fuzz inputs once, with any compiler
 	@for t in $(TARGET); do \

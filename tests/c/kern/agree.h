@@ -14,6 +14,14 @@
 #include "base/half.h"
 #include "kern/kernels.h"
 
+/* How often the ISA tests run each op, on tame and on wild numbers.  A third takes every line of every kernel, for each
+ * shape of a tile; that is enough under ASan, where all take minutes. */
+#ifdef __SANITIZE_ADDRESS__
+#define AGREE_ROUNDS 100
+#else
+#define AGREE_ROUNDS 300
+#endif
+
 typedef struct draw {
     const uint8_t *bytes; /* used up first, then the generator */
     size_t n;
