@@ -80,8 +80,9 @@ cch_status cch_filesave_align(cch_filesave *save, size_t bytes, cch_error *err) 
     return beyond == 0 ? CCH_OK : cch_filesave_write(save, zeros, bytes - beyond, err);
 }
 
-void cch_filesave_digest(const cch_filesave *save, uint8_t digest[CCH_HASH_BYTES]) {
+void cch_filesave_digest(cch_filesave *save, uint8_t digest[CCH_HASH_BYTES]) {
     cch_hash_digest(&save->hash, digest);
+    cch_hash_init(&save->hash);
 }
 
 /* The new name is on disk when the folder is.  A file system that cannot sync folders (EINVAL) needs no sync. */

@@ -16,7 +16,7 @@ typedef struct cch_filesave {
     unsigned char *buffer; /* owned */
     size_t used;
     uint64_t written;      /* bytes so far, the header's included */
-    cch_hash hash;         /* of what follows the header */
+    cch_hash hash;         /* of what was written since the header, or the last digest */
 } cch_filesave;
 
 /* Begins the file that is to be `path`, leaving room for a header.  E_IO with the path and the system's reason,
@@ -26,8 +26,8 @@ cch_status cch_filesave_begin(cch_filesave *save, const char *path, size_t heade
 cch_status cch_filesave_write(cch_filesave *save, const void *data, size_t bytes, cch_error *err);
 /* Zeros up to the next multiple of `bytes`, which is at most 64.  E_IO. */
 cch_status cch_filesave_align(cch_filesave *save, size_t bytes, cch_error *err);
-/* The digest of what was written: no more is. */
-void cch_filesave_digest(const cch_filesave *save, uint8_t digest[CCH_HASH_BYTES]);
+/* The digest of what was written since begin, or since the last digest. */
+void cch_filesave_digest(cch_filesave *save, uint8_t digest[CCH_HASH_BYTES]);
 /* Writes the header and gives the file its name; what had it before is replaced.  E_IO: what had it stays. */
 cch_status cch_filesave_commit(cch_filesave *save, const void *header, size_t header_bytes, cch_error *err);
 /* Frees; a file that was not committed is gone.  Needed after every begin that succeeded. */

@@ -79,6 +79,13 @@ void cch_hash_digest(const cch_hash *hash, uint8_t digest[CCH_HASH_BYTES]) {
     for (int i = 0; i < CCH_HASH_BYTES; i++) digest[i] = (uint8_t)(lanes[i / 8] >> 8 * (i % 8));
 }
 
+void cch_hash_of(const void *data, size_t bytes, uint8_t digest[CCH_HASH_BYTES]) {
+    cch_hash hash;
+    cch_hash_init(&hash);
+    cch_hash_update(&hash, data, bytes);
+    cch_hash_digest(&hash, digest);
+}
+
 void cch_hash_hex(const uint8_t digest[CCH_HASH_BYTES], char hex[CCH_HASH_HEX]) {
     static const char digits[] = "0123456789abcdef";
     for (int i = 0; i < CCH_HASH_BYTES; i++) {

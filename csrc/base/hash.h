@@ -28,6 +28,8 @@ void cch_hash_init(cch_hash *hash);
 void cch_hash_update(cch_hash *hash, const void *data, size_t bytes);
 /* The digest of all bytes so far; more may follow. */
 void cch_hash_digest(const cch_hash *hash, uint8_t digest[CCH_HASH_BYTES]);
+/* The digest of these bytes alone. */
+void cch_hash_of(const void *data, size_t bytes, uint8_t digest[CCH_HASH_BYTES]);
 /* Lower-case hex with a NUL. */
 void cch_hash_hex(const uint8_t digest[CCH_HASH_BYTES], char hex[CCH_HASH_HEX]);
 

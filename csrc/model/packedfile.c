@@ -23,44 +23,39 @@ typedef struct header {
 _Static_assert(sizeof(header) == 192, "the header of a packed file is 192 bytes");
 
 static void digest_header(const header *h, uint8_t digest[CCH_HASH_BYTES]) {
-    cch_hash hash;
-    cch_hash_init(&hash);
-    cch_hash_update(&hash, h, offsetof(header, header_digest));
-    cch_hash_digest(&hash, digest);
+    cch_hash_of(h, offsetof(header, header_digest), digest);
 }
 
 /* ------------------------------------------------------------------------------------------------- saving ---- */
 
-/* A file that is being written; whole: of the digests of chunks, chunk: of what was written since the last one. */
+/* A file that is being written. */
 typedef struct writer {
     cch_filesave save;
-    cch_hash whole, chunk;
+    cch_hash digests; /* of the chunks that are whole */
 } writer;
+
+static size_t in_chunk(const writer *w) { return (size_t)(w->save.written - sizeof(header)) % CHUNK; }
 
 static void end_chunk(writer *w) {
     uint8_t digest[CCH_HASH_BYTES];
-    if (w->chunk.total == 0) return;
-    cch_hash_digest(&w->chunk, digest);
-    cch_hash_update(&w->whole, digest, sizeof digest);
-    cch_hash_init(&w->chunk);
+    cch_filesave_digest(&w->save, digest);
+    cch_hash_update(&w->digests, digest, sizeof digest);
 }
 
-static void add_to_digest(writer *w, const char *data, size_t bytes) {
+static cch_status write_bytes(writer *w, const char *data, size_t bytes, cch_error *err) {
     for (size_t n; bytes > 0; data += n, bytes -= n) {
-        const size_t room = CHUNK - (size_t)w->chunk.total;
+        const size_t room = CHUNK - in_chunk(w);
         n = bytes < room ? bytes : room;
-        cch_hash_update(&w->chunk, data, n);
+        CCH_RETURN_IF(cch_filesave_write(&w->save, data, n, err));
         if (n == room) end_chunk(w);
     }
+    return CCH_OK;
 }
 
 static cch_status write_part(writer *w, const cch_part *part, cch_error *err) {
     static const char zeros[CCH_PART_ALIGN];
-    const size_t beyond = part->bytes % CCH_PART_ALIGN, padding = beyond > 0 ? CCH_PART_ALIGN - beyond : 0;
-    add_to_digest(w, (const char *)part->data, part->bytes);
-    add_to_digest(w, zeros, padding);
-    CCH_RETURN_IF(cch_filesave_write(&w->save, part->data, part->bytes, err));
-    return cch_filesave_write(&w->save, zeros, padding, err);
+    CCH_RETURN_IF(write_bytes(w, (const char *)part->data, part->bytes, err));
+    return write_bytes(w, zeros, cch_part_padding(part->bytes), err);
 }
 
 cch_status cch_packedfile_save(const cch_weights *weights, const char *path, cch_error *err) {
@@ -69,12 +64,11 @@ cch_status cch_packedfile_save(const cch_weights *weights, const char *path, cch
     header h = {.magic = MAGIC, .version = VERSION, .format = (uint32_t)weights->format};
     memcpy(h.weights, weights->digest, sizeof h.weights);
     memcpy(h.layout, weights->layout, sizeof h.layout);
-    cch_hash_init(&w.whole);
-    cch_hash_init(&w.chunk);
+    cch_hash_init(&w.digests);
     CCH_RETURN_IF(cch_filesave_begin(&w.save, path, sizeof h, err));
     for (size_t i = 0; i < weights->n_parts; i++) CCH_TRY(write_part(&w, &weights->parts[i], err));
-    end_chunk(&w);
-    cch_hash_digest(&w.whole, h.digest);
+    if (in_chunk(&w) > 0) end_chunk(&w);
+    cch_hash_digest(&w.digests, h.digest);
     h.n_bytes = w.save.written;
     digest_header(&h, h.header_digest);
     CCH_TRY(cch_filesave_commit(&w.save, &h, sizeof h, err));
@@ -120,10 +114,8 @@ static void digest_chunks(void *arg, int thread, int n_threads) {
     for (;;) {
         const size_t i = atomic_fetch_add(&c->next, 1), first = i * CHUNK;
         if (i >= c->n_chunks) return;
-        cch_hash hash;
-        cch_hash_init(&hash);
-        cch_hash_update(&hash, c->data + first, c->bytes - first < CHUNK ? c->bytes - first : CHUNK);
-        cch_hash_digest(&hash, c->digests + i * CCH_HASH_BYTES);
+        cch_hash_of(c->data + first, c->bytes - first < CHUNK ? c->bytes - first : CHUNK,
+                    c->digests + i * CCH_HASH_BYTES);
     }
 }
 
@@ -133,14 +125,11 @@ static cch_status check_digest(const char *path, const cch_filemap *map, const h
     cch_status status = CCH_OK;
     check c = {.data = map->data + sizeof *h, .bytes = map->size - sizeof *h};
     uint8_t digest[CCH_HASH_BYTES];
-    cch_hash hash;
     c.n_chunks = c.bytes / CHUNK + (c.bytes % CHUNK != 0);
     atomic_init(&c.next, 0);
     CCH_NEW(c.digests, c.n_chunks * CCH_HASH_BYTES, err);
     cch_threads_run(threads, digest_chunks, &c);
-    cch_hash_init(&hash);
-    cch_hash_update(&hash, c.digests, c.n_chunks * CCH_HASH_BYTES);
-    cch_hash_digest(&hash, digest);
+    cch_hash_of(c.digests, c.n_chunks * CCH_HASH_BYTES, digest);
     if (memcmp(digest, h->digest, sizeof digest) != 0)
         CCH_THROW(err, CCH_E_FORMAT, sizeof *h, "%s: is damaged behind its header: the digest is another", path);
 done:

@@ -227,14 +227,13 @@ static cch_status check_tensors(loader *l) {
 
 /* The next part of those that are packed. */
 static cch_status take_part(loader *l, size_t bytes, float **out) {
-    const size_t beyond = bytes % CCH_PART_ALIGN;
+    const size_t padding = cch_part_padding(bytes);
     *out = (float *)(uintptr_t)l->packed; /* never written: weights are immutable */
-    if (bytes > l->packed_bytes || (beyond > 0 && CCH_PART_ALIGN - beyond > l->packed_bytes - bytes))
+    if (bytes > l->packed_bytes || padding > l->packed_bytes - bytes)
         CCH_FAIL(l->err, CCH_E_FORMAT, -1, "a part of %zu bytes is asked for by config.json, %zu bytes are left", bytes,
                  l->packed_bytes);
-    bytes += beyond > 0 ? CCH_PART_ALIGN - beyond : 0;
-    l->packed += bytes;
-    l->packed_bytes -= bytes;
+    l->packed += bytes + padding;
+    l->packed_bytes -= bytes + padding;
     return CCH_OK;
 }
 

@@ -33,6 +33,11 @@ typedef struct cch_part {
     size_t bytes;
 } cch_part;
 
+/* Bytes between the end of a part and the next one. */
+static inline size_t cch_part_padding(size_t bytes) {
+    return (CCH_PART_ALIGN - bytes % CCH_PART_ALIGN) % CCH_PART_ALIGN;
+}
+
 /* Rows of fused matrices follow each other without gaps; biases lie in the packed matrices. */
 typedef struct cch_layer {
     cch_norm_weights attention_norm, mlp_norm; /* [hidden_size], each before its block, or with post_norm behind it */

@@ -51,10 +51,7 @@ static bool plan(const cch_shape *shape, size_t n, size_t at[N_PLANES + 1]) {
 }
 
 static void digest_header(const header *h, uint8_t digest[CCH_HASH_BYTES]) {
-    cch_hash hash;
-    cch_hash_init(&hash);
-    cch_hash_update(&hash, h, offsetof(header, header_digest));
-    cch_hash_digest(&hash, digest);
+    cch_hash_of(h, offsetof(header, header_digest), digest);
 }
 
 /* ------------------------------------------------------------------------------------------------- saving ---- */
@@ -149,10 +146,7 @@ static cch_status read_header(source *s, cch_error *err) {
 
 static cch_status check_digest(const source *s, cch_error *err) {
     uint8_t digest[CCH_HASH_BYTES];
-    cch_hash hash;
-    cch_hash_init(&hash);
-    cch_hash_update(&hash, s->mapping->map.data + sizeof s->h, s->mapping->map.size - sizeof s->h);
-    cch_hash_digest(&hash, digest);
+    cch_hash_of(s->mapping->map.data + sizeof s->h, s->mapping->map.size - sizeof s->h, digest);
     if (memcmp(digest, s->h.digest, sizeof digest) != 0)
         CCH_FAIL(err, CCH_E_FORMAT, sizeof s->h, "%s: is damaged behind its header: the digest is another", s->path);
     return CCH_OK;

@@ -154,7 +154,6 @@ static cch_status load_model(cch_unigram *u, cch_proto message, cch_error *err) 
 
 cch_status cch_load_pieces(cch_tokenizer *tok, const char *path, cch_error *err) {
     cch_status status = CCH_OK;
-    cch_hash hash;
     char *data = NULL;
     size_t size;
     tok->kind = CCH_TOKENIZER_UNIGRAM;
@@ -163,9 +162,7 @@ cch_status cch_load_pieces(cch_tokenizer *tok, const char *path, cch_error *err)
     CCH_TRY(cch_file_read(path, &data, &size, err));
     if (size > MAX_FILE)
         CCH_THROW(err, CCH_E_FORMAT, -1, "%s has %zu bytes, allowed: at most %zu", path, size, MAX_FILE);
-    cch_hash_init(&hash);
-    cch_hash_update(&hash, data, size);
-    cch_hash_digest(&hash, tok->digest);
+    cch_hash_of(data, size, tok->digest);
     CCH_TRY(load_model(&tok->unigram, (cch_proto){(const uint8_t *)data, size, 0, path}, err));
 done:
     cch_free(data);

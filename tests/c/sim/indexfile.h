@@ -10,17 +10,10 @@
 enum { AT_VERSION = 8, AT_DTYPE = 12, AT_DIMENSION = 16, AT_ROWS = 24, AT_NEXT_KEY = 32, AT_BYTES = 40, AT_DIGEST = 48,
        AT_HEADER_DIGEST = 96, HEADER_BYTES = 128 };
 
-static inline void digest_of(const uint8_t *data, size_t bytes, uint8_t *digest) {
-    cch_hash hash;
-    cch_hash_init(&hash);
-    cch_hash_update(&hash, data, bytes);
-    cch_hash_digest(&hash, digest);
-}
-
 /* size is at least HEADER_BYTES. */
 static inline void fit_digests(uint8_t *file, size_t size) {
-    digest_of(file + HEADER_BYTES, size - HEADER_BYTES, file + AT_DIGEST);
-    digest_of(file, AT_HEADER_DIGEST, file + AT_HEADER_DIGEST);
+    cch_hash_of(file + HEADER_BYTES, size - HEADER_BYTES, file + AT_DIGEST);
+    cch_hash_of(file, AT_HEADER_DIGEST, file + AT_HEADER_DIGEST);
 }
 
 #endif
