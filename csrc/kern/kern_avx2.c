@@ -1,5 +1,5 @@
 /* kern_avx2 - the 16 lanes as two ymm registers (AVX2 and FMA).  The ops themselves are in simd_rows.h,
- * simd_scan.h, simd_tiles.h and simd_attention.h, shared with AVX-512. */
+ * simd_scan.h, simd_tiles.h, simd_attention.h and simd_products.h, shared with AVX-512. */
 #if defined(__x86_64__)
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)

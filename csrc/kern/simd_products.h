@@ -86,26 +86,12 @@ INLINE void run_group(const tile *t, v16 sum[TILE_ROWS][TILE_PANELS], const int 
 
 INLINE void run_tile_int8(const tile *t, const int R, const int C) {
     v16 sum[TILE_ROWS][TILE_PANELS];
-#pragma GCC unroll 8
-    for (int r = 0; r < R; r++) {
-#pragma GCC unroll 8
-        for (int c = 0; c < C; c++)
-            sum[r][c] = t->resume ? v_load(t->y + (size_t)r * t->ldy + CCH_LANES * c) : v_zero();
-    }
+    begin_tile(t, sum, R, C);
     for (size_t k = 0, end; k < t->k_len; k = end) {
         end = t->k_len - k < CCH_GROUP_WORDS ? t->k_len : k + CCH_GROUP_WORDS;
         run_group(t, sum, R, C, k, end);
     }
-#pragma GCC unroll 8
-    for (int r = 0; r < R; r++) {
-        const v16 scale = t->row_scale != NULL ? v_word(t->row_scale + (size_t)r * t->ldx) : v_set1(1.0f);
-#pragma GCC unroll 8
-        for (int c = 0; c < C; c++) {
-            v16 a = v_mul(sum[r][c], scale);
-            if (t->bias != NULL) a = v_add(a, v_load(t->bias + CCH_LANES * c));
-            v_store(t->y + (size_t)r * t->ldy + CCH_LANES * c, a);
-        }
-    }
+    end_tile(t, sum, R, C);
 }
 
 #define INT8_FUNCTION(R, C) static void int8_##R##x##C(const tile *t) { run_tile_int8(t, R, C); }

@@ -23,7 +23,7 @@ typedef struct tile {
     /* Of 8-bit weights: */
     const float *w_scales[TILE_PANELS]; /* [groups][16] */
     const float *offsets;   /* of the first row and group: where the sums of its groups begin, int32 */
-    const float *row_scale; /* of the first row; NULL for an intermediate result */
+    const float *row_scale; /* of the first row, in the place of scale; NULL for an intermediate result */
 } tile;
 
 typedef enum word {
@@ -72,9 +72,9 @@ INLINE void begin_tile(const tile *t, v16 acc[TILE_ROWS][TILE_PANELS], const int
 }
 
 INLINE void end_tile(const tile *t, v16 acc[TILE_ROWS][TILE_PANELS], const int R, const int C) {
-    const v16 scale = v_set1(t->scale);
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
+        const v16 scale = t->row_scale != NULL ? v_word(t->row_scale + (size_t)r * t->ldx) : v_set1(t->scale);
 #pragma GCC unroll 8
         for (int c = 0; c < C; c++) {
             v16 a = v_mul(acc[r][c], scale);
