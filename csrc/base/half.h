@@ -26,6 +26,13 @@ static inline float cch_f16_to_f32(uint16_t h) {
     return cch_float_from_bits(bits | sign);
 }
 
+/* Number i of bf16 numbers, any alignment. */
+static inline float cch_bf16_at(const void *numbers, size_t i) {
+    uint16_t h;
+    memcpy(&h, (const char *)numbers + i * sizeof h, sizeof h);
+    return cch_bf16_to_f32(h);
+}
+
 /* The nearest bf16, of two the even one; beyond the largest that one.  x is finite. */
 static inline uint16_t cch_bf16_from_f32(float x) {
     uint32_t bits;
@@ -43,11 +50,7 @@ static inline uint16_t cch_bf16_round(float x) {
 
 /* dst[i] = src[i]; src: n little-endian values, any alignment. */
 static inline void cch_bf16_to_f32_n(const void *src, size_t n, float *dst) {
-    for (size_t i = 0; i < n; i++) {
-        uint16_t h;
-        memcpy(&h, (const char *)src + 2 * i, sizeof h);
-        dst[i] = cch_bf16_to_f32(h);
-    }
+    for (size_t i = 0; i < n; i++) dst[i] = cch_bf16_at(src, i);
 }
 
 static inline void cch_f16_to_f32_n(const void *src, size_t n, float *dst) {

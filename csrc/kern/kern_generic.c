@@ -332,58 +332,32 @@ static void matmul_int8(const float *x, size_t ldx, size_t rows, const float *pa
 
 /* ------------------------------------------------------------------------------------------------ attention ---- */
 
-typedef float (*element)(const float *page, size_t i);
+static float page_at(const float *page, bool halves, size_t i) { return halves ? cch_bf16_at(page, i) : page[i]; }
 
-static float f32_at(const float *page, size_t i) { return page[i]; }
-
-static float bf16_at(const float *page, size_t i) {
-    uint16_t half;
-    memcpy(&half, (const char *)page + i * sizeof half, sizeof half);
-    return cch_bf16_to_f32(half);
-}
-
-static void scores(element at, const float *q, size_t ldq, size_t rows, const float *const *k_pages, size_t n_pages,
-                   size_t dim, float scale, float *s, size_t lds) {
+static void attn_scores(const float *q, size_t ldq, size_t rows, const float *const *k_pages, bool halves,
+                        size_t n_pages, size_t dim, float scale, float *s, size_t lds) {
     for (size_t r = 0; r < rows; r++) {
         for (size_t t = 0; t < n_pages * CCH_LANES; t++) {
             const float *keys = k_pages[t / CCH_LANES];
             float sum = 0.0f;
-            for (size_t d = 0; d < dim; d++) sum = fmaf(q[r * ldq + d], at(keys, d * CCH_LANES + t % CCH_LANES), sum);
+            for (size_t d = 0; d < dim; d++)
+                sum = fmaf(q[r * ldq + d], page_at(keys, halves, d * CCH_LANES + t % CCH_LANES), sum);
             s[r * lds + t] = sum * scale;
         }
     }
 }
 
-static void attn_scores(const float *q, size_t ldq, size_t rows, const float *const *k_pages, size_t n_pages,
-                        size_t dim, float scale, float *s, size_t lds) {
-    scores(f32_at, q, ldq, rows, k_pages, n_pages, dim, scale, s, lds);
-}
-
-static void attn_scores_bf16(const float *q, size_t ldq, size_t rows, const float *const *k_pages, size_t n_pages,
-                             size_t dim, float scale, float *s, size_t lds) {
-    scores(bf16_at, q, ldq, rows, k_pages, n_pages, dim, scale, s, lds);
-}
-
-static void mix(element at, const float *p, size_t ldp, size_t rows, const float *const *v_pages, const int32_t *first,
-                const int32_t *last, size_t dim, size_t ldv, bool resume, float *out, size_t ldo) {
+static void attn_mix(const float *p, size_t ldp, size_t rows, const float *const *v_pages, bool halves,
+                     const int32_t *first, const int32_t *last, size_t dim, size_t ldv, bool resume, float *out,
+                     size_t ldo) {
     for (size_t r = 0; r < rows; r++) {
         for (size_t c = 0; c < dim; c++) {
             float sum = resume ? out[r * ldo + c] : 0.0f;
             for (size_t t = (size_t)first[r]; t < (size_t)last[r]; t++)
-                sum = fmaf(p[r * ldp + t], at(v_pages[t / CCH_LANES], t % CCH_LANES * ldv + c), sum);
+                sum = fmaf(p[r * ldp + t], page_at(v_pages[t / CCH_LANES], halves, t % CCH_LANES * ldv + c), sum);
             out[r * ldo + c] = sum;
         }
     }
-}
-
-static void attn_mix(const float *p, size_t ldp, size_t rows, const float *const *v_pages, const int32_t *first,
-                     const int32_t *last, size_t dim, size_t ldv, bool resume, float *out, size_t ldo) {
-    mix(f32_at, p, ldp, rows, v_pages, first, last, dim, ldv, resume, out, ldo);
-}
-
-static void attn_mix_bf16(const float *p, size_t ldp, size_t rows, const float *const *v_pages, const int32_t *first,
-                          const int32_t *last, size_t dim, size_t ldv, bool resume, float *out, size_t ldo) {
-    mix(bf16_at, p, ldp, rows, v_pages, first, last, dim, ldv, resume, out, ldo);
 }
 
 const cch_kernels cch_kernels_generic = {
@@ -405,10 +379,8 @@ const cch_kernels cch_kernels_generic = {
     .relu = relu,
     .rope = rope,
     .attn_scores = attn_scores,
-    .attn_scores_bf16 = attn_scores_bf16,
     .softmax = softmax,
     .attn_mix = attn_mix,
-    .attn_mix_bf16 = attn_mix_bf16,
     .exp_f64 = exp_f64,
     .dot_f64 = dot_f64,
     .dot_f32 = dot_f32,

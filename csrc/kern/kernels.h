@@ -90,22 +90,18 @@ typedef struct cch_kernels {
      *   cos, sin [dim/2]. In place. */
     void (*rope)(float *x, const float *cos, const float *sin, size_t dim);
 
-    /* s[r * lds + 16p + j] = scale * chain over d of q[r * ldq + d] * k_pages[p][d * 16 + j]. Writes whole pages. */
-    void (*attn_scores)(const float *q, size_t ldq, size_t rows, const float *const *k_pages, size_t n_pages,
-                        size_t dim, float scale, float *s, size_t lds);
-    /* The same of pages of bf16: numbers of 16 bits, each the f32 that has them as its upper half. */
-    void (*attn_scores_bf16)(const float *q, size_t ldq, size_t rows, const float *const *k_pages, size_t n_pages,
-                             size_t dim, float scale, float *s, size_t lds);
+    /* s[r * lds + 16p + j] = scale * chain over d of q[r * ldq + d] * k_pages[p][d * 16 + j]. Writes whole pages.
+     *   halves: pages hold bf16, numbers of 16 bits, each the f32 that has them as its upper half; else f32. */
+    void (*attn_scores)(const float *q, size_t ldq, size_t rows, const float *const *k_pages, bool halves,
+                        size_t n_pages, size_t dim, float scale, float *s, size_t lds);
     /* Softmax of s[first..last) in place: maximum, exp(s - max), sum, times 1/sum.  Lanes by absolute index. */
     void (*softmax)(float *s, size_t first, size_t last);
     /* out[r * ldo + c] = chain over t in [first[r], last[r]) ascending of
      *   p[r * ldp + t] * v_pages[t / 16][(t % 16) * ldv + c], c < dim.  ldv: row length of a V page, dim rounded up
-     *   to 16.   resume: the chains go on from what is in out. */
-    void (*attn_mix)(const float *p, size_t ldp, size_t rows, const float *const *v_pages, const int32_t *first,
-                     const int32_t *last, size_t dim, size_t ldv, bool resume, float *out, size_t ldo);
-    /* The same of pages of bf16. */
-    void (*attn_mix_bf16)(const float *p, size_t ldp, size_t rows, const float *const *v_pages, const int32_t *first,
-                          const int32_t *last, size_t dim, size_t ldv, bool resume, float *out, size_t ldo);
+     *   to 16.   halves: as in attn_scores; resume: the chains go on from what is in out. */
+    void (*attn_mix)(const float *p, size_t ldp, size_t rows, const float *const *v_pages, bool halves,
+                     const int32_t *first, const int32_t *last, size_t dim, size_t ldv, bool resume, float *out,
+                     size_t ldo);
 
     /* For the sampler, in f64: w[i] = exp((x[i] - max) * inv_t); *sum by lanes (8 lanes: i % 8, tree 4, 2, 1). */
     void (*exp_f64)(const float *x, size_t n, float max, double inv_t, double *w, double *sum);

@@ -9,8 +9,8 @@ TILE_LIST(HALVES_TILE)
 #define HALVES_ENTRY(R, C) [(R) - 1][(C) - 1] = tile_halves_##R##x##C,
 static tile_table halves_tiles = {TILE_LIST(HALVES_ENTRY)};
 
-static void scores(tile_table table, const float *q, size_t ldq, size_t rows, const float *const *k_pages,
-                   size_t n_pages, size_t dim, float scale, float *s, size_t lds) {
+static void attn_scores(const float *q, size_t ldq, size_t rows, const float *const *k_pages, bool halves,
+                        size_t n_pages, size_t dim, float scale, float *s, size_t lds) {
     if (rows == 0) return;
     const size_t n_tiles = (rows + ATTN_ROWS - 1) / ATTN_ROWS, most = (rows + n_tiles - 1) / n_tiles;
     for (size_t p = 0, C; p < n_pages; p += C) {
@@ -21,18 +21,8 @@ static void scores(tile_table table, const float *q, size_t ldq, size_t rows, co
             t.w[c] = k_pages[p + c];
             next[c] = k_pages[p + C + c < n_pages ? p + C + c : p + c];
         }
-        run_rows(table, t, rows, n_tiles, C, next);
+        run_rows(halves ? halves_tiles : tiles, t, rows, n_tiles, C, next);
     }
-}
-
-static void attn_scores(const float *q, size_t ldq, size_t rows, const float *const *k_pages, size_t n_pages,
-                        size_t dim, float scale, float *s, size_t lds) {
-    scores(tiles, q, ldq, rows, k_pages, n_pages, dim, scale, s, lds);
-}
-
-static void attn_scores_bf16(const float *q, size_t ldq, size_t rows, const float *const *k_pages, size_t n_pages,
-                             size_t dim, float scale, float *s, size_t lds) {
-    scores(halves_tiles, q, ldq, rows, k_pages, n_pages, dim, scale, s, lds);
 }
 
 /* --------------------------------------------------------------------------------------------------- softmax ---- */
@@ -157,9 +147,9 @@ static void mix_rows(mix_table table, const mix *m, const int32_t *first, const 
     for (size_t r = 0; r < R; r++) mix_one(table, m, r, end, (size_t)last[r], C);
 }
 
-static void mix_all(mix_table table, const float *p, size_t ldp, size_t rows, const float *const *v_pages,
-                    const int32_t *first, const int32_t *last, size_t dim, size_t ldv, bool resume, float *out,
-                    size_t ldo) {
+static void attn_mix(const float *p, size_t ldp, size_t rows, const float *const *v_pages, bool halves,
+                     const int32_t *first, const int32_t *last, size_t dim, size_t ldv, bool resume, float *out,
+                     size_t ldo) {
     if (rows == 0) return;
     const size_t n_tiles = (rows + ATTN_ROWS - 1) / ATTN_ROWS, most = (rows + n_tiles - 1) / n_tiles;
     const size_t n_groups = (dim + CCH_LANES - 1) / CCH_LANES;
@@ -172,18 +162,8 @@ static void mix_all(mix_table table, const float *p, size_t ldp, size_t rows, co
             const size_t width = C * CCH_LANES < dim - c ? C * CCH_LANES : dim - c;
             const mix m = {p + row * ldp, ldp, v_pages, ldv, c, acc};
             for (size_t r = 0; resume && r < R; r++) memcpy(acc[r], out + (row + r) * ldo + c, width * sizeof(float));
-            mix_rows(table, &m, first + row, last + row, R, C);
+            mix_rows(halves ? halves_mixes : mixes, &m, first + row, last + row, R, C);
             for (size_t r = 0; r < R; r++) memcpy(out + (row + r) * ldo + c, acc[r], width * sizeof(float));
         }
     }
-}
-
-static void attn_mix(const float *p, size_t ldp, size_t rows, const float *const *v_pages, const int32_t *first,
-                     const int32_t *last, size_t dim, size_t ldv, bool resume, float *out, size_t ldo) {
-    mix_all(mixes, p, ldp, rows, v_pages, first, last, dim, ldv, resume, out, ldo);
-}
-
-static void attn_mix_bf16(const float *p, size_t ldp, size_t rows, const float *const *v_pages, const int32_t *first,
-                          const int32_t *last, size_t dim, size_t ldv, bool resume, float *out, size_t ldo) {
-    mix_all(halves_mixes, p, ldp, rows, v_pages, first, last, dim, ldv, resume, out, ldo);
 }

@@ -231,8 +231,7 @@ static void matmul_int8(const float *x, size_t ldx, size_t rows, const float *pa
         .deal_rows = TILE_ROWS, .matmul_bf16 = bf16, .matmul_int8 = int8,                                         \
         .round_bf16 = round_bf16, .quantize_int8 = quantize_int8, .rms_norm = rms_norm, .layer_norm = layer_norm, \
         .add = add, .silu_mul = silu_mul, .gelu_tanh_mul = gelu_tanh_mul, .gelu_erf_mul = gelu_erf_mul,           \
-        .relu = relu, .rope = rope, .attn_scores = attn_scores, .attn_scores_bf16 = attn_scores_bf16,             \
-        .softmax = softmax, .attn_mix = attn_mix, .attn_mix_bf16 = attn_mix_bf16,                                 \
+        .relu = relu, .rope = rope, .attn_scores = attn_scores, .softmax = softmax, .attn_mix = attn_mix,         \
         .exp_f64 = exp_f64, .dot_f64 = dot_f64, .dot_f32 = dot_f32, .scan_i8 = scan_i8, .pick_i8 = pick_i8,       \
         .scan_signs = scan_signs, .sift_signs = sift_signs, .max_f32 = max_f32                                    \
     }

@@ -101,10 +101,7 @@ static inline float *cch_page_v(const cch_page_geometry *g, float *kv, int32_t l
 }
 /* Number i of K or V. */
 static inline float cch_page_number(const cch_page_geometry *g, const float *part, size_t i) {
-    uint16_t half;
-    if (!g->halves) return part[i];
-    memcpy(&half, (const char *)part + i * sizeof half, sizeof half);
-    return cch_bf16_to_f32(half);
+    return g->halves ? cch_bf16_at(part, i) : part[i];
 }
 
 #endif

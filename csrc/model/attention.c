@@ -193,14 +193,13 @@ static void over_stretches(const task *t, size_t begin, size_t end, size_t row, 
 }
 
 static void score(const task *t, const stretch *s) {
-    const cch_kernels *kern = t->job->model->kern;
     const cch_page_geometry *g = cch_pool_geometry(t->job->model->pool);
     const size_t dim = (size_t)g->head_dim;
     const float **pages = t->work->k_pages;
     for (size_t i = s->from; i < s->upto; i++) pages[i] = cch_page_k(g, s->kv[i], t->kv_layer, t->kv_head);
-    (g->halves ? kern->attn_scores_bf16 : kern->attn_scores)(
-        t->q + s->row * t->ldq, t->ldq, s->rows, pages + s->from, s->upto - s->from, dim, 1.0f / sqrtf((float)dim),
-        t->work->scores + s->row * t->lds + (s->from - t->page0) * CCH_PAGE_TOKENS, t->lds);
+    t->job->model->kern->attn_scores(
+        t->q + s->row * t->ldq, t->ldq, s->rows, pages + s->from, g->halves, s->upto - s->from, dim,
+        1.0f / sqrtf((float)dim), t->work->scores + s->row * t->lds + (s->from - t->page0) * CCH_PAGE_TOKENS, t->lds);
 }
 
 /* What of the rows' [first, last) falls on pages [from, upto), counted from there. */
@@ -216,16 +215,15 @@ static void clip(const task *t, const stretch *s, size_t from, size_t upto) {
 }
 
 static void mix(const task *t, const stretch *s) {
-    const cch_kernels *kern = t->job->model->kern;
     const cch_page_geometry *g = cch_pool_geometry(t->job->model->pool);
     const cch_attention_work *w = t->work;
     for (size_t i = s->from; i < s->upto; i++) w->v_pages[i] = cch_page_v(g, s->kv[i], t->kv_layer, t->kv_head);
     for (size_t from = s->from, upto; from < s->upto; from = upto) {
         upto = s->upto - from > MIX_PAGES ? from + MIX_PAGES : s->upto;
         clip(t, s, from, upto);
-        (g->halves ? kern->attn_mix_bf16 : kern->attn_mix)(
+        t->job->model->kern->attn_mix(
             w->scores + s->row * t->lds + (from - t->page0) * CCH_PAGE_TOKENS, t->lds, s->rows, w->v_pages + from,
-            w->from + s->row, w->upto + s->row, (size_t)g->head_dim, (size_t)g->ldv, from > t->page0,
+            g->halves, w->from + s->row, w->upto + s->row, (size_t)g->head_dim, (size_t)g->ldv, from > t->page0,
             t->out + s->row * t->ldo, t->ldo);
     }
 }

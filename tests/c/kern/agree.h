@@ -192,11 +192,11 @@ static float *take_bf16(float *x, size_t n) {
 }
 
 /* Pages as the KV cache has them: K [dim][16], V [16][ldv], n of them with so many numbers. */
-static float **draw_pages(draw *d, size_t n, size_t numbers, bool bf16) {
+static float **draw_pages(draw *d, size_t n, size_t numbers, bool halves) {
     float **pages = calloc(n + 1, sizeof *pages);
     for (size_t p = 0; p < n; p++) {
         pages[p] = aligned_floats(d, numbers);
-        if (bf16) pages[p] = take_bf16(pages[p], numbers);
+        if (halves) pages[p] = take_bf16(pages[p], numbers);
     }
     return pages;
 }
@@ -206,24 +206,23 @@ static void free_pages(float **pages, size_t n) {
     free(pages);
 }
 
-static bool same_scores(const cch_kernels *a, const cch_kernels *b, draw *d, bool bf16) {
+static bool same_scores(const cch_kernels *a, const cch_kernels *b, draw *d, bool halves) {
     const size_t rows = draw_size(d, 0, 14), dim = draw_size(d, 1, 40), pages = draw_size(d, 0, 7);
     const size_t ldq = dim + draw_size(d, 0, 5), lds = 16 * pages + draw_size(d, 0, 3);
     const float scale = draw_float(d);
-    float *q = draw_floats(d, rows * ldq), **k = draw_pages(d, pages, dim * 16, bf16);
+    float *q = draw_floats(d, rows * ldq), **k = draw_pages(d, pages, dim * 16, halves);
     float *s = draw_floats(d, rows * lds), *t = copy_floats(s, rows * lds);
-    (bf16 ? a->attn_scores_bf16 : a->attn_scores)(q, ldq, rows, (const float *const *)k, pages, dim, scale, s, lds);
-    (bf16 ? b->attn_scores_bf16 : b->attn_scores)(q, ldq, rows, (const float *const *)k, pages, dim, scale, t, lds);
+    a->attn_scores(q, ldq, rows, (const float *const *)k, halves, pages, dim, scale, s, lds);
+    b->attn_scores(q, ldq, rows, (const float *const *)k, halves, pages, dim, scale, t, lds);
     free(q), free_pages(k, pages);
-    return same_take(bf16 ? "attn_scores_bf16" : "attn_scores", s, t, rows * lds);
+    return same_take(halves ? "attn_scores of bf16" : "attn_scores", s, t, rows * lds);
 }
 
-static bool agree_scores(const cch_kernels *a, const cch_kernels *b, draw *d) { return same_scores(a, b, d, false); }
-static bool agree_scores_bf16(const cch_kernels *a, const cch_kernels *b, draw *d) {
-    return same_scores(a, b, d, true);
+static bool agree_scores(const cch_kernels *a, const cch_kernels *b, draw *d) {
+    return same_scores(a, b, d, false) && same_scores(a, b, d, true);
 }
 
-static bool same_mix(const cch_kernels *a, const cch_kernels *b, draw *d, bool bf16) {
+static bool same_mix(const cch_kernels *a, const cch_kernels *b, draw *d, bool halves) {
     const size_t rows = draw_size(d, 0, 14), dim = draw_size(d, 1, 100), pages = draw_size(d, 1, 5);
     const size_t ldv = (dim + 15) / 16 * 16, ldp = 16 * pages + draw_size(d, 0, 3), ldo = dim + draw_size(d, 0, 3);
     const bool causal = draw_size(d, 0, 1), resume = draw_size(d, 0, 1);
@@ -233,17 +232,18 @@ static bool same_mix(const cch_kernels *a, const cch_kernels *b, draw *d, bool b
         last[r] = causal ? (int32_t)(r < 16 * pages ? r + 1 : 16 * pages)
                          : (int32_t)draw_size(d, (size_t)first[r], 16 * pages);
     }
-    float *p = draw_floats(d, rows * ldp), **v = draw_pages(d, pages, 16 * ldv, bf16);
+    float *p = draw_floats(d, rows * ldp), **v = draw_pages(d, pages, 16 * ldv, halves);
     float *o = draw_floats(d, rows * ldo), *u = copy_floats(o, rows * ldo);
     const float *const *at = (const float *const *)v;
-    (bf16 ? a->attn_mix_bf16 : a->attn_mix)(p, ldp, rows, at, first, last, dim, ldv, resume, o, ldo);
-    (bf16 ? b->attn_mix_bf16 : b->attn_mix)(p, ldp, rows, at, first, last, dim, ldv, resume, u, ldo);
+    a->attn_mix(p, ldp, rows, at, halves, first, last, dim, ldv, resume, o, ldo);
+    b->attn_mix(p, ldp, rows, at, halves, first, last, dim, ldv, resume, u, ldo);
     free(p), free_pages(v, pages);
-    return same_take(bf16 ? "attn_mix_bf16" : "attn_mix", o, u, rows * ldo);
+    return same_take(halves ? "attn_mix of bf16" : "attn_mix", o, u, rows * ldo);
 }
 
-static bool agree_mix(const cch_kernels *a, const cch_kernels *b, draw *d) { return same_mix(a, b, d, false); }
-static bool agree_mix_bf16(const cch_kernels *a, const cch_kernels *b, draw *d) { return same_mix(a, b, d, true); }
+static bool agree_mix(const cch_kernels *a, const cch_kernels *b, draw *d) {
+    return same_mix(a, b, d, false) && same_mix(a, b, d, true);
+}
 
 static bool agree_softmax(const cch_kernels *a, const cch_kernels *b, draw *d) {
     const size_t n = draw_size(d, 1, 100), first = draw_size(d, 0, n - 1), last = draw_size(d, first + 1, n);
@@ -397,7 +397,7 @@ static bool agree_signs(const cch_kernels *a, const cch_kernels *b, draw *d) {
 
 static bool (*const agree_ops[])(const cch_kernels *, const cch_kernels *, draw *) = {
     agree_matmul, agree_dealt, agree_bf16, agree_int8, agree_scores, agree_mix, agree_softmax, agree_norms, agree_rope,
-    agree_elements, agree_sampler, agree_index, agree_picks, agree_signs, agree_scores_bf16, agree_mix_bf16,
+    agree_elements, agree_sampler, agree_index, agree_picks, agree_signs,
 };
 #define N_AGREE_OPS (sizeof agree_ops / sizeof *agree_ops)
 

@@ -205,7 +205,7 @@ TEST(attention_reads_keys_by_lane_and_values_by_row) {
         }
     }
     for (int c = 0; c < 3; c++) q[0][c] = (float)c - 1.0f, q[1][c] = 0.3f * (float)c;
-    generic()->attn_scores(q[0], 3, 2, k_pages, 2, 3, 0.5f, s[0], 32);
+    generic()->attn_scores(q[0], 3, 2, k_pages, false, 2, 3, 0.5f, s[0], 32);
     for (int r = 0; r < 2; r++) {
         for (int t = 0; t < 32; t++) {
             double want = 0.0;
@@ -213,7 +213,7 @@ TEST(attention_reads_keys_by_lane_and_values_by_row) {
             CHECK(fabs((double)s[r][t] - 0.5 * want) < 1e-6);
         }
     }
-    generic()->attn_mix(s[0], 32, 2, v_pages, first, last, 3, 16, false, out[0], 3);
+    generic()->attn_mix(s[0], 32, 2, v_pages, false, first, last, 3, 16, false, out[0], 3);
     for (int r = 0; r < 2; r++) {
         for (int c = 0; c < 3; c++) {
             double want = 0.0;
@@ -236,13 +236,13 @@ TEST(attention_over_bf16_pages_is_that_over_their_numbers) {
     }
     for (int i = 0; i < 2 * 16; i++) q[i / 16][i % 16] = (float)cos(i);
     for (int i = 0; i < 2 * 32; i++) p[i / 32][i % 32] = (float)cos(5 * i);
-    generic()->attn_scores(q[0], 16, 2, pages, 2, 16, 0.25f, s[0][0], 32);
-    generic()->attn_scores_bf16(q[0], 16, 2, half_pages, 2, 16, 0.25f, s[1][0], 32);
+    generic()->attn_scores(q[0], 16, 2, pages, false, 2, 16, 0.25f, s[0][0], 32);
+    generic()->attn_scores(q[0], 16, 2, half_pages, true, 2, 16, 0.25f, s[1][0], 32);
     CHECK(memcmp(s[0], s[1], sizeof s[0]) == 0);
     for (int half = 0; half < 2; half++)
         for (int i = 0; i < 2 * 16; i++) out[half][i / 16][i % 16] = (float)i;
-    generic()->attn_mix(p[0], 32, 2, pages, first, last, 16, 16, true, out[0][0], 16);
-    generic()->attn_mix_bf16(p[0], 32, 2, half_pages, first, last, 16, 16, true, out[1][0], 16);
+    generic()->attn_mix(p[0], 32, 2, pages, false, first, last, 16, 16, true, out[0][0], 16);
+    generic()->attn_mix(p[0], 32, 2, half_pages, true, first, last, 16, 16, true, out[1][0], 16);
     CHECK(memcmp(out[0], out[1], sizeof out[0]) == 0);
 }
 
@@ -254,9 +254,9 @@ TEST(a_mix_in_pieces_is_the_mix) {
         for (int c = 0; c < 16; c++) values[t / 16][t % 16 * 16 + c] = (float)cos(3 * t + c);
         p[0][t] = (float)sin(t), p[1][t] = (float)sin(2 * t);
     }
-    generic()->attn_mix(p[0], 48, 2, v_pages, first, last, 16, 16, false, whole[0], 16);
-    generic()->attn_mix(p[0], 48, 2, v_pages, first, head, 16, 16, false, pieces[0], 16);
-    generic()->attn_mix(p[0] + 16, 48, 2, v_pages + 1, zero, tail, 16, 16, true, pieces[0], 16);
+    generic()->attn_mix(p[0], 48, 2, v_pages, false, first, last, 16, 16, false, whole[0], 16);
+    generic()->attn_mix(p[0], 48, 2, v_pages, false, first, head, 16, 16, false, pieces[0], 16);
+    generic()->attn_mix(p[0] + 16, 48, 2, v_pages + 1, false, zero, tail, 16, 16, true, pieces[0], 16);
     CHECK(memcmp(whole, pieces, sizeof whole) == 0);
 }
 
