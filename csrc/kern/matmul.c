@@ -21,19 +21,15 @@ size_t cch_matmul_words(const cch_packed *w) {
     return (words + LINE - 1) / LINE * LINE | LINE; /* an odd number of lines: rows fall on all sets of a cache */
 }
 
-static void convert(const job *j, size_t first, size_t last) {
+static void convert_rows(void *arg, int thread, int n_threads) {
+    const job *j = arg;
     const size_t words = cch_matmul_words(j->w);
+    size_t first, last;
+    cch_split(j->rows, n_threads, thread, &first, &last);
     for (size_t r = first; r < last; r++) {
         if (j->w->format == CCH_FORMAT_BF16) j->kern->round_bf16(j->x + r * j->ldx, j->w->k, j->words + r * words);
         else j->kern->quantize_int8(j->x + r * j->ldx, j->w->k, j->words + r * words);
     }
-}
-
-static void convert_rows(void *arg, int thread, int n_threads) {
-    const job *j = arg;
-    size_t first, last;
-    cch_split(j->rows, n_threads, thread, &first, &last);
-    convert(j, first, last);
 }
 
 static bool is_dealt(const job *j, size_t rows) {

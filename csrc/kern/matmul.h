@@ -27,17 +27,17 @@ typedef struct cch_packed {
     float *bias;             /* behind them: [16 * n_panels], zero-padded; NULL when there is none */
     size_t n, k, n_panels;   /* logical outputs and inputs */
     size_t k_words;
+    size_t bytes;            /* of panels, scales and bias, which are one block */
 } cch_packed;
 
 /* Panels for W [n, k], in large pages where the system has them, and a zero bias.  Rows are uninitialised until
  * cch_pack_rows fills them, padding is zero.  E_MEMORY.   *out: owned by the caller, all zero on failure. */
 cch_status cch_packed_init(cch_format format, size_t n, size_t k, bool with_bias, cch_packed *out, cch_error *err);
 void cch_packed_deinit(cch_packed *w);
-/* Bytes of panels, scales and bias of such a matrix, which are one block.  False: more than can be counted. */
+/* The bytes of such a matrix.  False: more than can be counted. */
 bool cch_packed_size(cch_format format, size_t n, size_t k, bool with_bias, size_t *out_bytes);
 /* A matrix of which that many bytes lie at `block`, 64-byte aligned: a view, which is not given to deinit. */
 void cch_packed_view(cch_format format, size_t n, size_t k, bool with_bias, float *block, cch_packed *out);
-size_t cch_packed_bytes(const cch_packed *w);
 /* Rows [row, row + rows) of W come from src (f32): src[i * row_stride + j * col_stride] is W[row + i, j].  GPT-2 stores
  * W transposed: row_stride 1, col_stride n.  Fast for both orders.   A group of 8-bit weights that holds a NaN or an
  * infinity is all NaN.

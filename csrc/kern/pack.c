@@ -9,37 +9,31 @@ static size_t words_of(cch_format format, size_t k) {
     return format == CCH_FORMAT_F32 ? k : cch_n_words(k, format == CCH_FORMAT_BF16 ? 2 : 4);
 }
 
-/* Floats of panels, scales and bias. */
-typedef struct extent {
-    size_t panels, scales, bias;
-} extent;
-
-/* False: more bytes than can be counted. */
-static bool measure(cch_format format, size_t n, size_t k, bool with_bias, extent *out) {
-    const size_t n_panels = n / CCH_LANES + (n % CCH_LANES != 0), words = words_of(format, k);
-    size_t outputs, count;
-    if (k > SIZE_MAX / 2 || !cch_mul(n_panels, CCH_LANES, &outputs)) return false;
-    if (!cch_mul(outputs, words + cch_n_groups(words) + 1, &count) || count > SIZE_MAX / sizeof(float)) return false;
-    out->panels = outputs * words;
-    out->scales = format == CCH_FORMAT_INT8 ? outputs * cch_n_groups(words) : 0;
-    out->bias = with_bias ? outputs : 0;
-    return true;
-}
+static size_t panels_of(size_t n) { return n / CCH_LANES + (n % CCH_LANES != 0); }
 
 bool cch_packed_size(cch_format format, size_t n, size_t k, bool with_bias, size_t *out_bytes) {
-    extent e;
-    if (!measure(format, n, k, with_bias, &e)) return false;
-    *out_bytes = (e.panels + e.scales + e.bias) * sizeof(float);
-    return true;
+    if (k > SIZE_MAX / 2) return false;
+    const size_t words = words_of(format, k), scales = format == CCH_FORMAT_INT8 ? cch_n_groups(words) : 0;
+    size_t column; /* a number of each output */
+    return cch_mul(panels_of(n), CCH_LANES * sizeof(float), &column) &&
+           cch_mul(column, words + scales + (with_bias ? 1 : 0), out_bytes);
 }
 
 void cch_packed_view(cch_format format, size_t n, size_t k, bool with_bias, float *block, cch_packed *out) {
-    extent e = {0};
-    (void)measure(format, n, k, with_bias, &e);
-    *out = (cch_packed){.format = format, .n = n, .k = k, .n_panels = n / CCH_LANES + (n % CCH_LANES != 0),
-                        .k_words = words_of(format, k), .panels = block};
-    if (format == CCH_FORMAT_INT8) out->scales = block + e.panels;
-    if (with_bias) out->bias = block + e.panels + e.scales;
+    cch_packed w = {.format = format, .n = n, .k = k, .n_panels = panels_of(n), .k_words = words_of(format, k)};
+    const size_t outputs = w.n_panels * CCH_LANES;
+    float *end = block + outputs * w.k_words;
+    w.panels = block;
+    if (format == CCH_FORMAT_INT8) {
+        w.scales = end;
+        end += outputs * cch_n_groups(w.k_words);
+    }
+    if (with_bias) {
+        w.bias = end;
+        end += outputs;
+    }
+    w.bytes = (size_t)(end - block) * sizeof *block;
+    *out = w;
 }
 
 cch_status cch_packed_init(cch_format format, size_t n, size_t k, bool with_bias, cch_packed *out, cch_error *err) {
@@ -63,12 +57,6 @@ done:
 void cch_packed_deinit(cch_packed *w) {
     cch_free(w->panels);
     memset(w, 0, sizeof *w);
-}
-
-size_t cch_packed_bytes(const cch_packed *w) {
-    size_t bytes = 0;
-    (void)cch_packed_size(w->format, w->n, w->k, w->bias != NULL, &bytes);
-    return bytes;
 }
 
 static inline float *element(const cch_packed *w, size_t row, size_t k) {
@@ -121,10 +109,9 @@ static void pack_transposed(cch_packed *w, size_t row, size_t rows, const float 
 void cch_deal(float *dst, const float *src, size_t row_stride, size_t rows, size_t k_len) {
     const size_t whole = rows < 4 ? 0 : k_len / 4 * 4;
     for (size_t k = 0; k < whole; k += 4)
-        for (size_t r = 0, next; r < rows; r = next) {
-            next = r + 4;
-            if (next > rows) r = rows - 4;
-            transpose4(dst + k * rows + r, rows, src + r * row_stride + k, row_stride);
+        for (size_t r = 0; r < rows; r += 4) {
+            const size_t first = r + 4 <= rows ? r : rows - 4;
+            transpose4(dst + k * rows + first, rows, src + first * row_stride + k, row_stride);
         }
     for (size_t k = whole; k < k_len; k++)
         for (size_t r = 0; r < rows; r++) dst[k * rows + r] = src[r * row_stride + k];

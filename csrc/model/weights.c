@@ -253,7 +253,7 @@ static cch_status new_matrix(loader *l, size_t n, size_t k, bool bias, cch_packe
         CCH_RETURN_IF(take_part(l, bytes, &block));
         cch_packed_view(format, n, k, bias, block, out);
     }
-    add_part(l, out->panels, cch_packed_bytes(out));
+    add_part(l, out->panels, out->bytes);
     if (cch_matmul_words(out) > l->weights->words) l->weights->words = cch_matmul_words(out);
     return CCH_OK;
 }

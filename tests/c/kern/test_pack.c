@@ -44,7 +44,7 @@ static void pack_in_pieces(size_t n, size_t k, size_t piece, bool transposed) {
     check_panels(&w);
     cch_packed_row(&w, n - 1, row);
     for (size_t c = 0; c < k; c++) CHECK(row[c] == value_at(n - 1, c));
-    CHECK_EQ(cch_packed_bytes(&w), w.n_panels * 16 * k * sizeof(float));
+    CHECK_EQ(w.bytes, w.n_panels * 16 * k * sizeof(float));
     cch_free(src);
     cch_free(row);
     cch_packed_deinit(&w);
@@ -63,7 +63,7 @@ TEST(a_bias_is_zero_and_counted_until_it_is_filled) {
     cch_packed w;
     CHECK_OK(cch_packed_init(CCH_FORMAT_F32, 20, 8, true, &w, &err), err);
     for (size_t i = 0; i < 32; i++) CHECK(w.bias[i] == 0.0f);
-    CHECK_EQ(cch_packed_bytes(&w), 32 * 9 * sizeof(float));
+    CHECK_EQ(w.bytes, 32 * 9 * sizeof(float));
     cch_packed_deinit(&w);
     CHECK(w.panels == NULL && w.bias == NULL);
     cch_packed_deinit(&w);
@@ -118,7 +118,7 @@ TEST(fewer_bits_keep_each_weight_in_its_place) {
                 cch_packed_row(&w[0], r, row);
                 check_row(&w[0], src, r, k, row);
             }
-            CHECK_EQ(cch_packed_bytes(&w[0]),
+            CHECK_EQ(w[0].bytes,
                      64 * w[0].n_panels * (format == CCH_FORMAT_BF16 ? (k + 31) / 32 * 16
                                                                      : (k + 63) / 64 * 16 + (k + 127) / 128));
             for (int t = 0; t < 2; t++) cch_packed_deinit(&w[t]);

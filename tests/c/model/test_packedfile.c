@@ -54,8 +54,8 @@ static cch_status open_bytes(tempdir *dir, const uint8_t *bytes, size_t size) {
 /* Panels, scales and biases, or not. */
 static bool equal_matrices(const cch_packed *a, const cch_packed *b) {
     return a->format == b->format && a->n == b->n && a->k == b->k && a->n_panels == b->n_panels &&
-           a->k_words == b->k_words && (a->bias != NULL) == (b->bias != NULL) &&
-           memcmp(a->panels, b->panels, cch_packed_bytes(a)) == 0;
+           a->k_words == b->k_words && (a->bias != NULL) == (b->bias != NULL) && a->bytes == b->bytes &&
+           memcmp(a->panels, b->panels, a->bytes) == 0;
 }
 
 static bool equal_weights(const cch_weights *a, const cch_weights *b) {
