@@ -7,6 +7,7 @@
 #include "model/model.h"
 
 #define TOY_MAX_PAGES 16
+#define TOY_MAX_PARTS 64
 
 typedef struct toy_sequence {
     cch_page *pages[TOY_MAX_PAGES];
@@ -27,12 +28,28 @@ static inline float *toy_vector(size_t n, float centre, float spread) {
     return v;
 }
 
-static inline void toy_packed(cch_packed *w, int32_t n, int32_t k, bool bias) {
+/* Memory that cch_weights_close is to free. */
+static inline void toy_part(cch_weights *weights, float *data) {
+    CHECK(weights->n_parts < TOY_MAX_PARTS);
+    weights->parts[weights->n_parts++].data = data;
+}
+
+static inline float *toy_table(cch_weights *weights, int32_t rows, int32_t cols, float centre, float spread) {
+    float *table = toy_vector((size_t)rows * (size_t)cols, centre, spread);
+    toy_part(weights, table);
+    return table;
+}
+
+static inline cch_packed toy_packed(cch_weights *weights, int32_t n, int32_t k, bool bias) {
     float *rows = toy_vector((size_t)n * (size_t)k, 0.0f, 2.0f / sqrtf((float)k));
-    CHECK_EQ(cch_packed_init(CCH_FORMAT_F32, (size_t)n, (size_t)k, bias, w, NULL), CCH_OK);
-    cch_pack_rows(w, 0, (size_t)n, rows, (size_t)k, 1);
-    for (int32_t i = 0; bias && i < n; i++) w->bias[i] = 0.2f * toy_random();
+    cch_packed w;
+    CHECK_EQ(cch_packed_init(CCH_FORMAT_F32, (size_t)n, (size_t)k, bias, &w, NULL), CCH_OK);
+    toy_part(weights, w.panels);
+    if (cch_matmul_words(&w) > weights->words) weights->words = cch_matmul_words(&w);
+    cch_pack_rows(&w, 0, (size_t)n, rows, (size_t)k, 1);
+    for (int32_t i = 0; bias && i < n; i++) w.bias[i] = 0.2f * toy_random();
     cch_free(rows);
+    return w;
 }
 
 /* Llama-like, with 4 query heads over 2 KV heads and a head size that is no multiple of 16. */
@@ -89,21 +106,39 @@ static inline cch_config toy_modernbert(void) {
                         .bos_token_id = -1};
 }
 
-static inline cch_norm_weights toy_norm(const cch_config *c, int32_t n) {
-    return (cch_norm_weights){toy_vector((size_t)n, 1.0f, 0.5f),
-                              c->norm_bias ? toy_vector((size_t)n, 0.0f, 0.2f) : NULL};
+static inline cch_norm_weights toy_norm(cch_weights *weights, const cch_config *c) {
+    return (cch_norm_weights){toy_table(weights, 1, c->hidden_size, 1.0f, 0.5f),
+                              c->norm_bias ? toy_table(weights, 1, c->hidden_size, 0.0f, 0.2f) : NULL};
 }
 
-static inline void toy_layer(const cch_config *c, int32_t l, cch_layer *layer) {
+static inline void toy_layer(cch_weights *weights, const cch_config *c, int32_t l) {
+    cch_layer *layer = &weights->layers[l];
     int32_t heads = c->n_heads * c->head_dim, kv_heads = c->n_kv_heads * c->head_dim;
-    if (l > 0 || !c->no_first_norm) layer->attention_norm = toy_norm(c, c->hidden_size);
-    layer->mlp_norm = toy_norm(c, c->hidden_size);
-    toy_packed(&layer->qkv, heads + 2 * kv_heads, c->hidden_size, c->qkv_bias);
-    toy_packed(&layer->o, c->hidden_size, heads, c->o_bias);
-    toy_packed(&layer->up, c->intermediate_size * (c->gated_mlp ? 2 : 1), c->hidden_size, c->mlp_bias);
-    toy_packed(&layer->down, c->hidden_size, c->intermediate_size, c->mlp_bias);
-    layer->q_norm.w = c->qk_norm ? toy_vector((size_t)c->head_dim, 1.0f, 0.5f) : NULL;
-    layer->k_norm.w = c->qk_norm ? toy_vector((size_t)c->head_dim, 1.0f, 0.5f) : NULL;
+    if (l > 0 || !c->no_first_norm) layer->attention_norm = toy_norm(weights, c);
+    layer->mlp_norm = toy_norm(weights, c);
+    layer->qkv = toy_packed(weights, heads + 2 * kv_heads, c->hidden_size, c->qkv_bias);
+    layer->o = toy_packed(weights, c->hidden_size, heads, c->o_bias);
+    layer->up = toy_packed(weights, c->intermediate_size * (c->gated_mlp ? 2 : 1), c->hidden_size, c->mlp_bias);
+    layer->down = toy_packed(weights, c->hidden_size, c->intermediate_size, c->mlp_bias);
+    layer->q_norm.w = c->qk_norm ? toy_table(weights, 1, c->head_dim, 1.0f, 0.5f) : NULL;
+    layer->k_norm.w = c->qk_norm ? toy_table(weights, 1, c->head_dim, 1.0f, 0.5f) : NULL;
+}
+
+/* Depend on the configuration alone. */
+static inline void toy_weights(const cch_config *c, cch_weights *out) {
+    toy_seed = 1;
+    CHECK((out->parts = cch_zalloc(TOY_MAX_PARTS, sizeof *out->parts)) != NULL);
+    CHECK((out->layers = cch_zalloc((size_t)c->n_layers, sizeof *out->layers)) != NULL);
+    out->n_layers = (size_t)c->n_layers;
+    out->head = toy_packed(out, cch_config_n_outputs(c), c->hidden_size, false);
+    if (c->model_type != CCH_CAUSAL_LM) out->embedding = toy_table(out, c->vocab_size, c->hidden_size, 0.0f, 1.0f);
+    if (c->position == CCH_POSITION_LEARNED)
+        out->positions = toy_table(out, c->max_position_embeddings, c->hidden_size, 0.0f, 1.0f);
+    if (c->type_vocab_size > 0)
+        out->token_types = toy_table(out, c->type_vocab_size, c->hidden_size, 0.0f, 1.0f);
+    if (c->embedding_norm) out->embedding_norm = toy_norm(out, c);
+    if (!c->post_norm) out->final_norm = toy_norm(out, c);
+    for (int32_t l = 0; l < c->n_layers; l++) toy_layer(out, c, l);
 }
 
 /* Pages in bf16 (halves) or f32. */
@@ -114,10 +149,8 @@ static inline void toy_pool(cch_model *m, bool halves) {
     CHECK_EQ(cch_pool_new(cch_page_geometry_make(kept, c->n_kv_heads, c->head_dim, halves), 1, &m->pool, NULL), CCH_OK);
 }
 
-/* Weights depend on the configuration alone. */
 static inline void toy_open(cch_model *m, cch_config config, const char *isa, int threads) {
     memset(m, 0, sizeof *m);
-    toy_seed = 1;
     m->config = config;
     CHECK_EQ(cch_kernels_get(isa, &m->kern, NULL), CCH_OK);
     CHECK_EQ(cch_threads_new(threads, &m->threads, NULL), CCH_OK);
@@ -126,49 +159,7 @@ static inline void toy_open(cch_model *m, cch_config config, const char *isa, in
         CHECK_EQ(cch_rope_init(&config, config.local_rope_theta, &m->local_rope, NULL), CCH_OK);
     m->sentence = (cch_sentence){CCH_POOL_MEAN, config.max_position_embeddings};
     toy_pool(m, false);
-    toy_packed(&m->weights.head, cch_config_n_outputs(&config), config.hidden_size, false);
-    if (config.model_type != CCH_CAUSAL_LM)
-        m->weights.embedding = toy_vector((size_t)config.vocab_size * (size_t)config.hidden_size, 0.0f, 1.0f);
-    if (config.position == CCH_POSITION_LEARNED)
-        m->weights.positions =
-            toy_vector((size_t)config.max_position_embeddings * (size_t)config.hidden_size, 0.0f, 1.0f);
-    if (config.type_vocab_size > 0)
-        m->weights.token_types = toy_vector((size_t)config.type_vocab_size * (size_t)config.hidden_size, 0.0f, 1.0f);
-    if (config.embedding_norm) m->weights.embedding_norm = toy_norm(&config, config.hidden_size);
-    if (!config.post_norm) m->weights.final_norm = toy_norm(&config, config.hidden_size);
-    CHECK((m->weights.layers = cch_zalloc((size_t)config.n_layers, sizeof *m->weights.layers)) != NULL);
-    m->weights.n_layers = (size_t)config.n_layers;
-    for (int32_t l = 0; l < config.n_layers; l++) {
-        const cch_layer *layer = &m->weights.layers[l];
-        const cch_packed *const all[] = {&layer->qkv, &layer->o, &layer->up, &layer->down};
-        toy_layer(&config, l, &m->weights.layers[l]);
-        for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-            if (cch_matmul_words(all[i]) > m->weights.words) m->weights.words = cch_matmul_words(all[i]);
-    }
-}
-
-static inline void toy_norm_free(cch_norm_weights *norm) {
-    cch_free(norm->w);
-    cch_free(norm->b);
-}
-
-/* What toy_open made one by one is none of the parts that cch_weights_close frees. */
-static inline void toy_weights_free(cch_weights *w) {
-    for (size_t l = 0; l < w->n_layers; l++) {
-        cch_layer *layer = &w->layers[l];
-        cch_norm_weights *const norms[] = {&layer->attention_norm, &layer->mlp_norm, &layer->q_norm, &layer->k_norm};
-        cch_packed *const matrices[] = {&layer->qkv, &layer->o, &layer->up, &layer->down};
-        for (size_t i = 0; i < 4; i++) {
-            toy_norm_free(norms[i]);
-            cch_packed_deinit(matrices[i]);
-        }
-    }
-    toy_norm_free(&w->embedding_norm);
-    toy_norm_free(&w->final_norm);
-    cch_free(w->embedding);
-    cch_free(w->positions);
-    cch_free(w->token_types);
-    cch_packed_deinit(&w->head);
+    toy_weights(&config, &m->weights);
 }
 
 static inline void toy_close(cch_model *m) {
@@ -177,7 +168,6 @@ static inline void toy_close(cch_model *m) {
     cch_rope_deinit(&m->local_rope);
     cch_pool_free(m->pool);
     cch_scratch_deinit(&m->scratch);
-    toy_weights_free(&m->weights);
     cch_weights_close(&m->weights);
 }
 
