@@ -3,6 +3,7 @@
 #include "gen/batch.h"
 
 enum { ROWS = 12, CACHED_ROWS = 6 }; /* of a pass that cost little more than one: two tiles of the kernels, or one */
+_Static_assert(ROWS <= 2 * CCH_ALLOWANCE_ROWS, "where each row has room for a guess, passes are timed");
 static const size_t CACHE_BYTES = 64u << 20; /* smaller weights may stay in caches: then a row costs more of a pass */
 
 /* ---- what is known ahead ---- */

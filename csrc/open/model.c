@@ -29,18 +29,14 @@ static cch_status check_threads(int32_t n_threads, int32_t least, cch_error *err
 static const char *const dtype_names[] = {[CCH_FORMAT_F32] = "f32", [CCH_FORMAT_BF16] = "bf16",
                                           [CCH_FORMAT_INT8] = "int8"};
 
-static cch_status parse_dtype(const char *name, cch_format *out, cch_error *err) {
+/* The format that `option` names: one of those up to `last`. */
+static cch_status parse_dtype(const char *option, const char *name, cch_format last, cch_format *out, cch_error *err) {
     *out = CCH_FORMAT_F32;
     if (name == NULL) return CCH_OK;
-    for (; *out <= CCH_FORMAT_INT8; ++*out)
+    for (; *out <= last; ++*out)
         if (strcmp(name, dtype_names[*out]) == 0) return CCH_OK;
-    CCH_FAIL(err, CCH_E_ARGUMENT, -1, "dtype is \"%.40s\", allowed: \"f32\", \"bf16\", \"int8\"", name);
-}
-
-static cch_status parse_kv_dtype(const char *name, bool *out_halves, cch_error *err) {
-    *out_halves = name != NULL && strcmp(name, dtype_names[CCH_FORMAT_BF16]) == 0;
-    if (*out_halves || name == NULL || strcmp(name, dtype_names[CCH_FORMAT_F32]) == 0) return CCH_OK;
-    CCH_FAIL(err, CCH_E_ARGUMENT, -1, "kv_dtype is \"%.40s\", allowed: \"f32\", \"bf16\"", name);
+    CCH_FAIL(err, CCH_E_ARGUMENT, -1, "%s is \"%.40s\", allowed: \"f32\", \"bf16\"%s", option, name,
+             last == CCH_FORMAT_INT8 ? ", \"int8\"" : "");
 }
 
 /* Which of these files a folder holds decides whether it has a tokenizer; their bytes are part of the fingerprint. */
@@ -232,14 +228,13 @@ done:
 static cch_status open_parts(const char *path, const cch_model_options *o, cch_model *m, cch_error *err) {
     const cch_config *c = &m->config;
     const bool is_file = cch_path_is_file(path);
-    cch_format format;
-    bool halves;
+    cch_format format, kv_format;
     int32_t n_threads = o->n_threads == 0 ? usable_cores() : o->n_threads;
     if (!is_file && o->tokenizer != NULL)
         CCH_FAIL(err, CCH_E_ARGUMENT, -1, "tokenizer is %s, but only a checkpoint is opened with one: %s is none",
                  o->tokenizer, path);
-    CCH_RETURN_IF(parse_dtype(o->dtype, &format, err));
-    CCH_RETURN_IF(parse_kv_dtype(o->kv_dtype, &halves, err));
+    CCH_RETURN_IF(parse_dtype("dtype", o->dtype, CCH_FORMAT_INT8, &format, err));
+    CCH_RETURN_IF(parse_dtype("kv_dtype", o->kv_dtype, CCH_FORMAT_BF16, &kv_format, err));
     CCH_RETURN_IF(cch_kernels_get(o->isa, &m->kern, err));
     CCH_RETURN_IF(cch_threads_new(n_threads, &m->threads, err));
     atomic_init(&m->n_threads, n_threads);
@@ -248,7 +243,7 @@ static cch_status open_parts(const char *path, const cch_model_options *o, cch_m
     if (c->global_every > 0) CCH_RETURN_IF(cch_rope_init(c, c->local_rope_theta, &m->local_rope, err));
     if (c->model_type == CCH_ENCODER) CCH_RETURN_IF(cch_sentence_open(path, c, &m->sentence, err));
     int32_t kept_layers = c->model_type == CCH_ENCODER ? 1 : c->n_layers; /* see cch_kv_layer */
-    halves = halves && c->model_type != CCH_ENCODER; /* which keeps none */
+    const bool halves = kv_format == CCH_FORMAT_BF16 && c->model_type != CCH_ENCODER; /* which keeps none */
     CCH_RETURN_IF(cch_pool_new(cch_page_geometry_make(kept_layers, c->n_kv_heads, c->head_dim, halves),
                                o->kv_budget_bytes == 0 ? DEFAULT_BUDGET : o->kv_budget_bytes, &m->pool, err));
     return is_file ? open_chat_tokenizer(path, o->tokenizer, m, err) : open_tokenizer(path, m, err);
