@@ -14,8 +14,8 @@
 #include "base/half.h"
 #include "kern/kernels.h"
 
-/* How often the ISA tests run each op, on tame and on wild numbers.  A third takes every line of every kernel, for each
- * shape of a tile; that is enough under ASan, where all take minutes. */
+/* How often the ISA tests run each op, on tame and on wild numbers.  Under ASan a third: it runs every function of the
+ * kernels, but not every branch in each shape of a tile, and all would take minutes. */
 #ifdef __SANITIZE_ADDRESS__
 #define AGREE_ROUNDS 100
 #else
