@@ -97,7 +97,7 @@ laws: ## N random programs against a straight-line run (N=10000)
 
 parity: ## equality with transformers and tokenizers
 	@tools/setup.sh venv dev,parity
-	@$(PYTEST) -m parity tests/parity -rP
+	@OMP_NUM_THREADS=1 $(PYTEST) -m parity tests/parity -rP # torch's threads of two processes would wait for each other
 
 slow: ## tests that take minutes, or a browser
 	@tools/setup.sh venv dev
