@@ -14,13 +14,7 @@
 #include "base/half.h"
 #include "kern/kernels.h"
 
-/* How often the ISA tests run each op, on tame and on wild numbers.  Under ASan a third: it runs every function of the
- * kernels, but not every branch in each shape of a tile, and all would take minutes. */
-#ifdef __SANITIZE_ADDRESS__
-#define AGREE_ROUNDS 100
-#else
-#define AGREE_ROUNDS 300
-#endif
+#define AGREE_ROUNDS 300 /* of each op, on tame and on wild numbers: they take every line of every kernel */
 
 typedef struct draw {
     const uint8_t *bytes; /* used up first, then the generator */
