@@ -464,7 +464,7 @@ def equal_isas(source: Path, form: Format) -> list[list[str]]:
 
 
 def main(count: int) -> int:
-    """Run programs 0..count-1 in f32, every fourth in fewer bits, too; return how many did not agree."""
+    """Run programs 0..count-1 in f32, every fourth in fewer bits, too; return mismatches."""
     mismatches = 0
     with tempfile.TemporaryDirectory() as folder:
         bench, fewer_bits = Bench(Path(folder)), Bench(Path(folder), FORMATS[1:])
