@@ -122,7 +122,7 @@ class Tokenizer:
 
     @property
     def chat_tokens(self) -> dict[str, int]:
-        """The ids of ``sys``, ``usr``, ``asst`` and ``eot``; empty when one of them is missing.
+        """The ids of ``sys``, ``usr``, ``asst`` and ``eot``; empty when one is missing or ordinary.
 
         They are the special tokens that niels-gpt models with pieces have around messages.
 

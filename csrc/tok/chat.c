@@ -17,11 +17,17 @@ static const struct { const char *name, *spelling, *older; } chat_tokens[CCH_CHA
 
 const char *cch_chat_token_name(cch_chat_token token) { return chat_tokens[token].name; }
 
+int32_t cch_chat_piece(const cch_tokenizer *tok, cch_chat_token token) {
+    const char *spelling = chat_tokens[token].spelling, *older = chat_tokens[token].older;
+    const int32_t id = cch_tokenizer_find(tok, spelling, strlen(spelling));
+    return id >= 0 ? id : cch_tokenizer_find(tok, older, strlen(older));
+}
+
 bool cch_tokenizer_chat_tokens(const cch_tokenizer *tok, int32_t out_ids[CCH_CHAT_TOKENS]) {
     bool all = true;
     for (int i = 0; i < CCH_CHAT_TOKENS; i++) {
-        out_ids[i] = cch_tokenizer_find(tok, chat_tokens[i].spelling, strlen(chat_tokens[i].spelling));
-        if (out_ids[i] < 0) out_ids[i] = cch_tokenizer_find(tok, chat_tokens[i].older, strlen(chat_tokens[i].older));
+        const int32_t id = cch_chat_piece(tok, (cch_chat_token)i);
+        out_ids[i] = id >= 0 && cch_tokenizer_is_special(tok, id) ? id : -1;
         all &= out_ids[i] >= 0;
     }
     return all;
@@ -67,16 +73,15 @@ cch_status cch_tokenizer_open_chat(const char *path, cch_tokenizer **out, cch_er
     int32_t ids[CCH_CHAT_TOKENS];
     *out = NULL;
     CCH_TRY(cch_tokenizer_open_pieces(path, &tok, err));
-    if (!cch_tokenizer_chat_tokens(tok, ids)) {
-        int missing = 0;
-        while (ids[missing] >= 0) missing++;
-        CCH_THROW(err, CCH_E_FORMAT, -1, "%s has no special token \"%s\", nor \"%s\"", path,
-                  chat_tokens[missing].spelling, chat_tokens[missing].older);
-    }
-    for (int i = 0; i < CCH_CHAT_TOKENS; i++)
+    for (int i = 0; i < CCH_CHAT_TOKENS; i++) {
+        ids[i] = cch_chat_piece(tok, (cch_chat_token)i);
+        if (ids[i] < 0)
+            CCH_THROW(err, CCH_E_FORMAT, -1, "%s has no special token \"%s\", nor \"%s\"", path,
+                      chat_tokens[i].spelling, chat_tokens[i].older);
         if (!cch_tokenizer_is_special(tok, ids[i]))
             CCH_THROW(err, CCH_E_FORMAT, ids[i], "%s: special token \"%s\" is an ordinary piece, expected a "
                       "user-defined one", path, chat_tokens[i].name);
+    }
     CCH_TRY(beside(path, META_FILE, &meta, err));
     if (cch_path_exists(meta)) CCH_TRY(check_meta(meta, ids, err));
     *out = tok;

@@ -170,16 +170,15 @@ done:
 }
 
 void cch_mark_pieces(cch_tokenizer *tok) {
-    int32_t chat[CCH_CHAT_TOKENS];
     for (int32_t id = 0; id < tok->size; id++) {
         const uint8_t type = tok->unigram.types[id];
         if (type == CCH_PIECE_CONTROL || type == CCH_PIECE_UNKNOWN) tok->tokens[id].special = true;
     }
-    cch_tokenizer_chat_tokens(tok, chat);
     for (int i = 0; i < CCH_CHAT_TOKENS; i++) {
-        if (chat[i] < 0 || tok->unigram.types[chat[i]] != CCH_PIECE_USER_DEFINED) continue;
-        tok->unigram.types[chat[i]] = CCH_PIECE_SPECIAL;
-        tok->tokens[chat[i]].special = true;
+        const int32_t id = cch_chat_piece(tok, (cch_chat_token)i);
+        if (id < 0 || tok->unigram.types[id] != CCH_PIECE_USER_DEFINED) continue;
+        tok->unigram.types[id] = CCH_PIECE_SPECIAL;
+        tok->tokens[id].special = true;
     }
     for (int32_t id = 0; id < tok->size; id++) tok->tokens[id].skipped = tok->tokens[id].special;
 }

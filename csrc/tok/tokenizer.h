@@ -98,6 +98,8 @@ cch_status cch_load_vocab_txt(cch_tokenizer *tok, const char *vocab_path, const 
  * special.   E_IO, E_FORMAT, E_UNSUPPORTED (named), E_MEMORY. */
 cch_status cch_load_pieces(cch_tokenizer *tok, const char *path, cch_error *err);
 void cch_mark_pieces(cch_tokenizer *tok);
+/* The piece that is spelled as the chat token, special or not; -1: none. */
+int32_t cch_chat_piece(const cch_tokenizer *tok, cch_chat_token token);
 
 /* One part of tokenizer.json each, into tok.   E_FORMAT, E_UNSUPPORTED (named), E_MEMORY.
  * The template needs the tokens. */

@@ -115,6 +115,7 @@ def test_88_a_special_token_that_is_an_ordinary_piece_is_refused(tmp_path: Path)
     every[4] = (every[4][0], -9.0, pieces.NORMAL)
     path = tmp_path / "spm.model"
     path.write_bytes(pieces.model(every))
+    assert Tokenizer.open(path).chat_tokens == {}
     with pytest.raises(TokenizerError, match='"usr" is an ordinary piece'):
         load_tokenizer(path)
 
