@@ -18,6 +18,9 @@ $(FUZZ)/core/%.o: csrc/%.c tools/cflags.txt
 	@test -n "$(CLANG)" || { echo "make fuzz needs clang (apt install clang); make fuzz-replay does not"; exit 1; }
 	$(CLANG) $(FUZZ_CFLAGS) -Wno-unknown-warning-option $(FUZZ_CHECKS) -fsanitize=fuzzer-no-link -MMD -MP -c $< -o $@
 
+# Full of checks, the large functions of the kernels take clang a minute and a half a file to optimize, 14 s not to.
+$(FUZZ)/core/kern/%.o: FUZZ_CFLAGS += -O0
+
 $(FUZZ)/fuzz_%: tests/fuzz/fuzz_%.c $(CORE_SRC:csrc/%.c=$(FUZZ)/core/%.o)
 	$(CLANG) $(FUZZ_CFLAGS) -Wno-unknown-warning-option $(FUZZ_CHECKS) -fsanitize=fuzzer $^ $(LDLIBS) -o $@
 

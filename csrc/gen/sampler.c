@@ -406,7 +406,7 @@ static cch_status check_field(const char *name, double value, double low, double
 }
 
 cch_status cch_sampling_check(const cch_sampling *s, cch_error *err) {
-    CCH_RETURN_IF(check_field("temperature", (double)s->temperature, 0.0, FLT_MAX, false, err));
+    CCH_RETURN_IF(check_field("temperature", (double)s->temperature, 0.0, (double)FLT_MAX, false, err));
     CCH_RETURN_IF(check_field("top_k", s->top_k, 0.0, INT32_MAX, false, err));
     CCH_RETURN_IF(check_field("top_p", (double)s->top_p, 0.0, 1.0, false, err));
     CCH_RETURN_IF(check_field("min_p", (double)s->min_p, 0.0, 1.0, false, err));
@@ -414,7 +414,7 @@ cch_status cch_sampling_check(const cch_sampling *s, cch_error *err) {
     CCH_RETURN_IF(check_field("no_repeat_ngram_size", s->no_repeat_ngram_size, 0.0, INT32_MAX, false, err));
     CCH_RETURN_IF(check_field("min_tokens", s->min_tokens, 0.0, INT32_MAX, false, err));
     CCH_RETURN_IF(check_field("step", s->step, 0.0, INT32_MAX, false, err));
-    CCH_RETURN_IF(check_field("temperature_end", (double)s->temperature_end, 0.0, FLT_MAX, false, err));
+    CCH_RETURN_IF(check_field("temperature_end", (double)s->temperature_end, 0.0, (double)FLT_MAX, false, err));
     CCH_RETURN_IF(check_field("schedule_steps", s->schedule_steps, 0.0, INT32_MAX, false, err));
     if (s->adaptive_top_k && s->top_k == 0)
         CCH_FAIL(err, CCH_E_ARGUMENT, -1, "top_k is 0, allowed with adaptive_top_k: at least 1");
