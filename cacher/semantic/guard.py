@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Iterable, Iterator, Set
 from itertools import pairwise
 
 from cacher.checks import string
@@ -230,8 +230,8 @@ def _order(a: Reading, b: Reading) -> str | None:
     if not _in_order(a, b, shared):
         ours, theirs = a.outline, b.outline
         swapped = (
-            _mirrored(ours, theirs)
-            or _crossed(ours.around, theirs.around)
+            _first(_mirrored(ours, theirs))
+            or _first(_crossed(ours.around, theirs.around))
             or _counted(a, b, shared)
         )
     swapped = swapped or _roles(a, b, shared) or _acts(a, b, shared)
@@ -296,36 +296,44 @@ def _content(reading: Reading) -> list[str]:
     return [key for word, key in reading.spelled if word not in FUNCTION]
 
 
-def _mirrored(a: Outline, b: Outline) -> tuple[str, str] | None:
+def _first(pairs: Iterable[tuple[str, str]]) -> tuple[str, str] | None:
+    """Return the pair that comes first in both orders of the texts, which turn all pairs around."""
+    return min(pairs, key=sorted, default=None)
+
+
+def _mirrored(a: Outline, b: Outline) -> Iterator[tuple[str, str]]:
     """Find "dog chases cat" where the other text says "cat chases dog"."""
     for clause in a.clauses:
         for other in b.clauses:
             if clause != other and sorted(clause) == sorted(other):
-                return clause[0], other[0]  # "does bad sleep cause stress"
+                yield clause[0], other[0]  # "does bad sleep cause stress"
     for first, verb, second in a.triples:
         if first != second and (second, verb, first) in b.triples:
-            return first, second
-    return None
+            yield first, second
 
 
-def _crossed(a: Sides, b: Sides) -> tuple[str, str] | None:
+def _crossed(a: Sides, b: Sides) -> Iterator[tuple[str, str]]:
     """Find two words that have changed sides, or changed places behind two relations."""
     shared = [relation for relation in a if relation in b]
     for relation in shared:
         for before, after in a[relation]:
             for other_before, other_after in b[relation]:
-                moved = [word for word in before if word in other_after and word not in after]
-                back = [word for word in after if word in other_before and word not in before]
+                moved = _across(before, after, other_before, other_after)
+                back = _across(after, before, other_after, other_before)
                 if moved and back:
-                    return moved[-1], back[0]
-    if len(shared) < 2:
-        return None
+                    yield min(moved), min(back)
     governed = [(a[relation][-1][1][:1], b[relation][-1][1][:1]) for relation in shared]
     for i, (ours, theirs) in enumerate(governed):
         for other_ours, other_theirs in governed[:i]:
-            if ours and ours != theirs and ours == other_theirs and theirs == other_ours:
-                return ours[0], theirs[0]  # "to Rome from Paris", "from Rome to Paris"
-    return None
+            if ours and theirs and ours != theirs == other_ours and ours == other_theirs:
+                yield ours[0], theirs[0]  # "to Rome from Paris", "from Rome to Paris"
+
+
+def _across(
+    here: list[str], there: list[str], other_here: list[str], other_there: list[str]
+) -> set[str]:
+    """Return the words that are here alone in one text, and there alone in the other."""
+    return (set(here) - set(there)) & (set(other_there) - set(other_here))
 
 
 def _replaced(a: Reading, b: Reading) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cacher.semantic import lexicon
@@ -182,11 +182,25 @@ TEXTS = st.one_of(st.text(max_size=60), SENTENCES)
 
 
 @given(TEXTS, TEXTS)
+@example("%WITH0", "0%WITH%")
+@example("to from Rome to", "from to Rome from")
 def test_the_order_of_the_texts_does_not_matter(query: str, other: str) -> None:
     assert order_free(guard(query, other)) == order_free(guard(other, query))
 
 
+@given(
+    st.lists(WORDS, max_size=9).flatmap(
+        lambda said: st.tuples(st.just(said), st.permutations(said))
+    )
+)
+def test_nor_does_it_where_words_change_places(texts: tuple[list[str], list[str]]) -> None:
+    query, other = map(" ".join, texts)
+    assert order_free(guard(query, other)) == order_free(guard(other, query))
+
+
 @given(TEXTS)
+@example("- 0B")
+@example("0 -")
 def test_a_text_agrees_with_itself(text: str) -> None:
     assert guard(text, text) is None
     assert guard(text, f"  {text} ") is None
