@@ -122,9 +122,9 @@ class Tokenizer:
 
     @property
     def chat_tokens(self) -> dict[str, int]:
-        """The ids of ``sys``, ``usr``, ``asst`` and ``eot``; empty when one is missing or ordinary.
+        """The ids of ``sys``, ``usr``, ``asst`` and ``eot``; empty unless all are special tokens.
 
-        They are the special tokens that niels-gpt models with pieces have around messages.
+        Niels-gpt models with pieces have them around messages.
 
         Example:
             >>> import cacher

@@ -132,7 +132,7 @@ class Reader:
 
     def __init__(self, text: str) -> None:
         self.reading = Reading()
-        self._lexemes = lexemes(text.strip())  # what stands at an end stands between no words
+        self._lexemes = lexemes(text.strip())  # a hyphen is a minus between spaces, not at an end
         self._starts = True  # a sentence starts here
         self._verb = 0  # words left in which a particle belongs to the verb before
         self._asked = False

@@ -188,11 +188,15 @@ def test_the_order_of_the_texts_does_not_matter(query: str, other: str) -> None:
     assert order_free(guard(query, other)) == order_free(guard(other, query))
 
 
-@given(
-    st.lists(WORDS, max_size=9).flatmap(
-        lambda said: st.tuples(st.just(said), st.permutations(said))
-    )
+FEW = st.sampled_from(
+    ["to", "from", "than", "and", "is", "who", "what", "Rome", "Paris", "km", "0", "5"]
 )
+SHUFFLED = st.lists(FEW, max_size=9).flatmap(
+    lambda said: st.tuples(st.just(said), st.permutations(said))
+)
+
+
+@given(SHUFFLED)
 def test_nor_does_it_where_words_change_places(texts: tuple[list[str], list[str]]) -> None:
     query, other = map(" ".join, texts)
     assert order_free(guard(query, other)) == order_free(guard(other, query))
