@@ -101,8 +101,8 @@ typedef enum cch_chat_token { CCH_CHAT_SYS = 0, CCH_CHAT_USR = 1, CCH_CHAT_ASST 
 
 /* "sys", "usr", "asst" or "eot". */
 CCH_API const char *cch_chat_token_name(cch_chat_token token);
-/* Their ids, found by spelling; false when the tokenizer lacks one, or has it as an ordinary piece, which text could lead
- * to: its id is then -1. */
+/* Their ids, found by spelling; false when the tokenizer lacks one, or has it as an ordinary piece, which text could
+ * lead to: its id is then -1. */
 CCH_API bool cch_tokenizer_chat_tokens(const cch_tokenizer *tok, int32_t out_ids[CCH_CHAT_TOKENS]);
 /* Opens the spm.model `path`, whatever its name, as that of a chat model: all four tokens are there, and have the ids
  * that special_tokens of a tokenizer_meta.json beside the file says, if there is one.
