@@ -22,7 +22,7 @@
 #define T_ROWS ((size_t)16)          /* of a tile */
 #define B_ROWS (2 * T_ROWS)          /* of a block */
 #define CHUNK_BYTES ((size_t)512 << 10) /* of panels that all rows pass over in turn: a quarter of a 2 MiB cache */
-#define T_AHEAD ((size_t)64)         /* words between fetching a weight and using it */
+#define PAIRS_AHEAD ((size_t)4)      /* pairs of panels that are fetched side by side: one place gives less at a time */
 #define WORTH_TILES 4                /* rows from which on tiles are faster for 8-bit weights */
 
 typedef struct tile_config {
@@ -52,20 +52,25 @@ typedef struct tiled {
     float *y;
 } tiled;
 
-/* Rows [row, row + rows), up to 32, times panels p and p + 1 (`pair`; else p alone, the last).  far: words between
- * those that are fetched from memory and those at work; 0: they are in the cache. */
+/* Rows [row, row + rows), up to 32, times panels p and p + 1 (`pair`; else p alone, the last). */
 typedef struct block {
     const tiled *t;
-    size_t row, rows, p, far;
+    size_t row, rows, p;
     bool pair, more; /* more: than 16 rows */
 } block;
 
-/* Words [k, k + 16) of panel p; behind its end those of panel p + 2, or none when that is behind the last. */
+/* What comes from memory into the second-level cache while words [k, k + 16) of panels p and p + 1 are multiplied: a
+ * quarter as many words of each of the next four pairs, the last quarter of the next one to the first of the fourth. */
 INLINE void fetch(const tiled *t, size_t p, size_t k) {
-    const size_t at = p * t->k_words + k + (k < t->k_words ? 0 : t->k_words);
-    const uintptr_t line = (uintptr_t)t->panels + at * CCH_LANES * sizeof(float);
-#pragma GCC unroll 16
-    for (size_t i = 0; i < CCH_WORDS; i++) __builtin_prefetch((const void *)(line + 64 * i), 0, 3);
+    for (size_t j = 1; j <= PAIRS_AHEAD && p + 2 * j < t->n_panels; j++) {
+        const size_t first = (p + 2 * j) * t->k_words + ((PAIRS_AHEAD - j) * t->k_words + k) / PAIRS_AHEAD;
+        const uintptr_t line = (uintptr_t)t->panels + 64 * first;
+#pragma GCC unroll 4
+        for (size_t i = 0; i < CCH_WORDS / PAIRS_AHEAD; i++) {
+            __builtin_prefetch((const void *)(line + 64 * i), 0, 2);
+            __builtin_prefetch((const void *)(line + 64 * (t->k_words + i)), 0, 2);
+        }
+    }
 }
 
 /* Registers 0 to 3 += x w for words [from, end); `dot` is the instruction of the format. */
@@ -75,7 +80,7 @@ INLINE void fetch(const tiled *t, size_t p, size_t k) {
         const size_t line = t_->ldx * sizeof(float), panel = t_->k_words * CCH_LANES;          \
         const float *x_ = t_->x + (b)->row * t_->ldx, *w = t_->panels + (b)->p * panel;        \
         for (size_t i = (from), last = (end); i < last; i += CCH_WORDS) {                      \
-            if ((b)->far > 0) fetch(t_, (b)->p, i + (b)->far);                                 \
+            if ((b)->row == 0) fetch(t_, (b)->p, i);                                           \
             _tile_loadd(4, x_ + i, line);                                                      \
             _tile_loadd(6, w + i * CCH_LANES, 64);                                             \
             dot(0, 4, 6);                                                                      \
@@ -84,7 +89,6 @@ INLINE void fetch(const tiled *t, size_t p, size_t k) {
                 dot(2, 5, 6);                                                                  \
             }                                                                                  \
             if (!(b)->pair) continue;                                                          \
-            if ((b)->far > 0) fetch(t_, (b)->p + 1, i + (b)->far);                             \
             _tile_loadd(7, w + panel + i * CCH_LANES, 64);                                     \
             dot(1, 4, 7);                                                                      \
             if ((b)->more) dot(3, 5, 7);                                                       \
@@ -128,7 +132,6 @@ static void walk(const tiled *t, block_step run) {
         for (size_t r = 0; r < t->rows; r += B_ROWS) {
             block b = {.t = t, .row = r, .rows = t->rows - r < B_ROWS ? t->rows - r : B_ROWS};
             b.more = b.rows > T_ROWS;
-            b.far = r > 0 ? 0 : t->k_words < T_AHEAD ? t->k_words : T_AHEAD;
             if (r == 0 || b.rows < B_ROWS) configure(b.rows);
             for (b.p = p0; b.p < p1; b.p += 2) {
                 b.pair = b.p + 1 < p1;

@@ -126,12 +126,12 @@ INLINE d8 d_scale(d8 p, d8 n) { return d_make(scale_pd(p.lo, n.lo), scale_pd(p.h
 
 /* 16 registers, two per panel: 12 accumulators, the panel vectors, a broadcast. */
 #define TILE_ROWS 6
-#define ATTN_ROWS 6
 #define TILE_PANELS 4
 #define TILE_WIDTHS { 4, 2, 2, 1, 1, 1 }
 #define TILE_LIST(X) \
     X(1, 1) X(1, 2) X(1, 4) X(2, 1) X(2, 2) X(2, 4) X(3, 1) X(3, 2) X(3, 4) \
     X(4, 1) X(4, 2) X(4, 4) X(5, 1) X(5, 2) X(5, 4) X(6, 1) X(6, 2) X(6, 4)
+#define WIDE_LIST(X)
 #define DEALT_LIST(X) X(5, 1) X(6, 1)
 
 /* 16 codes as 16-bit numbers; 8 sums. */

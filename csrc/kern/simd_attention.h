@@ -9,14 +9,19 @@ TILE_LIST(HALVES_TILE)
 #define HALVES_ENTRY(R, C) [(R) - 1][(C) - 1] = tile_halves_##R##x##C,
 static tile_table halves_tiles = {TILE_LIST(HALVES_ENTRY)};
 
+/* Pages, or groups of channels, for tiles of up to `rows` rows. */
+INLINE size_t attn_panels(size_t rows, size_t left) {
+    return panels_at_once(tile_widths[rows - 1] < ATTN_PANELS ? tile_widths[rows - 1] : ATTN_PANELS, left);
+}
+
 static void attn_scores(const float *q, size_t ldq, size_t rows, const float *const *k_pages, bool halves,
                         size_t n_pages, size_t dim, float scale, float *s, size_t lds) {
     if (rows == 0) return;
     const size_t n_tiles = (rows + ATTN_ROWS - 1) / ATTN_ROWS, most = (rows + n_tiles - 1) / n_tiles;
     for (size_t p = 0, C; p < n_pages; p += C) {
-        C = panels_at_once(tile_widths[most - 1], n_pages - p);
+        C = attn_panels(most, n_pages - p);
         tile t = {.x = q, .ldx = ldq, .k_len = dim, .scale = scale, .y = s + CCH_LANES * p, .ldy = lds};
-        const float *next[TILE_PANELS];
+        const float *next[ATTN_PANELS];
         for (size_t c = 0; c < C; c++) {
             t.w[c] = k_pages[p + c];
             next[c] = k_pages[p + C + c < n_pages ? p + C + c : p + c];
@@ -82,7 +87,7 @@ typedef struct mix {
     size_t ldp;
     const float *const *v_pages;
     size_t ldv, channel; /* first channel */
-    float (*acc)[TILE_PANELS * CCH_LANES]; /* R chains, continued */
+    float (*acc)[ATTN_PANELS * CCH_LANES]; /* R chains, continued */
 } mix;
 
 /* Chains of R rows x C channel groups continue over tokens [first, last). */
@@ -156,9 +161,9 @@ static void attn_mix(const float *p, size_t ldp, size_t rows, const float *const
     for (size_t i = 0; i < n_tiles; i++) {
         const size_t row = cch_tile_row(rows, n_tiles, i), R = cch_tile_row(rows, n_tiles, i + 1) - row;
         for (size_t g = 0, C; g < n_groups; g += C) {
-            float acc[TILE_ROWS][TILE_PANELS * CCH_LANES] = {{0}};
+            float acc[ATTN_ROWS][ATTN_PANELS * CCH_LANES] = {{0}};
             const size_t c = g * CCH_LANES;
-            C = panels_at_once(tile_widths[most - 1], n_groups - g);
+            C = attn_panels(most, n_groups - g);
             const size_t width = C * CCH_LANES < dim - c ? C * CCH_LANES : dim - c;
             const mix m = {p + row * ldp, ldp, v_pages, ldv, c, acc};
             for (size_t r = 0; resume && r < R; r++) memcpy(acc[r], out + (row + r) * ldo + c, width * sizeof(float));

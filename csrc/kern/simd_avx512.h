@@ -55,15 +55,15 @@ INLINE d8 d_max(d8 a, d8 b) { return _mm512_max_pd(a, b); }
 INLINE d8 d_min(d8 a, d8 b) { return _mm512_min_pd(a, b); }
 INLINE d8 d_scale(d8 p, d8 n) { return _mm512_scalef_pd(p, n); }
 
-/* 32 registers: 6 x 4 or 8 x 3 accumulators, 4 panel vectors, a broadcast. */
+/* 32 registers: up to 24 accumulators, the panel vectors, a broadcast. */
 #define TILE_ROWS 8
-#define ATTN_ROWS 6
-#define TILE_PANELS 4
-#define TILE_WIDTHS { 4, 4, 4, 4, 4, 4, 3, 3 }
+#define TILE_PANELS 8
+#define TILE_WIDTHS { 8, 8, 6, 6, 4, 4, 3, 3 }
 #define TILE_LIST(X) \
     X(1, 1) X(1, 2) X(1, 4) X(2, 1) X(2, 2) X(2, 4) X(3, 1) X(3, 2) X(3, 4) \
     X(4, 1) X(4, 2) X(4, 4) X(5, 1) X(5, 2) X(5, 4) X(6, 1) X(6, 2) X(6, 4) \
     X(6, 3) X(7, 1) X(7, 3) X(8, 1) X(8, 3)
+#define WIDE_LIST(X) X(1, 8) X(2, 8) X(3, 6) X(4, 6)
 #define DEALT_LIST(X) X(6, 1) X(6, 3) X(7, 1) X(7, 3) X(8, 1) X(8, 3)
 
 /* 32 codes as 16-bit numbers; 16 sums. */

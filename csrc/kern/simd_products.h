@@ -12,9 +12,9 @@
 
 #ifndef TILE_REGISTERS
 #define BF16_FUNCTION(R, C) static void bf16_##R##x##C(const tile *t) { run_tile(t, WORD_BF16, R, C); }
-TILE_LIST(BF16_FUNCTION)
+TILE_LIST(BF16_FUNCTION) WIDE_LIST(BF16_FUNCTION)
 #define BF16_ENTRY(R, C) [(R) - 1][(C) - 1] = bf16_##R##x##C,
-static tile_table bf16_tiles = {TILE_LIST(BF16_ENTRY)};
+static tile_table bf16_tiles = {TILE_LIST(BF16_ENTRY) WIDE_LIST(BF16_ENTRY)};
 #endif
 
 /* R rows, dealt, over C panels, which are read from the second-level cache: what is wanted next of all three comes into
@@ -95,9 +95,9 @@ INLINE void run_tile_int8(const tile *t, const int R, const int C) {
 }
 
 #define INT8_FUNCTION(R, C) static void int8_##R##x##C(const tile *t) { run_tile_int8(t, R, C); }
-TILE_LIST(INT8_FUNCTION)
+TILE_LIST(INT8_FUNCTION) WIDE_LIST(INT8_FUNCTION)
 #define INT8_ENTRY(R, C) [(R) - 1][(C) - 1] = int8_##R##x##C,
-static tile_table int8_tiles = {TILE_LIST(INT8_ENTRY)};
+static tile_table int8_tiles = {TILE_LIST(INT8_ENTRY) WIDE_LIST(INT8_ENTRY)};
 
 /* ---------------------------------------------------------------------------------------- rows as words ---- */
 

@@ -6,8 +6,11 @@
  * below are free to choose tiles by speed alone: panels outside and rows inside, so that a group of panels comes from
  * memory once and is reused from cache by all rows.
  *
- * The ISA gives TILE_ROWS (most rows), TILE_PANELS (most panels), TILE_WIDTHS (panels for 1.. rows) and TILE_LIST (the
- * tiles to be compiled); attention, whose heads are a few groups of channels, takes ATTN_ROWS at most. */
+ * The ISA gives TILE_ROWS (most rows), TILE_PANELS (most panels), TILE_WIDTHS (panels for 1.. rows), TILE_LIST (the
+ * tiles to be compiled) and WIDE_LIST (those of products alone: few rows wait for memory, which gives more when it is
+ * read in more places; the heads of attention are a few groups of channels). */
+#define ATTN_ROWS 6
+#define ATTN_PANELS 4
 
 typedef struct tile {
     const float *x; /* R rows of words (kern/kernels.h): what is said of k_len counts words, too */
@@ -102,13 +105,13 @@ INLINE void run_tile(const tile *t, const word W, const int R, const int C) {
 typedef void (*const tile_table[TILE_ROWS][TILE_PANELS])(const tile *);
 
 #define TILE_FUNCTION(R, C) static void tile_##R##x##C(const tile *t) { run_tile(t, WORD_F32, R, C); }
-TILE_LIST(TILE_FUNCTION)
+TILE_LIST(TILE_FUNCTION) WIDE_LIST(TILE_FUNCTION)
 #define TILE_ENTRY(R, C) [(R) - 1][(C) - 1] = tile_##R##x##C,
-static tile_table tiles = {TILE_LIST(TILE_ENTRY)};
+static tile_table tiles = {TILE_LIST(TILE_ENTRY) WIDE_LIST(TILE_ENTRY)};
 static const size_t tile_widths[TILE_ROWS] = TILE_WIDTHS;
 
 INLINE size_t panels_at_once(size_t width, size_t left) {
-    while (width > left) width /= 2;
+    while (width > left) width = width > 4 ? 4 : width / 2;
     return width;
 }
 
