@@ -22,7 +22,7 @@
 #define T_ROWS ((size_t)16)          /* of a tile */
 #define B_ROWS (2 * T_ROWS)          /* of a block */
 #define CHUNK_BYTES ((size_t)512 << 10) /* of panels that all rows pass over in turn: a quarter of a 2 MiB cache */
-#define PAIRS_AHEAD ((size_t)4)      /* pairs of panels that are fetched side by side: one place gives less at a time */
+#define PAIRS_AHEAD ((size_t)4)      /* pairs of panels that are fetched side by side */
 #define WORTH_TILES 4                /* rows from which on tiles are faster for 8-bit weights */
 
 typedef struct tile_config {
@@ -60,7 +60,8 @@ typedef struct block {
 } block;
 
 /* What comes from memory into the second-level cache while words [k, k + 16) of panels p and p + 1 are multiplied: a
- * quarter as many words of each of the next four pairs, the last quarter of the next one to the first of the fourth. */
+ * quarter as many words of each of the next four pairs, the last quarter of the next one to the first of the fourth.
+ * Memory gives more when it is read in more places. */
 INLINE void fetch(const tiled *t, size_t p, size_t k) {
     for (size_t j = 1; j <= PAIRS_AHEAD && p + 2 * j < t->n_panels; j++) {
         const size_t first = (p + 2 * j) * t->k_words + ((PAIRS_AHEAD - j) * t->k_words + k) / PAIRS_AHEAD;
@@ -114,7 +115,7 @@ static void store_sums(const block *b, float *y, size_t ldy, size_t next_panel, 
 }
 
 /* y = sums + bias; of n panels. */
-INLINE void finish(const float *sums, size_t rows, size_t n, const float *bias, float *y, size_t ldy) {
+INLINE void add_bias(const float *sums, size_t rows, size_t n, const float *bias, float *y, size_t ldy) {
     const v16 b0 = v_load(bias), b1 = n > 1 ? v_load(bias + CCH_LANES) : v_zero();
     for (size_t r = 0; r < rows; r++) {
         v_store(y + r * ldy, v_add(v_load(sums + r * 2 * CCH_LANES), b0));
@@ -153,7 +154,7 @@ static void bf16_step(const block *b) {
     }
     _Alignas(64) float sums[B_ROWS * 2 * CCH_LANES];
     store_sums(b, sums, 2 * CCH_LANES, CCH_LANES, T_ROWS * 2 * CCH_LANES);
-    finish(sums, b->rows, b->pair ? 2 : 1, t->bias + b->p * CCH_LANES, y, t->ldy);
+    add_bias(sums, b->rows, b->pair ? 2 : 1, t->bias + b->p * CCH_LANES, y, t->ldy);
 }
 
 static void tiles_bf16(const float *x, size_t ldx, size_t rows, const float *panels, size_t n_panels, size_t k_words,

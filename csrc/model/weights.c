@@ -420,7 +420,7 @@ cch_status cch_weights_load(const cch_tensors *tensors, const cch_config *config
     memset(out, 0, sizeof *out);
     CCH_RETURN_IF(find_family(config, &l.family, err));
     CCH_TRY(check_tensors(&l));
-    l.packer = (cch_packer){.threads = threads, .tensors = tensors, .any_number = l.family->any_number};
+    l.packer = (cch_packer){.threads = threads, .tensors = tensors, .any_number = l.family->checkpoint};
     CCH_TRY(load_all(&l));
     weights.n_not_finite = l.packer.n_not_finite;
     *out = weights;

@@ -274,7 +274,7 @@ done:
 }
 
 cch_status cch_model_pack(const cch_model *model, const char *path, cch_error *err) {
-    if (cch_family_find(model->config.architecture)->any_number)
+    if (cch_family_find(model->config.architecture)->checkpoint)
         CCH_FAIL(err, CCH_E_UNSUPPORTED, -1, "a checkpoint has no packed form: its configuration lies in it");
     return cch_packedfile_save(&model->weights, path, err);
 }

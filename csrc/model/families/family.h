@@ -30,7 +30,7 @@ typedef struct cch_family {
     const cch_tensor_rule *rules;
     size_t n_rules;
     const char *ignored[12];      /* patterns of what some files carry and no result depends on, NULL-terminated */
-    bool any_number;              /* weights may be NaN or infinite; elsewhere that is a damaged file */
+    bool checkpoint;              /* one file, its configuration in it, whose weights may be NaN or infinite */
 } cch_family;
 
 /* The family of a supported architecture (io/config.h refuses others); NULL for anything else. */

@@ -41,7 +41,7 @@ const cch_family cch_family_niels1 = {
     .rules = first_rules,
     .n_rules = sizeof first_rules / sizeof *first_rules,
     .ignored = COMPUTED,
-    .any_number = true,
+    .checkpoint = true,
 };
 
 const cch_family cch_family_niels2 = {
@@ -50,5 +50,5 @@ const cch_family cch_family_niels2 = {
     .rules = second_rules,
     .n_rules = sizeof second_rules / sizeof *second_rules,
     .ignored = COMPUTED,
-    .any_number = true,
+    .checkpoint = true,
 };
