@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from tests.models.make_tiny import make_tiny
 # A slow machine is no failure.
 settings.register_profile("cacher", deadline=None)
 settings.load_profile("cacher")
+
+# A job that a shell starts in the background ignores Ctrl-C, and so would all processes of tests.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
