@@ -20,6 +20,7 @@ from cacher.config import Settings
 from cacher.server.app import create_app
 
 Serve = Callable[..., Any]
+MANY = 900  # tokens, of the 1,024 that the built-in model reads
 
 
 @asynccontextmanager
@@ -143,6 +144,22 @@ class Api:
         made: str = self.post("/states", model_id="tales", text=text, **body)["state_id"]
         return made
 
+    @contextmanager
+    def endless(self, state_id: str, **options: Any) -> Iterator[httpx.Response]:
+        """A stream of lines that does not end while its reader pauses, on any machine.
+
+        With the logits of the whole vocabulary it is 40 MB: far more than the two ends of a
+        connection hold.  The server must allow `MANY` tokens.
+        """
+        body = {
+            "state_id": state_id, "max_new_tokens": MANY, "min_tokens": MANY, "stream": True,
+            "return_logits": True,
+        }  # fmt: skip
+        path = f"{self.prefix}/generate{self.slash}"
+        with self.http.stream("POST", path, json=body, **options) as answer:
+            assert answer.status_code == 200, answer.read()
+            yield answer
+
     @staticmethod
     def _good(answer: httpx.Response) -> Any:
         assert answer.status_code == 200, answer.text
@@ -152,3 +169,13 @@ class Api:
 @pytest.fixture(params=[("", ""), ("/v1", "/")], ids=["U", "V"])
 def api(http: httpx.Client, request: pytest.FixtureRequest) -> Api:
     return Api(http, *request.param)
+
+
+@pytest.fixture
+def generous(api: Api) -> Iterator[Api]:
+    """A server of the test's own that allows `MANY` tokens."""
+    with (
+        over_socket(MAX_TOKENS_PER_REQUEST=MANY) as address,
+        httpx.Client(base_url=address, timeout=60) as http,
+    ):
+        yield Api(http, api.prefix, api.slash)

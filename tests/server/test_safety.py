@@ -23,7 +23,7 @@ from cacher.server import gate, protocol
 from cacher.server.app import create_app
 from cacher.server.gate import RateLimiter
 from cacher.server.journal import configure_logging
-from tests.server.conftest import in_memory, over_socket
+from tests.server.conftest import MANY, Api, in_memory, over_socket
 from tests.stores.conftest import RedisServer
 
 KEYS = Settings.from_env({"CACHER_API_KEYS": "secret-1, ann:secret-2"}).API_KEYS
@@ -154,7 +154,7 @@ def test_pages_of_allowed_origins_can_read_every_answer() -> None:
     with (
         over_socket(
             ALLOWED_ORIGINS=("http://page.example",), API_KEY_REQUIRED=True, API_KEYS=KEYS,
-            RATE_LIMIT="12/minute", LOCK_TIMEOUT=0.01,
+            RATE_LIMIT="12/minute", LOCK_TIMEOUT=0.01, MAX_TOKENS_PER_REQUEST=MANY,
         ) as address,
         httpx.Client(base_url=address, headers=page, timeout=60) as http,
     ):  # fmt: skip
@@ -178,8 +178,7 @@ def test_pages_of_allowed_origins_can_read_every_answer() -> None:
         ask(415, "/tokenize", {"text": "x"}, headers={**key, "Content-Encoding": "gzip"})
         ask(422, "/tokenize", b"{")
         ask(200, "/states", {"model_id": "tales", "text": "The", "state_id": "a"})
-        stream = {"state_id": "a", "max_tokens": 100, "stream": True}
-        with http.stream("POST", "/generate/token", json=stream, headers=key) as answer:
+        with Api(http, "", "").endless("a", headers=key) as answer:
             assert answer.headers["access-control-allow-origin"] == "http://page.example"
             parts = answer.iter_raw()
             next(parts)

@@ -20,7 +20,7 @@ from cacher.config import Settings
 from cacher.server.metrics import Metrics
 from cacher.server.streaming import RecordStream, form_of
 from tests.models.make_tiny import make_tiny, write_tokenizer
-from tests.server.conftest import Api, over_socket
+from tests.server.conftest import MANY, Api, over_socket
 
 
 def test_53_54_records(api: Api) -> None:
@@ -189,33 +189,29 @@ def test_59_errors_before_the_first_token(api: Api) -> None:
         api.refused(404, "state_not_found", path, **body)
 
 
-def test_60_a_client_that_leaves(api: Api) -> None:
-    state_id = api.new()
-    path = f"{api.prefix}/generate/token"
-    body = {"state_id": state_id, "max_tokens": 100, "stream": True}
-    with api.http.stream("POST", path, json=body) as answer:
+def test_60_a_client_that_leaves(generous: Api) -> None:
+    state_id = generous.new()
+    with generous.endless(state_id) as answer:
         lines = answer.iter_lines()
         seen = [json.loads(next(lines))["token"] for _ in range(2)]
-    found = api.post("/generate/token", state_id=state_id)  # waits until the state is free
+    found = generous.post("/generate/token", state_id=state_id)  # waits until the state is free
     assert found["full_text"].startswith("Hello world" + "".join(seen))
-    assert found["head_position"] < 102
+    assert found["head_position"] < MANY
 
 
-def test_cancel(api: Api) -> None:
-    state_id = api.new()
-    path = f"{api.prefix}/generate/token"
-    body = {"state_id": state_id, "max_tokens": 100, "stream": True}
+def test_cancel(generous: Api) -> None:
+    state_id = generous.new()
     headers = {"X-Request-ID": f"mine-{state_id}"}
-    with api.http.stream("POST", path, json=body, headers=headers) as answer:
+    with generous.endless(state_id, headers=headers) as answer:
         lines = answer.iter_lines()
-        next(lines)
-        found = api.post("/generate/cancel", request_id=f"mine-{state_id}")
-        records = [json.loads(line) for line in lines]
+        records = [json.loads(next(lines))]
+        found = generous.post("/generate/cancel", request_id=f"mine-{state_id}")
+        records += map(json.loads, lines)
     assert found == {"request_id": f"mine-{state_id}", "cancelled": True}
     assert (records[-1]["finished"], records[-1]["finish_reason"]) == (True, "cancelled")
-    assert len(records) < 99
-    assert api.get(f"/states/{state_id}")["text"] == "Hello world" + records[-1]["text"]
-    again = api.post("/generate/cancel", request_id=f"mine-{state_id}")
+    assert len(records) < MANY
+    assert generous.get(f"/states/{state_id}")["text"] == "Hello world" + records[-1]["text"]
+    again = generous.post("/generate/cancel", request_id=f"mine-{state_id}")
     assert again == {"request_id": f"mine-{state_id}", "cancelled": False}
 
 
@@ -361,31 +357,24 @@ def test_clients_that_leave_leave_no_live_pages() -> None:
 
 def test_a_reader_that_stands_still_loses_its_stream() -> None:
     with (
-        over_socket(IDLE_TIMEOUT=0.3, MAX_TOKENS_PER_REQUEST=1000) as address,
+        over_socket(IDLE_TIMEOUT=0.3, MAX_TOKENS_PER_REQUEST=MANY) as address,
         httpx.Client(base_url=address, timeout=60) as http,
     ):
         api = Api(http, "", "")
         state_id = api.new()
-        body = {
-            "state_id": state_id, "text_input": "x", "max_new_tokens": 1000,
-            "stream": True, "return_logits": True,
-        }  # fmt: skip
-        with http.stream("POST", "/generate", json=body) as answer:
-            assert answer.status_code == 200
+        with api.endless(state_id):
             found = api.post("/generate/token", state_id=state_id)  # once the stream is ended
-            assert found["head_position"] < 1000
+            assert found["head_position"] < MANY
 
 
 def test_a_state_that_is_busy_for_too_long() -> None:
     with (
-        over_socket(LOCK_TIMEOUT=0.2, MAX_TOKENS_PER_REQUEST=1000) as address,
+        over_socket(LOCK_TIMEOUT=0.2, MAX_TOKENS_PER_REQUEST=MANY) as address,
         httpx.Client(base_url=address, timeout=60) as http,
     ):
         api = Api(http, "", "")
         state_id = api.new()
-        body = {"state_id": state_id, "max_new_tokens": 1000, "stream": True, "return_logits": True}
-        with http.stream("POST", "/generate", json=body) as answer:  # and read nothing of it
-            assert answer.status_code == 200
+        with api.endless(state_id):  # and read nothing of it
             found = http.post("/generate/token", json={"state_id": state_id})
             assert (found.status_code, found.json()["code"]) == (503, "busy")
             assert found.headers["retry-after"] == "1"

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 import cacher
+from tests.server.conftest import MANY, Api
 from tests.server.workers import Workers
 from tests.stores.conftest import RedisServer
 
@@ -26,16 +27,18 @@ class StateWorkers(Workers):
     def __init__(self, folder: Path, store: str) -> None:
         super().__init__(
             folder, "-m", "cacher", "serve", CACHER_CACHE_DIR=str(folder / "states"),
-            CACHER_STATE_STORE=store, CACHER_MAX_TOKENS_PER_REQUEST="1000",
+            CACHER_STATE_STORE=store, CACHER_MAX_TOKENS_PER_REQUEST=str(MANY),
         )  # fmt: skip
 
     @contextmanager
     def stream(self, state_id: str) -> Iterator[Iterator[str]]:
-        """The lines of a stream that goes on for long."""
-        body = {"state_id": state_id, "max_tokens": 900, "min_tokens": 900, "stream": True}
-        address = f"{self.address}/generate/token"
-        with httpx.stream("POST", address, json=body, timeout=60) as answer:
-            yield answer.iter_lines()
+        """The lines of a stream that does not end while nobody reads them."""
+        with (
+            httpx.Client(base_url=self.address, timeout=60) as http,
+            Api(http, "", "").endless(state_id) as answer,
+        ):
+            lines = answer.iter_lines()  # kept here: to drop them is to leave
+            yield lines
 
 
 @pytest.fixture(params=["files", "redis"])
@@ -148,9 +151,8 @@ def test_a_run_is_cancelled_through_the_other_worker(workers: StateWorkers) -> N
 def test_a_writer_that_dies_leaves_its_state_to_the_other(workers: StateWorkers) -> None:
     workers.ask("POST", "/states", {"model_id": "tales", "text": "The", "state_id": "a"})
     with ExitStack() as ending, workers.only(0):
-        dead = workers.pids[0]
         assert next(ending.enter_context(workers.stream("a")))
-        os.kill(dead, signal.SIGKILL)
+        os.kill(workers.pids[0], signal.SIGKILL)
     assert workers.ask("GET", "/states/a").json()["text"] == "The"
     body = {"state_id": "a", "max_tokens": 3}
     assert workers.ask("POST", "/generate/token", body).json()["head_position"] == 4
