@@ -60,7 +60,7 @@ def load(
         tokenizer: Of a checkpoint: its ``spm.model``; None: ``spm.model`` or
             ``tokenizer/spm.model`` beside it, else bytes if it has 256 tokens.
         dtype: What the weights are held and multiplied in: ``"f32"``; ``"bf16"``, half the bytes;
-            ``"int8"``, a quarter, each 128 of an output's weights with a scale.  Inputs of products
+            ``"int8"``, a quarter, each 256 of an output's weights with a scale.  Inputs of products
             are rounded likewise.  Results differ between these, and so does the fingerprint.
             None: what a packed folder holds, which is then the only one allowed; else ``"f32"``.
         kv_dtype: What keys and values are kept in: ``"f32"``, or ``"bf16"``, half the bytes, so

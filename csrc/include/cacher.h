@@ -134,7 +134,7 @@ typedef struct cch_model_options {
     const char *isa;           /* "amx", "avx512bf16", "avx512", "avx2", "generic"; NULL = CACHER_ISA from the
                                   environment, else the best */
     const char *tokenizer;     /* of a checkpoint: its spm.model; NULL = as cch_tokenizer_open_for finds it */
-    const char *dtype;         /* of the matrices: "f32", "bf16", "int8" (a scale for each 128); NULL = "f32", or what
+    const char *dtype;         /* of the matrices: "f32", "bf16", "int8" (a scale for each 256); NULL = "f32", or what
                                   a packed folder holds */
     const char *kv_dtype;      /* of KV pages: "f32", "bf16"; NULL = "f32"; nothing to an encoder, which keeps none */
 } cch_model_options;

@@ -18,7 +18,7 @@
 
 #define CCH_LANES 16           /* outputs of a weight panel, tokens of a KV page */
 #define CCH_WORDS 16           /* words of fewer bits come in multiples of so many */
-#define CCH_GROUP_WORDS 32     /* words of 8-bit weights that share a scale: 128 inputs */
+#define CCH_GROUP_WORDS 64     /* words of 8-bit weights that share a scale: 256 inputs */
 #define CCH_LEAST_ROW 0x1p-100f /* a row of smaller numbers is one of zeros to quantize_int8 */
 
 /* Words of n inputs, `per_word` in each. */

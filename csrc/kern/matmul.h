@@ -5,7 +5,7 @@
  * panel and the last word padded with zeros.  Decode (1 row) streams the panels at memory bandwidth; prefill (many
  * rows) reuses them from cache; each output element is the same chain in both.
  *
- * 8-bit weights have a scale for each output and group of 128 inputs: w = scale * byte, scale = largest
+ * 8-bit weights have a scale for each output and group of 256 inputs: w = scale * byte, scale = largest
  * magnitude of the group / 127.  Rows of inputs are brought to the weights' format by cch_matmul, row by row.
  */
 #ifndef CCH_KERN_MATMUL_H

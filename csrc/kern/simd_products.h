@@ -148,12 +148,12 @@ static void quantize_int8(const float *x, size_t n, float *words) {
 
 /* ------------------------------------------------------------------------------------------------- walk ---- */
 
-/* The block of words that starts at `k` ends here, at a whole group.  Many passes: blocks that fit the cache.  One
+/* The block of words that starts at `k` ends here, at a multiple of `unit`.  Many passes: blocks that fit the cache.  One
  * pass: all but the last lines, which have nothing left to fetch in their own panel and turn to the next group's
  * first lines. */
-static size_t block_end(size_t k, size_t k_len, size_t n_tiles) {
-    const size_t block = n_tiles > FEW_TILES ? K_BLOCK : K_SHORT;
-    const size_t head = k_len > AHEAD ? (k_len - AHEAD) / CCH_GROUP_WORDS * CCH_GROUP_WORDS : 0;
+static size_t block_end(size_t k, size_t k_len, size_t n_tiles, size_t unit) {
+    const size_t least = n_tiles > FEW_TILES ? K_BLOCK : K_SHORT, block = (least + unit - 1) / unit * unit;
+    const size_t head = k_len > AHEAD ? (k_len - AHEAD) / unit * unit : 0;
     if (n_tiles == 1) return k == 0 && head > 0 ? head : k_len;
     return k_len - k <= block ? k_len : k + block;
 }
@@ -163,11 +163,12 @@ static size_t block_end(size_t k, size_t k_len, size_t n_tiles) {
 static void multiply(tile_table table, const float *x, size_t ldx, size_t rows, const float *panels,
                      const float *scales, size_t n_panels, size_t k_len, const float *bias, float *y, size_t ldy) {
     const size_t n_tiles = (rows + TILE_ROWS - 1) / TILE_ROWS, groups = cch_n_groups(k_len);
+    const size_t unit = scales != NULL ? CCH_GROUP_WORDS : CCH_WORDS;
     if (rows == 0) return;
     for (size_t p = 0, C; p < n_panels; p += C) {
         C = panels_at_once(tile_widths[(rows + n_tiles - 1) / n_tiles - 1], n_panels - p);
         for (size_t k = 0, end = 0; k == 0 || k < k_len; k = end) {
-            end = block_end(k, k_len, n_tiles);
+            end = block_end(k, k_len, n_tiles, unit);
             const bool done = end == k_len;
             const float *next[TILE_PANELS];
             tile t = {.x = x + k, .ldx = ldx, .k_len = end - k, .resume = k > 0, .scale = 1.0f,

@@ -163,22 +163,33 @@ static double dot_f64(const double *w, const float *x, size_t n, float max) {
 static size_t find_f32(const float *x, size_t n, v16 value, bool nan) {
     for (size_t i = 0;; i += CCH_LANES) {
         const m16 in = m_of(i, 0, n);
-        const v16 a = v_load_m(in, x + i);
+        const v16 a = i + CCH_LANES <= n ? v_load(x + i) : v_load_m(in, x + i);
         const unsigned hits = m_bits(nan ? m_nan(a) : m_equal(a, value)) & m_bits(in);
         if (hits != 0) return i + (size_t)__builtin_ctz(hits);
     }
 }
 
 static void max_f32(const float *x, size_t n, float *max, size_t *index) {
-    v16 largest = v_set1(-INFINITY);
+    const v16 least = v_set1(-INFINITY);
+    v16 most[4] = {least, least, least, least}; /* side by side: a maximum takes four cycles */
     m16 nan = m_range(0, 0);
-    for (size_t i = 0; i < n; i += CCH_LANES) {
-        const m16 in = m_of(i, 0, n);
-        const v16 a = v_load_m(in, x + i);
-        nan = m_or(nan, m_nan(a));
-        largest = v_max(v_select(in, a, largest), largest);
+    size_t i = 0;
+    for (; i + 4 * CCH_LANES <= n; i += 4 * CCH_LANES) {
+#pragma GCC unroll 4
+        for (size_t j = 0; j < 4; j++) {
+            const v16 a = v_load(x + i + j * CCH_LANES);
+            most[j] = v_max(a, most[j]);
+            nan = m_or(nan, m_nan(a));
+        }
     }
-    *index = find_f32(x, n, v_set1(v_largest(largest)), m_bits(nan) != 0);
+    for (; i < n; i += CCH_LANES) {
+        const m16 in = m_of(i, 0, n);
+        const v16 a = v_select(in, v_load_m(in, x + i), least);
+        most[0] = v_max(a, most[0]);
+        nan = m_or(nan, m_nan(a));
+    }
+    const float largest = v_largest(v_max(v_max(most[0], most[1]), v_max(most[2], most[3])));
+    *index = find_f32(x, n, v_set1(largest), m_bits(nan) != 0);
     *max = x[*index];
 }
 

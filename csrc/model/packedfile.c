@@ -7,7 +7,7 @@
 #include "base/filesave.h"
 
 #define MAGIC 0x31444B5041484343u /* "CCHAPKD1" */
-#define VERSION 1
+#define VERSION 2
 #define CHUNK ((size_t)1 << 20) /* bytes that have a digest of their own: threads share the file by chunks */
 
 typedef struct header {

@@ -108,7 +108,9 @@ static void begin_fingerprint(const cch_model *m, cch_hash *hash) {
     hash_config(&m->config, &m->sentence, hash);
     cch_hash_update(hash, m->weights.digest, sizeof m->weights.digest);
     const char *dtype = dtype_names[m->weights.format], *order = m->kern->bf16_order;
+    const int32_t group = 4 * CCH_GROUP_WORDS;
     if (m->weights.format != CCH_FORMAT_F32) cch_hash_update(hash, dtype, strlen(dtype) + 1);
+    if (m->weights.format == CCH_FORMAT_INT8) cch_hash_update(hash, &group, sizeof group);
     if (m->weights.format == CCH_FORMAT_BF16) cch_hash_update(hash, order, strlen(order) + 1);
     if (cch_pool_geometry(m->pool)->halves) cch_hash_update(hash, "kv bf16", sizeof "kv bf16");
 }

@@ -141,7 +141,7 @@ def test_damage_is_refused(tmp_path: Path) -> None:
     for damaged, words in (
         (whole[:-64], "has .* bytes, its header says"),
         (whole[:100], "ends at byte 100"),
-        (whole[:8] + b"\2" + whole[9:], "is of version 2, allowed: 1; pack the model again"),
+        (whole[:8] + b"\1" + whole[9:], "is of version 1, allowed: 2; pack the model again"),
         (whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:], "is damaged behind its header"),
         (b"\0" * len(whole), "holds no packed weights"),
     ):

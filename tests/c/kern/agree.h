@@ -152,7 +152,7 @@ static bool agree_bf16(const cch_kernels *a, const cch_kernels *b, draw *d) {
 }
 
 static bool agree_int8(const cch_kernels *a, const cch_kernels *b, draw *d) {
-    const size_t rows = draw_size(d, 0, 40), n = draw_size(d, 1, d->n > 0 ? 160 : 700), panels = draw_size(d, 0, 11);
+    const size_t rows = draw_size(d, 0, 40), n = draw_size(d, 1, d->n > 0 ? 320 : 1400), panels = draw_size(d, 0, 11);
     const size_t k = cch_n_words(n, 4), groups = cch_n_groups(k), ldx = k + groups + 1 + draw_size(d, 0, 5);
     const size_t ldy = 16 * panels + draw_size(d, 0, 5);
     float *from = draw_floats(d, rows * n + 1), *x = draw_floats(d, rows * ldx), *z = copy_floats(x, rows * ldx);

@@ -88,11 +88,13 @@ static cch_status init_and_deinit(void) {
 }
 TEST(allocation_failures_leak_nothing) { CHECK_OOM(init_and_deinit()); }
 
+#define GROUP ((size_t)256) /* inputs that share a scale */
+
 /* What the format leaves of a number: 8 significant bits, or a step of the group's largest / 127. */
 static void check_row(const cch_packed *w, const float *src, size_t row, size_t stride, const float *got) {
     for (size_t k = 0; k < w->k; k++) {
         float most = 0.0f;
-        for (size_t i = k / 128 * 128; i < w->k && i < k / 128 * 128 + 128; i++)
+        for (size_t i = k / GROUP * GROUP; i < w->k && i < k / GROUP * GROUP + GROUP; i++)
             most = fmaxf(most, fabsf(src[row * stride + i]));
         const float x = src[row * stride + k], off = w->format == CCH_FORMAT_BF16 ? fabsf(x) * 0x1p-8f : most / 253.9f;
         CHECK(fabsf(got[k] - x) <= off);
@@ -100,7 +102,7 @@ static void check_row(const cch_packed *w, const float *src, size_t row, size_t 
 }
 
 TEST(fewer_bits_keep_each_weight_in_its_place) {
-    const size_t sizes[][3] = {{1, 1, 1}, {16, 5, 16}, {17, 33, 4}, {48, 130, 48}, {50, 300, 13}};
+    const size_t sizes[][3] = {{1, 1, 1}, {16, 5, 16}, {17, 33, 4}, {48, 130, 48}, {50, 600, 13}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         for (cch_format format = CCH_FORMAT_BF16; format <= CCH_FORMAT_INT8; format++) {
             const size_t n = sizes[i][0], k = sizes[i][1], piece = sizes[i][2];
@@ -120,7 +122,7 @@ TEST(fewer_bits_keep_each_weight_in_its_place) {
             }
             CHECK_EQ(w[0].bytes,
                      64 * w[0].n_panels * (format == CCH_FORMAT_BF16 ? (k + 31) / 32 * 16
-                                                                     : (k + 63) / 64 * 16 + (k + 127) / 128));
+                                                                     : (k + 63) / 64 * 16 + (k + GROUP - 1) / GROUP));
             for (int t = 0; t < 2; t++) cch_packed_deinit(&w[t]);
             cch_free(src), cch_free(turned), cch_free(row);
         }
@@ -130,15 +132,15 @@ TEST(fewer_bits_keep_each_weight_in_its_place) {
 TEST(a_weight_that_is_no_number_makes_its_group_none) {
     cch_packed w;
     cch_error err;
-    float *src = row_major(2, 200, 200), row[200];
+    float *src = row_major(2, 400, 400), row[400];
     src[3] = NAN;
-    src[200 + 150] = INFINITY;
-    CHECK_OK(cch_packed_init(CCH_FORMAT_INT8, 2, 200, false, &w, &err), err);
-    cch_pack_rows(&w, 0, 2, src, 200, 1);
+    src[400 + 300] = INFINITY;
+    CHECK_OK(cch_packed_init(CCH_FORMAT_INT8, 2, 400, false, &w, &err), err);
+    cch_pack_rows(&w, 0, 2, src, 400, 1);
     cch_packed_row(&w, 0, row);
-    for (size_t k = 0; k < 200; k++) CHECK(isnan(row[k]) == (k < 128));
+    for (size_t k = 0; k < 400; k++) CHECK(isnan(row[k]) == (k < GROUP));
     cch_packed_row(&w, 1, row);
-    for (size_t k = 0; k < 200; k++) CHECK(isnan(row[k]) == (k >= 128));
+    for (size_t k = 0; k < 400; k++) CHECK(isnan(row[k]) == (k >= GROUP));
     cch_free(src);
     cch_packed_deinit(&w);
 }

@@ -134,12 +134,12 @@ static void check_forged(size_t at, const void *value, size_t bytes, cch_status 
 }
 
 TEST(what_was_made_up_is_refused_by_name) {
-    const uint32_t one = 1, two = 2, three = 3;
+    const uint32_t one = 1, three = 3;
     const uint64_t huge = UINT64_MAX;
     const uint8_t zeros[CCH_HASH_BYTES] = {0};
     start(1);
     check_forged(0, "CCINDEX1", 8, CCH_E_FORMAT, "holds no packed weights");
-    check_forged(AT_VERSION, &two, 4, CCH_E_UNSUPPORTED, "version 2, allowed: 1; pack the model again");
+    check_forged(AT_VERSION, &one, 4, CCH_E_UNSUPPORTED, "version 1, allowed: 2; pack the model again");
     check_forged(AT_FORMAT, &three, 4, CCH_E_FORMAT, "format is 3, allowed: 0 to 2");
     check_forged(AT_FORMAT, &one, 4, CCH_E_FORMAT, "bytes are more than config.json asks for");
     check_forged(AT_BYTES, &huge, 8, CCH_E_FORMAT, "its header says 18446744073709551615");
