@@ -148,8 +148,8 @@ static void quantize_int8(const float *x, size_t n, float *words) {
 
 /* ------------------------------------------------------------------------------------------------- walk ---- */
 
-/* The block of words that starts at `k` ends here, at a multiple of `unit`.  Many passes: blocks that fit the cache.  One
- * pass: all but the last lines, which have nothing left to fetch in their own panel and turn to the next group's
+/* The block of words that starts at `k` ends here, at a multiple of `unit`.  Many passes: blocks that fit the cache.
+ * One pass: all but the last lines, which have nothing left to fetch in their own panel and turn to the next group's
  * first lines. */
 static size_t block_end(size_t k, size_t k_len, size_t n_tiles, size_t unit) {
     const size_t least = n_tiles > FEW_TILES ? K_BLOCK : K_SHORT, block = (least + unit - 1) / unit * unit;
