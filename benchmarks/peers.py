@@ -8,6 +8,7 @@ format take turns within each round.
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import statistics
 import subprocess
@@ -135,13 +136,16 @@ def converted(model: str) -> Path:
 
 
 def convert(names: Sequence[str]) -> None:
-    """Write the models as cacher and the peers load them, where they are not there yet."""
+    """Write the models as the peers load them, where they are not there yet, and as cacher does.
+
+    cacher's are always written again: what is measured may pack them differently than what did.
+    """
     for name in names:
         source, out = models.folder(name), converted(name)
         subprocess.run([PYTHON, ROOT / "benchmarks/convert.py", source, out], check=True)
         for dtype in FORMATS:
-            if not (out / packed(dtype).file).exists():
-                cacher.pack(source, out / packed(dtype).file, dtype=dtype)
+            shutil.rmtree(out / packed(dtype).file, ignore_errors=True)
+            cacher.pack(source, out / packed(dtype).file, dtype=dtype)
 
 
 def versions() -> str:
