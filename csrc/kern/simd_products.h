@@ -115,7 +115,7 @@ static void round_bf16(const float *x, size_t n, float *words) {
 
 /* The largest magnitude, NaN if any is NaN. */
 static float magnitude(const float *x, size_t n) {
-    v16 most[4] = {v_zero(), v_zero(), v_zero(), v_zero()}; /* side by side: a maximum takes four cycles */
+    v16 most[4] = {v_zero(), v_zero(), v_zero(), v_zero()};
     m16 nan = m_range(0, 0);
     for (size_t i = 0; i < n; i += 4 * CCH_LANES) {
 #pragma GCC unroll 4
@@ -125,7 +125,7 @@ static float magnitude(const float *x, size_t n) {
             nan = m_or(nan, m_nan(a));
         }
     }
-    return m_bits(nan) != 0 ? NAN : v_largest(v_max(v_max(most[0], most[1]), v_max(most[2], most[3])));
+    return m_bits(nan) != 0 ? NAN : v_largest4(most);
 }
 
 static void quantize_int8(const float *x, size_t n, float *words) {

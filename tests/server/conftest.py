@@ -21,6 +21,10 @@ from cacher.server.app import create_app
 
 Serve = Callable[..., Any]
 MANY = 900  # tokens, of the 1,024 that the built-in model reads
+LONG = {
+    "/generate": {"max_new_tokens": MANY, "return_logits": True},
+    "/generate/token": {"max_tokens": MANY},
+}
 
 
 @asynccontextmanager
@@ -145,18 +149,17 @@ class Api:
         return made
 
     @contextmanager
-    def endless(self, state_id: str, **options: Any) -> Iterator[httpx.Response]:
-        """A stream of lines that does not end while its reader pauses, on any machine.
+    def long_stream(
+        self, state_id: str, path: str = "/generate", *, headers: Any = None, **body: Any
+    ) -> Iterator[httpx.Response]:
+        """A stream of `MANY` tokens, which the server must allow.
 
-        With the logits of the whole vocabulary it is 40 MB: far more than the two ends of a
-        connection hold.  The server must allow `MANY` tokens.
+        That of /generate does not end while its reader pauses, on any machine: with the logits of
+        the whole vocabulary it is 40 MB, far more than the two ends of a connection hold.
         """
-        body = {
-            "state_id": state_id, "max_new_tokens": MANY, "min_tokens": MANY, "stream": True,
-            "return_logits": True,
-        }  # fmt: skip
-        path = f"{self.prefix}/generate{self.slash}"
-        with self.http.stream("POST", path, json=body, **options) as answer:
+        body |= {"state_id": state_id, "min_tokens": MANY, "stream": True, **LONG[path]}
+        path = f"{self.prefix}{path}{self.slash}"
+        with self.http.stream("POST", path, json=body, headers=headers) as answer:
             assert answer.status_code == 200, answer.read()
             yield answer
 

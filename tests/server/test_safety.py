@@ -178,7 +178,7 @@ def test_pages_of_allowed_origins_can_read_every_answer() -> None:
         ask(415, "/tokenize", {"text": "x"}, headers={**key, "Content-Encoding": "gzip"})
         ask(422, "/tokenize", b"{")
         ask(200, "/states", {"model_id": "tales", "text": "The", "state_id": "a"})
-        with Api(http, "", "").endless("a", headers=key) as answer:
+        with Api(http, "", "").long_stream("a", headers=key) as answer:
             assert answer.headers["access-control-allow-origin"] == "http://page.example"
             parts = answer.iter_raw()
             next(parts)

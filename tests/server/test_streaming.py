@@ -20,7 +20,7 @@ from cacher.config import Settings
 from cacher.server.metrics import Metrics
 from cacher.server.streaming import RecordStream, form_of
 from tests.models.make_tiny import make_tiny, write_tokenizer
-from tests.server.conftest import MANY, Api, over_socket
+from tests.server.conftest import LONG, MANY, Api, over_socket
 
 
 def test_53_54_records(api: Api) -> None:
@@ -189,9 +189,10 @@ def test_59_errors_before_the_first_token(api: Api) -> None:
         api.refused(404, "state_not_found", path, **body)
 
 
-def test_60_a_client_that_leaves(generous: Api) -> None:
+@pytest.mark.parametrize("path", LONG)
+def test_60_a_client_that_leaves(generous: Api, path: str) -> None:
     state_id = generous.new()
-    with generous.endless(state_id) as answer:
+    with generous.long_stream(state_id, path) as answer:
         lines = answer.iter_lines()
         seen = [json.loads(next(lines))["token"] for _ in range(2)]
     found = generous.post("/generate/token", state_id=state_id)  # waits until the state is free
@@ -199,10 +200,11 @@ def test_60_a_client_that_leaves(generous: Api) -> None:
     assert found["head_position"] < MANY
 
 
-def test_cancel(generous: Api) -> None:
+@pytest.mark.parametrize("path", LONG)
+def test_cancel(generous: Api, path: str) -> None:
     state_id = generous.new()
     headers = {"X-Request-ID": f"mine-{state_id}"}
-    with generous.endless(state_id, headers=headers) as answer:
+    with generous.long_stream(state_id, path, headers=headers) as answer:
         lines = answer.iter_lines()
         records = [json.loads(next(lines))]
         found = generous.post("/generate/cancel", request_id=f"mine-{state_id}")
@@ -362,7 +364,7 @@ def test_a_reader_that_stands_still_loses_its_stream() -> None:
     ):
         api = Api(http, "", "")
         state_id = api.new()
-        with api.endless(state_id):
+        with api.long_stream(state_id, text_input="x"):
             found = api.post("/generate/token", state_id=state_id)  # once the stream is ended
             assert found["head_position"] < MANY
 
@@ -374,7 +376,7 @@ def test_a_state_that_is_busy_for_too_long() -> None:
     ):
         api = Api(http, "", "")
         state_id = api.new()
-        with api.endless(state_id):  # and read nothing of it
+        with api.long_stream(state_id):  # and read nothing of it
             found = http.post("/generate/token", json={"state_id": state_id})
             assert (found.status_code, found.json()["code"]) == (503, "busy")
             assert found.headers["retry-after"] == "1"

@@ -35,7 +35,7 @@ class StateWorkers(Workers):
         """The lines of a stream that does not end while nobody reads them."""
         with (
             httpx.Client(base_url=self.address, timeout=60) as http,
-            Api(http, "", "").endless(state_id) as answer,
+            Api(http, "", "").long_stream(state_id) as answer,
         ):
             lines = answer.iter_lines()  # kept here: to drop them is to leave
             yield lines
